@@ -1,0 +1,64 @@
+"""Every error SearchRL raises on purpose, so that a user's mistake never ends in a traceback.
+
+SearchRLError             anything below; the commands print it as one line and exit with code 2
+├── ConfigError           a flag's value is unknown, impossible, or contradicts another
+├── DataError             a corpus, query, qrels or ranking file is missing, damaged or empty
+│   └── DownloadError     a dataset could not be fetched, or what came is not what was asked for
+├── ModelError            a model cannot be had, or does not do what its role needs
+├── CheckpointError       a checkpoint or a run folder is truncated, foreign, or made for something else
+├── CacheError            a stored index, graph or language-model cache is damaged
+├── DeviceError           the device that was asked for is not there
+└── OutputError           a result cannot be written where it was asked to go
+
+Messages name the file, line or value at fault, and the way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SearchRLError(Exception):
+    """Base of all errors that a user can do something about."""
+
+
+class ConfigError(SearchRLError):
+    """A setting is unknown, impossible, or contradicts another."""
+
+
+class DataError(SearchRLError):
+    """A corpus, query, qrels or ranking file is missing, damaged or empty."""
+
+
+class DownloadError(DataError):
+    """A dataset could not be fetched, or what came is not what was asked for."""
+
+
+class ModelError(SearchRLError):
+    """A model cannot be had, or does not do what its role needs."""
+
+
+class CheckpointError(SearchRLError):
+    """A checkpoint or run folder is truncated, foreign, or made for something else."""
+
+
+class CacheError(SearchRLError):
+    """A stored index, graph or language-model cache is damaged."""
+
+
+class DeviceError(SearchRLError):
+    """The device that was asked for is not available."""
+
+
+class OutputError(SearchRLError):
+    """A result cannot be written where it was asked to go."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Say which valid names come closest to a wrong one: ``did you mean 'dense'? Valid: dense, hybrid``."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.5)
+    hits = [n for n in names if n.lower() in close]
+    hint = f"did you mean {' or '.join(repr(h) for h in hits)}? " if hits else ""
+    return f"{hint}Valid: {', '.join(names)}"

@@ -1,0 +1,49 @@
+"""What every language model backend offers: three calls, all batched.
+
+Backends (transformers; over HTTP and vLLM to come) and the cache in front of them share this protocol, so whoever
+holds a ``LanguageModel`` does not know which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A causal language model. Results come back in the order of the inputs, whatever order they were computed in."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names weights and numeric format: two models that may answer differently differ here."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """Continue each prompt (wrapped in the model's chat template if it has one) and return the new text only.
+
+        Greedy at temperature 0; otherwise sampled, each prompt from its own stream of ``seed``, so that the answer
+        does not depend on what else is in the batch.
+        """
+        ...
+
+    def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
+        """Log-probability of each choice's first token as the next token after each (chat-wrapped) prompt.
+
+        Shape (prompts, choices), normalised over the choices: each row's exponentials sum to 1.
+        """
+        ...
+
+    def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
+        """Mean log-probability per token, in nats, of each continuation after its context; plain text, no template.
+
+        Shape (n,). Contexts that repeat are the normal case: a backend may compute each distinct one once.
+        """
+        ...
