@@ -1,0 +1,1 @@
+"""Datasets: documents, queries and human judgments, from wherever they come."""

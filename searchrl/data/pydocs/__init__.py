@@ -1,0 +1,1 @@
+"""The embedded dataset: the standard library of the running interpreter, and questions about it."""

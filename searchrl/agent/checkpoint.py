@@ -1,0 +1,112 @@
+"""Policies on disk: weights and what they mean, apart from each other, in one file that holds no code.
+
+A ``.pt`` file is ``torch.save`` of tensors and one JSON string, read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from searchrl import __version__
+from searchrl.agent.policy import Policy, PolicyKind
+from searchrl.errors import CheckpointError, OutputError
+
+FORMAT = "searchrl-policy"
+
+
+@dataclass(frozen=True)
+class PolicyCheckpoint:
+    """A policy and everything that must fit for it to be used."""
+
+    policy: Policy
+    config: dict[str, Any]
+    """The training command's settings, as ``config.to_json`` gives them."""
+    dataset: str
+    encoder: str
+    """Fingerprint of the encoder whose embeddings the policy reads."""
+    feature_names: Sequence[str]
+    episode: int
+    dev_score: float | None
+    best_fixed: Sequence[int]
+    """Actions of the fixed sequence that was best on the dev queries."""
+    version: str = __version__
+
+
+def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
+    """Write a checkpoint whole or not at all."""
+    policy = checkpoint.policy
+    meta = {
+        "format": FORMAT,
+        "kind": policy.kind,
+        "dim": policy.query_layer.in_features,
+        "hidden": policy.hidden_size,
+        "config": checkpoint.config,
+        "dataset": checkpoint.dataset,
+        "encoder": checkpoint.encoder,
+        "feature_names": list(checkpoint.feature_names),
+        "episode": checkpoint.episode,
+        "dev_score": checkpoint.dev_score,
+        "best_fixed": list(checkpoint.best_fixed),
+        "version": checkpoint.version,
+    }
+    save_torch(path, {"meta": json.dumps(meta), "weights": policy.state_dict()})
+
+
+def load_policy(path: Path) -> PolicyCheckpoint:
+    """Read a checkpoint. Raises CheckpointError when it is missing, truncated or something else."""
+    content = load_torch(path)
+    try:
+        meta = json.loads(content["meta"])
+        if meta["format"] != FORMAT:
+            raise KeyError("format")
+        policy = Policy(meta["dim"], len(meta["feature_names"]), cast(PolicyKind, meta["kind"]), meta["hidden"])
+        policy.load_state_dict(content["weights"])
+        policy.eval()
+        return PolicyCheckpoint(
+            policy=policy,
+            config=meta["config"],
+            dataset=meta["dataset"],
+            encoder=meta["encoder"],
+            feature_names=tuple(meta["feature_names"]),
+            episode=meta["episode"],
+            dev_score=meta["dev_score"],
+            best_fixed=tuple(meta["best_fixed"]),
+            version=meta["version"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a policy that SearchRL wrote ({error}); train one with train.py") from error
+
+
+def save_torch(path: Path, content: dict[str, Any]) -> None:
+    """``torch.save`` to a temporary name, then rename. Raises OutputError when the place cannot be written."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def load_torch(path: Path) -> dict[str, Any]:
+    """``torch.load`` of tensors and plain values only. Raises CheckpointError when that is not what the file holds."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; train one with train.py, or name another with --checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what it likes on a damaged or foreign file
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
+        raise CheckpointError(f"{path}: truncated, or not a checkpoint ({reason}); train one with train.py") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a checkpoint that SearchRL wrote; train one with train.py")
+    return content

@@ -1,0 +1,84 @@
+"""The policy: a GRU over the episode so far, or an MLP on the present alone, with action and value heads."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from searchrl.env.actions import N_ACTIONS
+from searchrl.env.batched import Observation
+
+PolicyKind = Literal["gru", "mlp"]
+
+HEAD_SCALE = 20.0
+"""Factor on the logits. Ten thousand episodes are 156 updates; without it Adam's steps at the usual learning rate are too
+small for the policy to tell queries apart before it has settled on one answer for all."""
+
+
+class PolicyOutput(NamedTuple):
+    """What the policy says about b episodes."""
+
+    log_probs: Tensor
+    """(b, 4) log-probabilities; -inf where the mask forbids."""
+    value: Tensor
+    """(b,) expected return from here."""
+    hidden: Tensor
+    """(b, hidden) memory to hand to the next step."""
+
+
+class Policy(nn.Module):
+    """Maps an observation, the last action and the memory to action probabilities and a value.
+
+    Embeddings pass through a narrow layer: with a few hundred training queries a wide one would learn the queries by
+    heart. Features are standardised with the training queries' mean and spread, kept in the checkpoint.
+    """
+
+    feature_mean: Tensor
+    feature_scale: Tensor
+
+    def __init__(self, dim: int, n_features: int, kind: PolicyKind = "gru", hidden: int = 256) -> None:
+        super().__init__()
+        self.kind = kind
+        self.hidden_size = hidden
+        self.register_buffer("feature_mean", torch.zeros(n_features))
+        self.register_buffer("feature_scale", torch.ones(n_features))
+        self.query_layer = nn.Linear(dim, 64)
+        self.result_layer = nn.Linear(dim, 64)
+        self.feature_layer = nn.Linear(n_features, 128)
+        self.action_embedding = nn.Embedding(N_ACTIONS + 1, 16)
+        width = 64 + 64 + 128 + 16
+        self.body: nn.Module = nn.GRUCell(width, hidden) if kind == "gru" else nn.Linear(width, hidden)
+        self.action_head = nn.Linear(hidden + n_features, N_ACTIONS)
+        self.value_head = nn.Linear(hidden, 1)
+        # Start near uniform: what is explored first should not depend on the initial weights.
+        nn.init.orthogonal_(self.action_head.weight, gain=0.001)
+        nn.init.zeros_(self.action_head.bias)
+
+    def standardise(self, features: Tensor) -> None:
+        """Take the mean and spread of (..., F) training features for all later standardisation."""
+        flat = features.reshape(-1, features.shape[-1]).float()
+        self.feature_mean.copy_(flat.mean(dim=0))
+        self.feature_scale.copy_(flat.std(dim=0, correction=0).clamp(min=1e-3))
+
+    def start(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Memory (b, hidden) and last action (b,) before the first step."""
+        device = self.feature_mean.device
+        last = torch.full((batch,), N_ACTIONS, dtype=torch.long, device=device)
+        return torch.zeros(batch, self.hidden_size, device=device), last
+
+    def forward(self, seen: Observation, last_action: Tensor, hidden: Tensor) -> PolicyOutput:
+        """One step for b episodes; ``last_action`` (b,) int64, 4 before the first."""
+        features = ((seen.features - self.feature_mean) / self.feature_scale).clamp(-5.0, 5.0)
+        parts = [
+            torch.tanh(self.query_layer(seen.query)),
+            torch.tanh(self.result_layer(seen.result)),
+            torch.relu(self.feature_layer(features)),
+            self.action_embedding(last_action),
+        ]
+        x = torch.cat(parts, dim=1)
+        hidden = self.body(x, hidden) if self.kind == "gru" else torch.tanh(self.body(x))
+        logits = HEAD_SCALE * self.action_head(torch.cat([hidden, features], dim=1))
+        logits = logits.masked_fill(~seen.mask, float("-inf"))
+        return PolicyOutput(torch.log_softmax(logits, dim=1), self.value_head(hidden).squeeze(1), hidden)

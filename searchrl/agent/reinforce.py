@@ -1,0 +1,150 @@
+"""REINFORCE on a search graph: sampled episodes with a choice of baseline, and the exact gradient beside them.
+
+Williams (1992). Left out of the published family: importance weights, clipping, several epochs a batch. Every batch
+is used once, with the policy that played it, so none is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from searchrl.agent.policy import Policy
+from searchrl.agent.walk import walk
+from searchrl.env.actions import N_ACTIONS
+from searchrl.env.batched import BatchedSearchEnv, GraphTensors
+
+Estimator = Literal["reinforce", "exact"]
+Baseline = Literal["value", "leave_one_out", "none"]
+
+
+@dataclass(frozen=True)
+class LearningRules:
+    """How a batch of episodes becomes a step of the optimizer."""
+
+    estimator: Estimator = "reinforce"
+    baseline: Baseline = "leave_one_out"
+    rollouts: int = 4
+    """Episodes of the same query in a batch, which ``leave_one_out`` compares with each other."""
+    value_weight: float = 0.5
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What one update saw, for the logs."""
+
+    episode_return: float
+    policy_loss: float
+    value_loss: float
+    entropy: float
+    actions: list[float]
+    """Share of each action among the steps where there was a choice."""
+    grad_norm: float = 0.0
+    """Before clipping."""
+
+
+def update(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    graph: GraphTensors,
+    rows: Tensor,
+    rules: LearningRules,
+    entropy_weight: float,
+    generator: torch.Generator,
+) -> UpdateReport:
+    """Play one batch of episodes on query ``rows`` (b,) and take one step.
+
+    With ``leave_one_out`` the rows come in runs of ``rules.rollouts`` of the same query.
+    """
+    if rules.estimator == "exact":
+        loss, report = _exact(policy, graph, rows, entropy_weight)
+    else:
+        loss, report = _sampled(policy, graph, rows, rules, entropy_weight, generator)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), rules.max_grad_norm)
+    optimizer.step()
+    return replace(report, grad_norm=float(norm))
+
+
+def _sampled(
+    policy: Policy,
+    graph: GraphTensors,
+    rows: Tensor,
+    rules: LearningRules,
+    entropy_weight: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, UpdateReport]:
+    env = BatchedSearchEnv(graph)
+    seen = env.reset(rows)
+    hidden, last = policy.start(len(rows))
+    log_probs, values, entropies, rewards, running, choices, taken = [], [], [], [], [], [], []
+    while not bool(env.done.all()):
+        out = policy(seen, last, hidden)
+        action = torch.multinomial(out.log_probs.detach().exp().cpu(), 1, generator=generator)[:, 0].to(rows.device)
+        running.append(~env.done)
+        choices.append(~env.done & (seen.mask.sum(dim=1) > 1))
+        log_probs.append(out.log_probs.gather(1, action[:, None])[:, 0])
+        values.append(out.value)
+        finite = out.log_probs.masked_fill(out.log_probs == float("-inf"), 0.0)
+        entropies.append(-(finite.exp() * finite * seen.mask).sum(dim=1))
+        taken.append(action)
+        seen, reward, _ = env.step(action)
+        rewards.append(reward)
+        hidden, last = out.hidden, action
+    live = torch.stack(running).float()  # (T, b)
+    choice = torch.stack(choices)
+    reward = torch.stack(rewards)
+    to_go = reward.flip(0).cumsum(0).flip(0)
+    value = torch.stack(values)
+    advantage = (to_go - _baseline(rules, value, to_go, reward)) / graph.spread
+    n_choices = choice.sum().clamp(min=1)
+    policy_loss = -(torch.stack(log_probs) * advantage.detach() * choice).sum() / len(rows)
+    value_loss = ((value - to_go) ** 2 * live).sum() / live.sum() / graph.spread**2
+    entropy = (torch.stack(entropies) * choice).sum() / n_choices
+    loss = policy_loss - entropy_weight * entropy
+    if rules.baseline == "value":
+        loss = loss + rules.value_weight * value_loss
+    counts = torch.bincount(torch.stack(taken)[choice], minlength=N_ACTIONS).float()
+    return loss, UpdateReport(
+        episode_return=float(to_go[0].mean()),
+        policy_loss=float(policy_loss.detach()),
+        value_loss=float(value_loss.detach()),
+        entropy=float(entropy.detach()),
+        actions=(counts / counts.sum().clamp(min=1)).tolist(),
+    )
+
+
+def _baseline(rules: LearningRules, value: Tensor, to_go: Tensor, reward: Tensor) -> Tensor:
+    if rules.baseline == "value":
+        return value.detach()
+    if rules.baseline == "none":
+        return torch.zeros_like(to_go)
+    # What the other episodes of the same query earned in all, less what this one has been paid so far, so that the
+    # difference is of whole returns (Kool, van Hoof and Welling 2019).
+    total = to_go[0].view(-1, rules.rollouts)
+    others = (total.sum(dim=1, keepdim=True) - total) / (rules.rollouts - 1)
+    paid = reward.cumsum(0) - reward
+    return others.reshape(1, -1) - paid
+
+
+def _exact(policy: Policy, graph: GraphTensors, rows: Tensor, entropy_weight: float) -> tuple[Tensor, UpdateReport]:
+    seen = walk(policy, graph, rows)
+    choice = torch.as_tensor(graph.tree.legal.sum(axis=1) > 1, device=rows.device)
+    choice = choice & torch.as_tensor(graph.tree.step < graph.max_steps, device=rows.device)
+    expected = seen.returns[:, 0].mean()
+    weight = seen.visits * choice
+    entropy = (seen.entropy * weight).sum() / weight.sum().clamp(min=1e-9)
+    loss = -expected / graph.spread - entropy_weight * entropy
+    share = (seen.log_probs.detach().exp() * weight[:, :, None]).sum(dim=(0, 1))
+    return loss, UpdateReport(
+        episode_return=float(expected.detach()),
+        policy_loss=-float(expected.detach()),
+        value_loss=0.0,
+        entropy=float(entropy.detach()),
+        actions=(share / share.sum().clamp(min=1e-9)).tolist(),
+    )

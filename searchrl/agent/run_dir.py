@@ -1,0 +1,154 @@
+"""One experiment, one folder: its settings, metrics, curves, checkpoints, and the state it can be resumed from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from searchrl.config import TrainConfig, differences, to_json
+from searchrl.errors import CheckpointError, ConfigError, OutputError
+from searchrl.storage import write_text
+
+# Where a run goes does not change what it computes.
+_NOT_COMPARED = ("output", "config")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one training run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings: ``config.json``."""
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line: ``metrics.jsonl``."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """What training goes on from: ``state.pt``."""
+        return self.path / "state.pt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """This run's own copies of its policies."""
+        return self.path / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.checkpoints / "policy_final.pt").exists()
+
+
+def open_run(config: TrainConfig) -> RunDir:
+    """Make a new run folder, or find the one to resume. Nothing of an earlier run is lost without --overwrite."""
+    output = config.output
+    wanted = settings_of(config)
+    if output.run_name is not None and (output.run_name in ("", "..") or Path(output.run_name).name != output.run_name):
+        raise ConfigError(f"--run-name {output.run_name!r}: must be a plain folder name")
+    if output.resume:
+        return _find_resumable(output.runs_dir, output.run_name, wanted)
+    if output.run_name is None:
+        run = RunDir(_next_free(output.runs_dir, Path(config.data.dataset).resolve().name))
+    else:
+        run = RunDir(output.runs_dir / output.run_name)
+        if run.path.exists():
+            _clear(run, output.overwrite)
+    try:
+        run.path.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{run.path}: cannot be made ({error.strerror}); choose another --runs-dir") from error
+    write_text(run.config, json.dumps(to_json(config), indent=2) + "\n")
+    return run
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """The settings that decide what is computed, as JSON values."""
+    return {k: v for k, v in to_json(config).items() if k not in _NOT_COMPARED}
+
+
+def append_metrics(run: RunDir, values: Mapping[str, Any]) -> None:
+    """Add a line to ``metrics.jsonl``."""
+    with run.metrics.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(dict(values)) + "\n")
+
+
+def cut_metrics(run: RunDir, episode: int) -> None:
+    """Drop the lines beyond an episode, those that a killed run wrote after its last saved state."""
+    if not run.metrics.exists():
+        return
+    kept = []
+    for line in run.metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["episode"] <= episode:
+                kept.append(line)
+        except (ValueError, KeyError):  # cut off in the middle of a line by the kill
+            break
+    write_text(run.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def _clear(run: RunDir, overwrite: bool) -> None:
+    """Remove the run that stands in the way, if that was asked for and it is one."""
+    if not run.config.is_file():
+        raise OutputError(f"{run.path} exists and is not a run's folder; choose another --run-name")
+    if not overwrite:
+        raise OutputError(
+            f"{run.path} exists; use --overwrite to replace that run, --resume to go on with it, or another --run-name"
+        )
+    try:
+        shutil.rmtree(run.path)
+    except OSError as error:
+        raise OutputError(f"{run.path}: cannot be replaced ({error.strerror}); choose another --run-name") from error
+
+
+def _find_resumable(runs_dir: Path, name: str | None, wanted: dict[str, Any]) -> RunDir:
+    if name is not None:
+        run = RunDir(runs_dir / name)
+        if not run.config.exists():
+            raise CheckpointError(f"{run.path}: no run to resume there; start one without --resume")
+        if changed := differences(_recorded(run), wanted):
+            raise _refusal(run, changed)
+        return run
+    runs = sorted((RunDir(p.parent) for p in runs_dir.glob("*/config.json")), key=lambda r: r.config.stat().st_mtime_ns)
+    changes: dict[RunDir, list[str]] = {}
+    for run in runs:
+        with suppress(CheckpointError):  # somebody else's folder need not stand in the way
+            changes[run] = differences(_recorded(run), wanted)
+    if not changes:
+        raise CheckpointError(f"{runs_dir}: no run to resume; start one without --resume")
+    same = [run for run, changed in changes.items() if not changed]
+    if not same:
+        raise _refusal(*list(changes.items())[-1])
+    return next((run for run in reversed(same) if not run.finished), same[-1])
+
+
+def _refusal(run: RunDir, changed: list[str]) -> CheckpointError:
+    return CheckpointError(
+        f"{run.path}: cannot resume, the settings changed: {'; '.join(changed)}; "
+        "give the settings of then, or start a new run without --resume"
+    )
+
+
+def _recorded(run: RunDir) -> dict[str, Any]:
+    try:
+        values = json.loads(run.config.read_text(encoding="utf-8"))
+        return {k: v for k, v in values.items() if k not in _NOT_COMPARED}
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{run.config}: not the settings of a run ({error}); start a new run") from error
+
+
+def _next_free(runs_dir: Path, stem: str) -> Path:
+    number = 1
+    while (path := runs_dir / f"{stem}-{number:03d}").exists():
+        number += 1
+    return path

@@ -1,0 +1,74 @@
+"""Fixed ways to search, to compare the agent with: they do the same for every query, or choose blindly."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchrl.env.actions import Action
+from searchrl.env.graph import SearchGraph
+from searchrl.env.tree import ROOT, Tree
+
+IntVector = NDArray[np.int64]
+
+HEURISTIC = (Action.SEARCH, Action.NARROW, Action.SEARCH, Action.BROADEN, Action.SEARCH)
+
+
+def follow(tree: Tree, actions: tuple[Action, ...]) -> int:
+    """State that a fixed sequence ends in, its illegal actions passed over."""
+    node = ROOT
+    for action in actions:
+        following = int(tree.children[node, action])
+        node = following if following >= 0 else node
+    return node
+
+
+def single_pass(graph: SearchGraph) -> IntVector:
+    """One plain search, then stop: end states (n,)."""
+    return _everywhere(graph, follow(graph.tree, (Action.SEARCH,)))
+
+
+def heuristic(graph: SearchGraph) -> IntVector:
+    """Search, narrow, search, broaden, search: end states (n,)."""
+    return _everywhere(graph, follow(graph.tree, HEURISTIC))
+
+
+def random_actions(graph: SearchGraph, rng: np.random.Generator) -> IntVector:
+    """Uniform over the legal actions at each step: end states (n,)."""
+    nodes = np.full(len(graph), ROOT, dtype=np.int64)
+    done = np.zeros(len(graph), dtype=bool)
+    tree = graph.tree
+    for _ in range(tree.max_steps):
+        legal = tree.legal[nodes]
+        action = (rng.random(legal.shape) * legal).argmax(axis=1)
+        following = tree.children[nodes, action]
+        done |= action == Action.TERMINATE
+        nodes = np.where(done | (following < 0), nodes, following)
+    return nodes
+
+
+def best_fixed(graph: SearchGraph, source: str, step_penalty: float) -> int:
+    """The sequence, given by its end state, that pays best on average over these queries. Choose on dev queries."""
+    return int(graph.tree.searched_nodes[returns(graph, source, step_penalty).mean(axis=0).argmax()])
+
+
+def oracle(graph: SearchGraph, source: str, step_penalty: float = 0.0) -> IntVector:
+    """The best achievable episode of every query, known only with hindsight: end states (n,)."""
+    best = returns(graph, source, step_penalty).argmax(axis=1)
+    return np.asarray(graph.tree.searched_nodes[best], dtype=np.int64)
+
+
+def returns(graph: SearchGraph, source: str, step_penalty: float) -> NDArray[np.float64]:
+    """What ending in each searched state pays, (n, R); TERMINATE costs a step unless the episode is truncated."""
+    tree = graph.tree
+    steps = np.minimum(tree.step[tree.searched_nodes] + 1, tree.max_steps)
+    return np.asarray(graph.gains[source], dtype=np.float64) - step_penalty * steps
+
+
+def describe(tree: Tree, node: int) -> str:
+    """Name a fixed sequence by its actions: ``SEARCH BROADEN SEARCH``."""
+    return " ".join(action.name for action in tree.actions_to(node))
+
+
+def _everywhere(graph: SearchGraph, node: int) -> IntVector:
+    return np.full(len(graph), node, dtype=np.int64)

@@ -1,0 +1,162 @@
+"""The training loop over a search graph: update, look at the dev queries, save, resume to the very same weights."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from searchrl.agent.checkpoint import load_torch, save_torch
+from searchrl.agent.policy import Policy
+from searchrl.agent.reinforce import LearningRules, UpdateReport, update
+from searchrl.agent.walk import walk
+from searchrl.config import LearningConfig
+from searchrl.device import generator, seed_everything
+from searchrl.env.batched import BatchedSearchEnv, GraphTensors
+from searchrl.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+FINAL_LR = 0.1
+FINAL_ENTROPY = 0.01
+"""What learning rate and entropy bonus have fallen to at the last episode, as shares of their start."""
+COLLAPSE_SHARE = 0.98
+
+
+@dataclass(frozen=True)
+class DevScore:
+    """The greedy policy on the dev queries."""
+
+    score: float
+    """Mean return."""
+    gain: float
+    """Mean gain of the final ranking, step penalties aside."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands after an update."""
+
+    episode: int
+    report: UpdateReport
+    entropy_weight: float
+    dev: DevScore | None
+    """Set when the dev queries were looked at now."""
+    improved: bool
+    """Whether that was the best look so far."""
+
+
+class Trainer:
+    """Trains one policy. Everything that decides the next update is in ``save``'s file, so a killed run can go on."""
+
+    def __init__(self, train: GraphTensors, dev: GraphTensors, config: LearningConfig, dim: int) -> None:
+        seed_everything(config.seed)
+        self.train_graph = train
+        self.dev_graph = dev
+        self.config = config
+        self.policy = Policy(dim, train.features.shape[-1], config.policy, config.hidden)
+        self.policy.standardise(train.features)
+        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.generator = generator(config.seed, "training")
+        self.rules = LearningRules(config.estimator, config.baseline, config.rollouts)
+        self.episode = 0
+        self.best_score = float("-inf")
+        self.best_weights = copy.deepcopy(self.policy.state_dict())
+
+    def run(self, on_progress: Callable[[Progress], None]) -> None:
+        """Train to the configured number of episodes; ``on_progress`` hears of every update."""
+        config = self.config
+        while self.episode < config.episodes:
+            left = 1.0 - self.episode / config.episodes
+            entropy_weight = config.entropy * (FINAL_ENTROPY + (1.0 - FINAL_ENTROPY) * left)
+            for group in self.optimizer.param_groups:
+                group["lr"] = config.lr * (FINAL_LR + (1.0 - FINAL_LR) * left)
+            rows = self._draw()
+            report = update(
+                self.policy, self.optimizer, self.train_graph, rows, self.rules, entropy_weight, self.generator
+            )
+            before, self.episode = self.episode, min(self.episode + config.batch_size, config.episodes)
+            due = before // config.eval_every != self.episode // config.eval_every or self.episode == config.episodes
+            dev = self.evaluate() if due else None
+            improved = dev is not None and dev.score > self.best_score
+            if dev is not None and improved:
+                self.best_score = dev.score
+                self.best_weights = copy.deepcopy(self.policy.state_dict())
+            on_progress(Progress(self.episode, report, entropy_weight, dev, improved))
+
+    def evaluate(self) -> DevScore:
+        """Play the greedy policy on every dev query."""
+        graph = self.dev_graph
+        ends, steps = greedy_episodes(self.policy, graph)
+        gain = graph.end_gain[torch.arange(graph.size), ends].mean()
+        return DevScore(float(gain - graph.rules.step_penalty * steps.float().mean()), float(gain))
+
+    def best_policy(self) -> Policy:
+        """A copy of the policy that did best on the dev queries."""
+        best = copy.deepcopy(self.policy)
+        best.load_state_dict(self.best_weights)
+        return best
+
+    def save(self, path: Path) -> None:
+        """Write everything that training goes on from."""
+        content = {
+            "episode": self.episode,
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "best_score": self.best_score,
+            "best_weights": self.best_weights,
+        }
+        save_torch(path, content)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a saved state. Raises CheckpointError when the file is damaged or of another shape."""
+        content = load_torch(path)
+        try:
+            self.policy.load_state_dict(content["policy"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.generator.set_state(content["generator"])
+            self.best_score = content["best_score"]
+            self.best_weights = content["best_weights"]
+            self.episode = content["episode"]
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: cannot be resumed from ({error}); start a new run") from error
+
+    def _draw(self) -> torch.Tensor:
+        config, size = self.config, self.train_graph.size
+        if config.estimator == "reinforce" and config.baseline == "leave_one_out":
+            rows = torch.randint(0, size, (config.batch_size // config.rollouts,), generator=self.generator)
+            return rows.repeat_interleave(config.rollouts)
+        return torch.randint(0, size, (config.batch_size,), generator=self.generator)
+
+
+@torch.no_grad()
+def greedy_episodes(policy: Policy, graph: GraphTensors) -> tuple[torch.Tensor, torch.Tensor]:
+    """The most probable action at every step, for every query: end states (n,) and steps taken (n,)."""
+    env = BatchedSearchEnv(graph)
+    seen = env.reset(torch.arange(graph.size))
+    hidden, last = policy.start(graph.size)
+    steps = torch.zeros(graph.size, dtype=torch.long)
+    while not bool(env.done.all()):
+        out = policy(seen, last, hidden)
+        last = out.log_probs.argmax(dim=1)
+        steps += ~env.done
+        seen, _, _ = env.step(last)
+        hidden = out.hidden
+    return env.nodes, steps
+
+
+@torch.no_grad()
+def expected_return(policy: Policy, graph: GraphTensors) -> float:
+    """Exact mean return of the stochastic policy; only under the mask."""
+    return float(walk(policy, graph, torch.arange(graph.size)).returns[:, 0].mean())
+
+
+def collapsed(report: UpdateReport) -> int | None:
+    """The action that nearly every choice falls on, if the distribution has collapsed."""
+    share = max(report.actions)
+    return report.actions.index(share) if share >= COLLAPSE_SHARE else None

@@ -1,0 +1,230 @@
+"""From settings to working parts: dataset, models, indexes, the game, and the search graphs of each split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchrl.cache_dir import cache_dir
+from searchrl.config import DataConfig, GameConfig, ModelConfig
+from searchrl.data.dataset import Dataset, QuerySet, Split
+from searchrl.data.load import load_dataset
+from searchrl.data.query_bank import read_query_bank
+from searchrl.device import DeviceChoice, choose_device
+from searchrl.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from searchrl.env.game import Game
+    from searchrl.env.graph import SearchGraph
+    from searchrl.env.search_env import SearchEnv
+    from searchrl.models.encoder import Encoder
+    from searchrl.models.lm_cache import CachedLanguageModel
+    from searchrl.models.prompts import Prompts
+    from searchrl.models.transformers_lm import TransformersLM
+    from searchrl.reformulate.reformulator import Reformulator
+    from searchrl.retrieval.retriever import Retriever
+    from searchrl.reward.reward_model import RewardModel
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Everything a command works with. Parts are made when first asked for."""
+
+    data: DataConfig
+    models: ModelConfig
+    game_config: GameConfig
+    seed: int = 42
+    show_progress: bool = True
+
+    @cached_property
+    def device(self) -> DeviceChoice:
+        """Where models run."""
+        return choose_device(self.models.device)
+
+    @cached_property
+    def cache(self) -> Path | None:
+        """The folder for whatever can be computed again; None with --no-cache."""
+        return cache_dir() if self.models.cache else None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Documents and queries."""
+        return load_dataset(self.data.dataset, data_dir=self.data.data_dir, mirror=self.data.mirror, seed=self.seed)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The sentence encoder."""
+        from searchrl.models.encoder import Encoder
+
+        return Encoder(self.models.encoder, self.device.device)
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        """Both indexes of the corpus behind one search."""
+        from searchrl.retrieval.dense import build_dense_index
+        from searchrl.retrieval.lexical import LexicalIndex
+        from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
+
+        corpus = self.dataset.corpus
+        dense = build_dense_index(corpus, self.encoder, self.cache, self.show_progress)
+        share = LEXICAL_SHARE[self.game_config.retriever]
+        return Retriever(self.encoder, dense, LexicalIndex(corpus), share, self.game_config.depth)
+
+    @cached_property
+    def transformers_lm(self) -> TransformersLM:
+        """The language model itself."""
+        from searchrl.models.presets import default_language_model
+        from searchrl.models.transformers_lm import TransformersLM
+
+        name = self.models.lm if self.models.lm != "auto" else default_language_model(self.device.device)
+        return TransformersLM(name, self.device, stop_at_newline=True)
+
+    @cached_property
+    def lm(self) -> CachedLanguageModel:
+        """The language model behind its cache."""
+        from searchrl.models.lm_cache import CachedLanguageModel, default_cache_path
+
+        path = default_cache_path() if self.cache else None
+        return CachedLanguageModel(self.transformers_lm, path, show_progress=self.show_progress)
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """What the language model is asked, the user's changes included."""
+        from searchrl.models.prompts import load_prompts
+
+        return load_prompts(self.models.prompts)
+
+    @cached_property
+    def reward_model(self) -> RewardModel | None:
+        """Who judges documents while the agent searches; None when only people judge, after the fact."""
+        game = self.game_config
+        if game.reward == "head" or (game.reward == "qrels" and self.models.reward_model and game.rerank_depth):
+            from searchrl.reward.head import HeadReward
+
+            if not self.models.reward_model:
+                raise ConfigError("--reward head needs --reward-model: a sequence-classification model, name or folder")
+            return HeadReward(self.models.reward_model, self.device.device, self.device.dtype)
+        if game.reward == "qrels" and game.rerank_depth == 0:
+            return None
+        from searchrl.models.presets import judging_method
+        from searchrl.reward.lm import LMReward
+
+        judge = self.models.judge
+        method = judging_method(self.transformers_lm.parameters) if judge == "auto" else judge
+        return LMReward(self.lm, method, self.prompts)
+
+    @cached_property
+    def reformulator(self) -> Reformulator:
+        """Who rewrites queries."""
+        from searchrl.reformulate.feedback import FeedbackReformulator
+
+        name = self.game_config.reformulator
+        feedback = FeedbackReformulator(self.retriever.dense, self.retriever.lexical)
+        if name == "feedback":
+            return feedback
+        from searchrl.reformulate.both import LMAndFeedback
+        from searchrl.reformulate.lm import LMReformulator
+
+        by_lm = LMReformulator(self.lm, self.encoder, self.retriever.lexical, self.dataset.corpus, self.prompts)
+        return by_lm if name == "lm" else LMAndFeedback(by_lm, feedback)
+
+    @cached_property
+    def game(self) -> Game:
+        """The rules with the parts they are played with."""
+        from searchrl.env.game import Game, Rules
+
+        config = self.game_config
+        rules = Rules(
+            max_steps=config.max_steps,
+            auto_search=config.auto_search,
+            fusion=config.fusion,
+            anchor=config.anchor,
+            rerank_depth=config.rerank_depth,
+            rerank_weight=config.rerank_weight,
+        )
+        return Game(self.dataset.corpus, self.retriever, self.reformulator, self.reward_model, rules)
+
+    @property
+    def reward_source(self) -> str:
+        """Which of a graph's gains pays the reward."""
+        if self.game_config.reward == "qrels":
+            return "qrels"
+        return "reward" if self.game_config.ideal == "pooled" else "reward_list"
+
+    def check(self, splits: Sequence[Split]) -> None:
+        """Look up the splits and load the models, so that whatever is missing is said before anything slow begins."""
+        for split in splits:
+            self.queries(split)
+        _ = self.prompts, self.encoder, self.reward_model
+        if "lm" in self.game_config.reformulator:
+            _ = self.lm
+
+    def close(self) -> None:
+        """Close the language model's cache, if it was opened."""
+        if "lm" in self.__dict__:
+            self.lm.close()
+
+    def queries(self, split: Split) -> QuerySet:
+        """The queries of one split. Raises DataError saying which splits there are."""
+        if split == "train" and self.data.query_bank:
+            return read_query_bank(self.data.query_bank, self.dataset.corpus)
+        found = self.dataset.splits.get(split)
+        if found is None or not len(found):
+            there = ", ".join(self.dataset.splits) or "none"
+            hint = (
+                "; train on another dataset and evaluate here (transfer), or on generated queries (--query-bank)"
+                if split == "train"
+                else ""
+            )
+            raise DataError(
+                f"dataset {self.dataset.name!r} has no {split} queries with judgments (it has: {there}){hint}"
+            )
+        return found
+
+    def graph(self, split: Split, limit: int = 0) -> SearchGraph:
+        """The search graph of one split (its first ``limit`` queries, 0 for all): stored, or built with a bar."""
+        from tqdm import tqdm
+
+        from searchrl.env.build import GraphSettings, obtain_graph
+
+        queries, game = self.queries(split), self.game  # whatever has a bar of its own goes first
+        if limit:
+            queries = queries.take(limit)
+        with tqdm(desc=f"search graph, {split}", unit="state", disable=not self.show_progress, leave=False) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            return obtain_graph(game, queries, GraphSettings(), self.cache, progress)
+
+
+def make_env(
+    dataset: str = "pydocs", split: Split = "train", render_mode: str | None = None, **settings: Any
+) -> SearchEnv:
+    """Entry point of ``gymnasium.make("searchrl/Search-v0", dataset=..., split=..., reward=..., max_steps=...)``.
+
+    ``settings`` are fields of ``DataConfig``, ``ModelConfig`` and ``GameConfig``. The reward is human judgments unless
+    ``reward="lm"`` or ``"head"`` asks for a model, so that the default environment needs no language model.
+    """
+    from searchrl.env.batched import RewardRules
+    from searchrl.env.search_env import SearchEnv
+
+    settings.setdefault("reward", "qrels")
+    chosen = {kind: {} for kind in (DataConfig, ModelConfig, GameConfig)}  # type: ignore[var-annotated]
+    for name, value in settings.items():
+        owner = next((kind for kind in chosen if name in kind.__dataclass_fields__), None)
+        if owner is None:
+            from searchrl.errors import nearest
+
+            names = [n for kind in chosen for n in kind.__dataclass_fields__]
+            raise ConfigError(f"searchrl/Search-v0: unknown setting {name!r}; {nearest(name, names)}")
+        chosen[owner][name] = value
+    game = GameConfig(**chosen[GameConfig])
+    models = ModelConfig(**chosen[ModelConfig])
+    bench = Workbench(DataConfig(dataset=dataset, **chosen[DataConfig]), models, game, show_progress=False)
+    reward = RewardRules(bench.reward_source, game.step_penalty, game.reward_baseline)
+    return SearchEnv(bench.game, bench.queries(split), reward, use_mask=game.mask, render_mode=render_mode)

@@ -1,0 +1,75 @@
+"""What every command does alike: flags, one-line errors with exit code 2, Ctrl-C, logging."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from searchrl.errors import SearchRLError
+
+Config = TypeVar("Config")
+
+INTERRUPTED = 130
+
+
+def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
+    """Run a command; end the process with 2 on a user's mistake, 130 on Ctrl-C."""
+    # Forked helpers of the tokenizers library would warn at exit; batches are tokenised in one process anyway.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.captureWarnings(True)
+    try:
+        main(sys.argv[1:] if arguments is None else arguments)
+    except SearchRLError as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"\ninterrupted{': ' if str(stop) else ''}{stop}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def parse(kind: type[Config], arguments: Sequence[str], prog: str, default: Config | None = None) -> Config:
+    """Read the flags of a settings dataclass; nested groups share one flat set of names."""
+    import tyro
+
+    flat = (tyro.conf.OmitArgPrefixes,)
+    if default is None:
+        return tyro.cli(kind, args=list(arguments), prog=prog, config=flat)
+    return tyro.cli(kind, args=list(arguments), prog=prog, config=flat, default=default)
+
+
+@contextmanager
+def held_interrupt() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back in this block, so that it is obeyed where that does no harm; the function tells if it came.
+
+    A second Ctrl-C is not held back.
+    """
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():  # where Python delivers no signals
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _one_line(error: Exception) -> str:
+    """What libraries say within a message may have line breaks."""
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

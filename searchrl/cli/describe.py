@@ -1,0 +1,90 @@
+"""What the commands print about data, judge, headroom and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from searchrl.agent import strategies
+from searchrl.agent.checkpoint import PolicyCheckpoint
+from searchrl.agent.trainer import Trainer, greedy_episodes
+from searchrl.assemble import Workbench
+from searchrl.cli.compare import compare
+from searchrl.config import TrainConfig, to_json
+from searchrl.env.graph import SearchGraph
+from searchrl.evaluation.text_table import number, text_table
+
+
+def dataset(bench: Workbench) -> str:
+    """Sizes, and what a reader of the results must know about the data."""
+    data = bench.dataset
+    sizes = ", ".join(f"{len(queries)} {split}" for split, queries in data.splits.items())
+    lines = [f"dataset: {data.name}, {len(data.corpus)} documents; queries: {sizes}"]
+    return "\n".join(lines + [f"  note: {note}" for note in data.notes])
+
+
+def judge(bench: Workbench, graph: SearchGraph) -> str:
+    """How well the reward model agrees with people, where there is one and there are people's judgments."""
+    from searchrl.evaluation.judge_quality import judge_quality
+    from searchrl.reward.qrels import Judgments
+
+    queries = bench.queries("train")
+    if not graph.pool.shape[1]:
+        return "judge: human judgments pay the reward; no reward model is used"
+    if not queries.judged:
+        return "judge: no human judgments to compare the reward model with"
+    grades = Judgments(queries, bench.dataset.corpus).grades(np.asarray(graph.pool))
+    return f"judge against human judgments (train): {judge_quality(np.asarray(graph.pool_scores), grades)}"
+
+
+def headroom(bench: Workbench, graphs: Mapping[str, SearchGraph]) -> str:
+    """Before training: what single pass, the fixed strategies and hindsight earn, by each source of gains."""
+    penalty = bench.game_config.step_penalty
+    rows = []
+    for split, graph in graphs.items():
+        for source in graph.gains:
+            if source == "reward_list" and bench.reward_source != "reward_list":
+                continue
+            gains = graph.state_gains(source)
+            everyone = np.arange(len(graph))
+            best = strategies.best_fixed(graph, source, penalty)
+            single = gains[everyone, strategies.single_pass(graph)].mean()
+            oracle = gains[everyone, strategies.oracle(graph, source)].mean()
+            heuristic = gains[everyone, strategies.heuristic(graph)].mean()
+            cells = [single, heuristic, gains[:, best].mean(), oracle, oracle - single]
+            name = f"{split}, by {'human judgments' if source == 'qrels' else 'the reward model'}"
+            rows.append([name, *(number(float(c)) for c in cells), strategies.describe(graph.tree, best)])
+    header = [
+        "headroom (nDCG@10)",
+        "single_pass",
+        "heuristic",
+        "best_fixed",
+        "oracle",
+        "oracle - single",
+        "best_fixed is",
+    ]
+    return text_table(header, rows)
+
+
+def identity(
+    config: TrainConfig, bench: Workbench, trainer: Trainer, train: SearchGraph, best_fixed: int
+) -> PolicyCheckpoint:
+    """What a checkpoint of this run says about itself."""
+    return PolicyCheckpoint(
+        policy=trainer.policy,
+        config=to_json(config),
+        dataset=bench.dataset.name,
+        encoder=bench.encoder.fingerprint,
+        feature_names=train.feature_names,
+        episode=0,
+        dev_score=None,
+        best_fixed=[int(a) for a in train.tree.actions_to(best_fixed)],
+    )
+
+
+def final(bench: Workbench, trainer: Trainer, dev: SearchGraph, best_fixed: Sequence[int]) -> str:
+    """The table on dev queries after training, by the policy of the last episode."""
+    nodes, _ = greedy_episodes(trainer.policy, trainer.dev_graph)
+    table = compare(bench, dev, bench.queries("dev"), nodes.numpy(), best_fixed, bench.seed)
+    return f"dev queries:\n{table.summary_text()}"

@@ -1,0 +1,105 @@
+"""``eval.py``: compare a trained agent with fixed ways to search, on human judgments first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from searchrl.cli.command import parse, run_command
+from searchrl.config import EvalConfig, TrainConfig, from_json
+
+if TYPE_CHECKING:
+    from searchrl.agent.checkpoint import PolicyCheckpoint
+    from searchrl.assemble import Workbench
+    from searchrl.env.graph import SearchGraph
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``eval.py`` and ``searchrl-eval``."""
+    run_command(_evaluate, arguments)
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    config = parse(EvalConfig, arguments, "eval.py")
+    from searchrl.agent.checkpoint import load_policy
+    from searchrl.agent.trainer import greedy_episodes
+    from searchrl.cli import describe
+    from searchrl.cli.compare import compare
+    from searchrl.env.batched import GraphTensors, RewardRules
+    from searchrl.evaluation.results import write_results
+
+    checkpoint = load_policy(config.checkpoint)
+    bench = _workbench(config, checkpoint)
+    print(f"device: {bench.device.device} ({bench.device.reason})")
+    print(f"policy: {config.checkpoint}, trained on {checkpoint.dataset}, episode {checkpoint.episode}")
+    print(describe.dataset(bench))
+    queries = bench.queries(config.split)
+    queries = queries.take(config.num_queries) if config.num_queries else queries
+    output = _output_folder(config, bench.dataset.name)
+    _check_fit(config, checkpoint, bench)
+    graph = bench.graph(config.split, config.num_queries)
+    rules = RewardRules(next(iter(graph.gains)), bench.game_config.step_penalty)
+    ends, _ = greedy_episodes(checkpoint.policy, GraphTensors(graph, rules, bench.game_config.mask))
+    table = compare(bench, graph, queries, ends.numpy(), checkpoint.best_fixed, config.seed)
+    print(f"{len(queries)} {config.split} queries:\n{table}")
+    write_results(output, table, queries, bench.dataset.corpus.ids, _details(config, checkpoint, graph))
+    print(f"results: {output}")
+
+
+def _workbench(config: EvalConfig, checkpoint: PolicyCheckpoint) -> Workbench:
+    """The parts the policy was trained with, on the dataset asked for."""
+    from searchrl.assemble import Workbench
+
+    trained = from_json(TrainConfig, checkpoint.config, str(config.checkpoint))
+    data = replace(trained.data, query_bank=None)
+    if config.dataset:
+        data = replace(data, dataset=config.dataset)
+    if config.data_dir:
+        data = replace(data, data_dir=config.data_dir)
+    data = replace(data, mirror=config.mirror or data.mirror)
+    models = replace(trained.models, device=config.device, cache=config.cache, lm=config.lm or trained.models.lm)
+    return Workbench(data, models, trained.game, trained.learning.seed)
+
+
+def _output_folder(config: EvalConfig, dataset: str) -> Path:
+    """The folder for results, made now: that it cannot be should be known before the work, not after."""
+    folder = config.output_dir or Path("runs") / f"eval-{dataset}-{config.split}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        from searchrl.errors import OutputError
+
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another --output-dir") from error
+    return folder
+
+
+def _check_fit(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench) -> None:
+    """Refuse a policy that reads other embeddings or features than there are here."""
+    from searchrl.errors import CheckpointError
+
+    if checkpoint.encoder != bench.encoder.fingerprint:
+        raise CheckpointError(
+            f"{config.checkpoint}: made for the embeddings of encoder {checkpoint.encoder}, but "
+            f"{bench.models.encoder} here is {bench.encoder.fingerprint}; train a policy for this encoder"
+        )
+    if tuple(checkpoint.feature_names) != bench.game.feature_names:
+        missing = set(checkpoint.feature_names) ^ set(bench.game.feature_names)
+        raise CheckpointError(
+            f"{config.checkpoint}: made for other features (differing: {', '.join(sorted(missing)) or 'their order'}); "
+            "train a policy with this version"
+        )
+
+
+def _details(config: EvalConfig, checkpoint: PolicyCheckpoint, graph: SearchGraph) -> dict[str, object]:
+    """What ``results.json`` says about how it came to be."""
+    return {
+        "checkpoint": str(config.checkpoint),
+        "trained_on": checkpoint.dataset,
+        "episode": checkpoint.episode,
+        "split": config.split,
+        "seed": config.seed,
+        "graph": graph.meta["fingerprint"],
+        "version": checkpoint.version,
+    }

@@ -1,0 +1,308 @@
+"""Every setting, once: these frozen dataclasses are the command-line flags, and what ``config.json`` records.
+
+Nothing heavy is imported here, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from searchrl.errors import ConfigError, nearest
+
+RetrieverName = Literal["dense", "hybrid"]
+ReformulatorName = Literal["feedback", "lm", "lm+feedback"]
+RewardName = Literal["lm", "head", "qrels"]
+JudgeMethod = Literal["auto", "yes_no", "graded", "likelihood"]
+FusionName = Literal["minmax", "rrf", "last"]
+IdealName = Literal["pooled", "list"]
+BaselineName = Literal["leave_one_out", "value", "none"]
+EstimatorName = Literal["reinforce", "exact"]
+PolicyName = Literal["gru", "mlp"]
+SplitName = Literal["train", "dev", "test"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which documents and queries."""
+
+    dataset: str = "pydocs"
+    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
+    data_dir: Path | None = None
+    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    mirror: str | None = None
+    """Base address to download BEIR zips from instead of the public host."""
+    query_bank: Path | None = None
+    """Train on the generated queries of this file instead of the dataset's train split."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which models, and on what."""
+
+    device: str = "auto"
+    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    encoder: str = "all-MiniLM-L6-v2"
+    """Any sentence-transformers model or folder; the default comes with the installation."""
+    lm: str = "auto"
+    """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
+    judge: JudgeMethod = "auto"
+    """How the language model judges a document; auto: likelihood below about 1B parameters, else graded."""
+    reward_model: str | None = None
+    """Sequence-classification reward model for --reward head: hub name or folder."""
+    prompts: Path | None = None
+    """TOML file that overrides prompts of searchrl/prompts.toml."""
+    cache: bool = True
+    """Keep the index, search graphs and language model answers for the next command."""
+
+
+@dataclass(frozen=True)
+class GameConfig:
+    """What an episode is and what it pays."""
+
+    retriever: RetrieverName = "dense"
+    """What a plain search uses: embeddings alone, or embeddings and BM25."""
+    reformulator: ReformulatorName = "feedback"
+    """Who rewrites queries: relevance feedback, the language model, or both."""
+    reward: RewardName = "lm"
+    """Who says what a ranking is worth: a language model, a reward head, or human judgments."""
+    max_steps: int = 5
+    """Steps after which an episode is truncated."""
+    auto_search: bool = False
+    """A reformulation searches at once, in the same step."""
+    mask: bool = True
+    """Allow only actions that do something; without it the known collapse can be reproduced."""
+    step_penalty: float = 0.001
+    """Taken off the return for every step."""
+    reward_baseline: Literal["none", "single_pass"] = "none"
+    """single_pass: pay the difference from what one plain search earns."""
+    ideal: IdealName = "pooled"
+    """Ideal of the language model's nDCG: the query's whole pool, or the list itself (to reproduce old tables)."""
+    fusion: FusionName = "minmax"
+    """How an episode's rankings become one; last: only the newest counts."""
+    anchor: float = 0.4
+    """Weight of the first ranking in the fusion."""
+    rerank_depth: int = 0
+    """Documents at the top that the reward model may reorder; 0: none."""
+    rerank_weight: float = 0.3
+    """The reward model's share in that reordering."""
+    depth: int = 100
+    """Documents in a ranking."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be played."""
+        _at_least("max-steps", self.max_steps, 2)
+        _at_least("depth", self.depth, 10)
+        _at_least("rerank-depth", self.rerank_depth, 0)
+        _between("anchor", self.anchor, 0.0, 1.0)
+        _between("rerank-weight", self.rerank_weight, 0.0, 1.0)
+        _at_least("step-penalty", self.step_penalty, 0.0)
+        if self.auto_search and self.max_steps > 7:
+            raise ConfigError(f"--max-steps {self.max_steps} with --auto-search: too many states; use 7 or fewer")
+        if self.max_steps > 13:
+            raise ConfigError(
+                f"--max-steps {self.max_steps}: the tree of states doubles every two steps; use at most 13"
+            )
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """How the policy learns."""
+
+    episodes: int = 10_000
+    """Episodes to play."""
+    lr: float = 3e-4
+    """Learning rate (Adam), falling linearly to a tenth."""
+    batch_size: int = 64
+    """Episodes per update."""
+    seed: int = 42
+    """Seeds everything drawn at random."""
+    policy: PolicyName = "gru"
+    """gru remembers the episode; mlp sees only the present."""
+    hidden: int = 256
+    """Width of the policy."""
+    estimator: EstimatorName = "reinforce"
+    """Sampled episodes, or the exact gradient over all of them."""
+    baseline: BaselineName = "leave_one_out"
+    """What a sampled return is compared with: the other rollouts of its query, a learned value, or nothing."""
+    rollouts: int = 4
+    """Episodes of the same query in a batch, for leave_one_out."""
+    entropy: float = 0.6
+    """Entropy bonus at the start, falling linearly to a hundredth of it; in units of a query's spread of outcomes."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay (AdamW)."""
+    eval_every: int = 640
+    """Episodes between looks at the dev queries; the run can be resumed from each."""
+    checkpoint_every: int = 2_560
+    """Episodes between numbered checkpoints."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be learned with."""
+        for name in ("episodes", "batch_size", "hidden", "rollouts", "eval_every", "checkpoint_every"):
+            _at_least(name.replace("_", "-"), getattr(self, name), 1)
+        if not self.lr > 0:
+            raise ConfigError(f"--lr {self.lr}: must be above 0")
+        _at_least("entropy", self.entropy, 0.0)
+        _at_least("weight-decay", self.weight_decay, 0.0)
+        _at_least("seed", self.seed, 0)
+        if self.estimator == "reinforce" and self.baseline == "leave_one_out":
+            _at_least("rollouts (with --baseline leave_one_out)", self.rollouts, 2)
+            if self.batch_size % self.rollouts:
+                raise ConfigError(
+                    f"--batch-size {self.batch_size} is not a multiple of --rollouts {self.rollouts}, "
+                    "which --baseline leave_one_out needs; change one, or use --baseline value"
+                )
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where results go."""
+
+    run_name: str | None = None
+    """Name of the run's folder under --runs-dir; numbered by itself if not given."""
+    runs_dir: Path = Path("runs")
+    """One folder a run: configuration, metrics, TensorBoard curves, checkpoints."""
+    checkpoint_dir: Path = Path("checkpoints")
+    """Holds the newest run's checkpoints."""
+    overwrite: bool = False
+    """Replace the run of the same --run-name."""
+    resume: bool = False
+    """Go on with the newest unfinished run of this configuration (or the one that --run-name names)."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a search agent."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    models: ModelConfig = field(default_factory=ModelConfig)
+    game: GameConfig = field(default_factory=GameConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    config: Path | None = None
+    """config.json of an earlier run: its settings become the defaults, flags given here still win."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Compare a trained agent with fixed ways to search."""
+
+    checkpoint: Path = Path("checkpoints/policy_final.pt")
+    """A policy that train.py wrote."""
+    dataset: str | None = None
+    """What to search; the dataset the policy was trained on if not given. Another one measures transfer."""
+    split: SplitName = "test"
+    """Queries to evaluate on."""
+    num_queries: int = 200
+    """Queries at most, the first of the split; 0 for all."""
+    device: str = "auto"
+    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    data_dir: Path | None = None
+    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    mirror: str | None = None
+    """Base address to download BEIR zips from instead of the public host."""
+    lm: str | None = None
+    """Another language model than the policy was trained with."""
+    output_dir: Path | None = None
+    """Folder for TREC runs and per-query results; runs/eval-<dataset>-<split> if not given. Replaced if it exists."""
+    cache: bool = True
+    """Keep the index, search graphs and language model answers for the next command."""
+    seed: int = 42
+    """Seeds the random strategy and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be evaluated."""
+        _at_least("num-queries", self.num_queries, 0)
+        _at_least("seed", self.seed, 0)
+
+
+Settings = TypeVar("Settings")
+
+
+def to_json(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as plain JSON values."""
+    return {k: _plain(v) for k, v in asdict(settings).items()}
+
+
+def from_json(kind: type[Settings], values: Mapping[str, Any], source: str) -> Settings:
+    """Rebuild settings from what ``to_json`` made. Raises ConfigError naming ``source`` and the field at fault."""
+    hints = get_type_hints(kind)
+    chosen = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"{source}: unknown setting {name!r}; {nearest(name, hints)}")
+        if not is_dataclass(hints[name]):
+            chosen[name] = _typed(hints[name], value, f"{source}: {name}")
+        elif isinstance(value, Mapping):
+            chosen[name] = from_json(hints[name], value, source)
+        else:
+            raise ConfigError(f"{source}: {name!r} must be an object of settings, not {value!r}")
+    try:
+        return kind(**chosen)  # all at once: some settings are right only together
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read the settings that a run wrote, to be used for another run: of where results go, only the folders.
+
+    Raises ConfigError when the file is not what ``to_json`` makes.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the config.json of a run") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error}); give the config.json of a run") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: not an object of settings; give the config.json of a run")
+    config = from_json(TrainConfig, values, str(path))
+    return replace(config, output=replace(config.output, run_name=None, overwrite=False, resume=False))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings in which two ``to_json`` results differ, as ``learning.lr: 0.0003 then, 0.001 now``."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before!r} then, {after!r} now")
+    return found
+
+
+def _typed(hint: Any, value: Any, place: str) -> Any:
+    """A JSON value as the type that a setting is declared with."""
+    choices = get_args(hint) or (hint,)
+    if value is None and type(None) in choices:
+        return None
+    if Path in choices and isinstance(value, str):
+        return Path(value)
+    if get_origin(hint) is Literal:
+        if value not in choices:
+            raise ConfigError(f"{place}: unknown value {value!r}; {nearest(str(value), choices)}")
+        return value
+    if type(value) in choices or (float in choices and type(value) is int):
+        return value
+    wanted = " or ".join("null" if choice is type(None) else choice.__name__ for choice in choices)
+    raise ConfigError(f"{place} is {value!r}, which is not {wanted}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ConfigError(f"--{name} {value}: must be at least {least}")
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"--{name} {value}: must lie between {low} and {high}")

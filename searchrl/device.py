@@ -1,0 +1,137 @@
+"""Which device computes, in which numeric format, and why; and where every random number comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from searchrl.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+CPUINFO = Path("/proc/cpuinfo")
+
+NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+"""CPU features, as Linux names them, that multiply bfloat16 matrices in hardware (x86: first two, Arm: last two)."""
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """A device, the format models compute in there, and the reason in words."""
+
+    device: str
+    """``mps``, ``cuda``, ``cuda:N`` or ``cpu``, as torch names it."""
+    dtype: str
+    """``float32``, ``bfloat16`` or ``float16``: the attribute of ``torch`` with that name."""
+    reason: str
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The format as torch's own object."""
+        import torch
+
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+
+def choose_device(name: str = "auto") -> DeviceChoice:
+    """Take the device asked for, or with ``auto`` the first there is of mps, cuda, cpu.
+
+    Raises DeviceError where the named device is unknown or absent, saying which are there.
+    """
+    there = available_devices()
+    if name == "auto":
+        device = there[0]
+        why = f"{device} is the first available of mps, cuda, cpu"
+    elif name in there:
+        device, why = name, f"{name} was asked for"
+    else:
+        raise DeviceError(f"device {name!r} is not here; available: {', '.join(there)} (auto chooses {there[0]})")
+    dtype, because = _choose_dtype(device)
+    return DeviceChoice(device, dtype, f"{why}; {dtype}, because {because}")
+
+
+def available_devices() -> list[str]:
+    """Names of the devices there are, best first; with several CUDA devices also ``cuda:0``, ``cuda:1``, ..."""
+    import torch
+
+    has_mps = torch.backends.mps.is_available()  # type: ignore[no-untyped-call, unused-ignore]
+    devices = ["mps"] if has_mps else []
+    if torch.cuda.is_available():
+        devices += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    return [*devices, "cpu"]
+
+
+def cpu_has_native_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware; without that bfloat16 is far slower than float32.
+
+    Known on Linux from /proc/cpuinfo; elsewhere, and where torch lacks oneDNN, the answer is no.
+    """
+    import torch
+
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = {
+        word
+        for line in lines
+        if line.lower().startswith(("flags", "features"))
+        for word in line.partition(":")[2].split()
+    }
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call, unused-ignore]
+    return has_onednn and bool(flags & NATIVE_BF16_FLAGS)
+
+
+def _choose_dtype(device: str) -> tuple[str, str]:
+    import torch
+
+    if device == "mps":
+        return "float16", "that is the fast format on mps"
+    if device.startswith("cuda"):
+        # Asked of the hardware: torch.cuda.is_bf16_supported() also says yes to slow emulation.
+        if torch.cuda.get_device_capability(device)[0] >= 8:
+            return "bfloat16", "this GPU computes it natively"
+        return "float16", "this GPU has no native bfloat16"
+    if cpu_has_native_bf16():
+        return "bfloat16", "this CPU has bfloat16 matrix instructions"
+    return "float32", "this CPU is not known to have bfloat16 matrix instructions"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch, for libraries that use them, and ask torch for
+    deterministic algorithms where it has them. SearchRL's own randomness comes from ``generator`` and ``rng``.
+    """
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its results only with this
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def rng(seed: int, *names: str | int) -> np.random.Generator:
+    """A NumPy generator of its own for ``names`` under ``seed``: equal names repeat it, others are independent."""
+    return np.random.default_rng(_stream(seed, names))
+
+
+def generator(seed: int, *names: str | int, device: str = "cpu") -> torch.Generator:
+    """A torch generator of its own for ``names`` under ``seed``; see ``rng``. The numbers depend on the device."""
+    import torch
+
+    return torch.Generator(device=device).manual_seed(_stream(seed, names) % 2**63)
+
+
+def _stream(seed: int, names: tuple[str | int, ...]) -> int:
+    """128 bits that name a stream. Spelt out as JSON, so that ("ab", "c") and ("a", "bc") differ, as do 1 and "1"."""
+    return int.from_bytes(hashlib.sha256(json.dumps([seed, *names]).encode()).digest()[:16], "little")

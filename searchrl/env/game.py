@@ -1,0 +1,185 @@
+"""The rules of the game, played for a whole batch of queries at once.
+
+The live environment plays it with a batch of one, the search graph with every query of a split: one set of rules, so
+the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from searchrl.data.dataset import Corpus
+from searchrl.env.actions import Action
+from searchrl.env.features import (
+    PROBE_FEATURES,
+    QUERY_FEATURES,
+    RANKING_FEATURES,
+    REWARD_FEATURES,
+    TOP,
+    Probe,
+    probe,
+    query_features,
+    ranking_features,
+    reward_features,
+)
+from searchrl.env.scores import ScoreBook
+from searchrl.reformulate.reformulator import Direction, Reformulator
+from searchrl.retrieval.fusion import Fusion, fuse, minmax
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
+from searchrl.retrieval.retriever import Retriever
+from searchrl.reward.reward_model import RewardModel
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What shapes an episode, apart from models and data."""
+
+    max_steps: int = 5
+    auto_search: bool = False
+    fusion: Fusion = "minmax"
+    anchor: float = 0.5
+    """Weight of the first ranking in the final fusion; the later ones share the rest."""
+    rerank_depth: int = 0
+    """Documents at the top of the final ranking that the reward model may reorder; 0 leaves it alone."""
+    rerank_weight: float = 0.3
+    """Share of the reward model in the reordering, 0 to 1: it is mixed in, never alone."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Where a batch of n queries stands after the same sequence of actions."""
+
+    original: Queries
+    current: Queries
+    rankings: tuple[Ranking, ...]
+    searched: bool
+    step: int
+    probe: Probe | None
+    seen: FloatArray
+    """(n, ranking, probe and reward features): what the last ranking showed; zeros before the first search."""
+    result: FloatArray
+    """(n, dim) embedding of the last ranking; zeros before the first search."""
+    reward_calls: IntArray
+    """(n,) pairs that the reward model has scored so far."""
+
+
+class Game:
+    """Rules plus the parts they are played with. ``reward_model`` None: no reward features, no rerank."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        retriever: Retriever,
+        reformulator: Reformulator,
+        reward_model: RewardModel | None,
+        rules: Rules,
+    ) -> None:
+        self.corpus = corpus
+        self.retriever = retriever
+        self.reformulator = reformulator
+        self.reward_model = reward_model
+        self.rules = rules
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of an observation's features, in order."""
+        names = RANKING_FEATURES + PROBE_FEATURES
+        return names + (REWARD_FEATURES if self.reward_model else ()) + QUERY_FEATURES
+
+    @property
+    def description(self) -> dict[str, object]:
+        """Everything that shapes an episode, JSON-able: what a graph or checkpoint was made with."""
+        return {
+            "corpus": self.corpus.fingerprint,
+            "encoder": self.retriever.encoder.fingerprint,
+            "lexical_share": self.retriever.lexical_share,
+            "depth": self.retriever.depth,
+            "reformulator": self.reformulator.fingerprint,
+            "reward_model": self.reward_model.fingerprint if self.reward_model else None,
+            "rules": asdict(self.rules),
+            "features": list(self.feature_names),
+        }
+
+    def start(self, texts: Sequence[str]) -> Situation:
+        """Nothing searched yet, for n queries."""
+        queries = self.retriever.queries(texts)
+        n = len(queries)
+        width = len(self.feature_names) - len(QUERY_FEATURES)
+        return Situation(
+            original=queries,
+            current=queries,
+            rankings=(),
+            searched=False,
+            step=0,
+            probe=None,
+            seen=np.zeros((n, width), dtype=np.float32),
+            result=np.zeros_like(queries.vectors),
+            reward_calls=np.zeros(n, dtype=np.int32),
+        )
+
+    def book(self, texts: Sequence[str]) -> ScoreBook | None:
+        """A fresh record of what the reward model says about these queries."""
+        return ScoreBook(self.reward_model, self.corpus, texts) if self.reward_model else None
+
+    def advance(self, at: Situation, action: Action, exclude: IntArray, book: ScoreBook | None) -> Situation:
+        """Take one legal action (not TERMINATE). ``exclude`` (n,): each query's own document, -1 for none."""
+        at = replace(at, step=at.step + 1)
+        if action == Action.SEARCH:
+            return self._search(at, exclude, book)
+        direction: Direction = "narrow" if action == Action.NARROW else "broaden"
+        current = self.reformulator.reformulate(direction, at.original, at.current, at.rankings[-1])
+        at = replace(at, current=current, searched=False)
+        return self._search(at, exclude, book) if self.rules.auto_search else at
+
+    def final_ranking(self, at: Situation, book: ScoreBook | None) -> Ranking:
+        """What the user would get if the episode ended here: the episode's rankings fused, then perhaps reranked."""
+        fused = fuse(at.rankings, self.rules.fusion, self.rules.anchor)
+        if book is None or self.rules.rerank_depth == 0:
+            return fused
+        book.ensure(fused.documents[:, : self.rules.rerank_depth])
+        return rerank(fused, book, self.rules.rerank_depth, self.rules.rerank_weight)
+
+    def features(self, at: Situation) -> FloatArray:
+        """The observation's named scalars, (n, len(feature_names))."""
+        own = query_features(at.original, at.current, at.step, self.rules.max_steps, at.searched)
+        return np.concatenate([at.seen, own], axis=1)
+
+    def _search(self, at: Situation, exclude: IntArray, book: ScoreBook | None) -> Situation:
+        ranking = self.retriever.search(at.current, exclude)
+        rankings = (*at.rankings, ranking)
+        evidence = at.probe or probe(self.retriever, at.original, exclude)
+        about, result = ranking_features(self.retriever, at.original, list(rankings), evidence)
+        parts = [about, evidence.features]
+        calls = at.reward_calls
+        at = replace(at, rankings=rankings, searched=True, probe=evidence, result=result)
+        if book is not None:
+            final = fuse(rankings, self.rules.fusion, self.rules.anchor)
+            depth = max(TOP, self.rules.rerank_depth)
+            shown = np.concatenate([ranking.documents[:, :TOP], final.documents[:, :depth]], axis=1)
+            calls = calls + book.ensure(shown)
+            parts.append(
+                reward_features(book.lookup(rankings[0].documents[:, :TOP]), book.lookup(ranking.documents[:, :TOP]))
+            )
+        return replace(at, seen=np.concatenate(parts, axis=1), reward_calls=calls)
+
+
+def rerank(ranking: Ranking, book: ScoreBook, depth: int, weight: float) -> Ranking:
+    """Reorder the top ``depth`` by (1 - weight) * min-max score + weight * min-max reward; the tail stays below.
+
+    Interpolated, never replaced: alone, a small judge loses to the first stage.
+    """
+    head = ranking.documents[:, :depth]
+    present = head != NO_DOCUMENT
+    reward = book.lookup(head)
+    mixed = (1.0 - weight) * minmax(ranking.scores[:, :depth], present)
+    mixed = mixed + weight * minmax(np.nan_to_num(reward), present & ~np.isnan(reward))
+    order = np.argsort(np.where(present, -mixed, np.inf), axis=1, kind="stable")
+    documents = np.concatenate([np.take_along_axis(head, order, axis=1), ranking.documents[:, depth:]], axis=1)
+    # Scores fall by a constant step below the head, so that the tail cannot rise above it.
+    top = np.where(np.take_along_axis(present, order, axis=1), np.take_along_axis(mixed, order, axis=1) + 1.0, -np.inf)
+    tail = ranking.scores[:, depth:]
+    tail = np.where(np.isfinite(tail), minmax(tail, np.isfinite(tail)), -np.inf)
+    return Ranking(documents, np.concatenate([top, tail], axis=1).astype(np.float32))

@@ -1,0 +1,163 @@
+"""The search graph: everything an episode over these queries can meet, computed once, as arrays.
+
+One row a query; states and slots as ``tree.py`` numbers them. Vectors and rankings are stored once a query or search
+(slot), not once a state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchrl.env.tree import ROOT, Tree, build_tree
+from searchrl.errors import CacheError
+from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
+from searchrl.storage import load_arrays, save_arrays
+
+VERSION = 2
+"""Raised whenever a stored graph would no longer be what today's code computes."""
+
+
+@dataclass(frozen=True)
+class SearchGraph:
+    """Arrays over n queries, S states, Q queries in a tree (slots), R searches in a tree (slots)."""
+
+    tree: Tree
+    query_ids: Sequence[str]
+    texts: Sequence[Sequence[str]]
+    """(Q, n) the current query's words in each query slot."""
+    feature_names: tuple[str, ...]
+    features: FloatArray
+    """(n, S, F)"""
+    query_vectors: FloatArray
+    """(n, Q, dim)"""
+    result_vectors: FloatArray
+    """(n, R, dim)"""
+    searched: IntArray
+    """(n, R, depth) documents of each search."""
+    searched_scores: FloatArray
+    """(n, R, depth)"""
+    final: IntArray
+    """(n, R, depth) documents of the final ranking, were the episode to end here."""
+    final_scores: FloatArray
+    """(n, R, depth)"""
+    reward_calls: IntArray
+    """(n, R) pairs that the reward model has scored by then."""
+    reformulation_calls: int
+    """Language model calls of one reformulation of one query."""
+    gains: Mapping[str, FloatArray]
+    """reward source -> (n, R) gain of the final ranking: ``qrels``, ``reward`` (pooled ideal), ``reward_list``."""
+    pool: IntArray
+    """(n, P) every document that the reward model scored for the query, padded with -1; P may be 0."""
+    pool_scores: FloatArray
+    """(n, P) its raw scores, padded with NaN."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    @property
+    def dim(self) -> int:
+        """Width of the embeddings."""
+        return int(self.query_vectors.shape[2])
+
+    def state_gains(self, source: str) -> FloatArray:
+        """(n, S) gain of ending in each state; 0 where nothing has been searched."""
+        gains = np.concatenate([np.asarray(self.gains[source]), np.zeros((len(self), 1), dtype=np.float32)], axis=1)
+        return np.asarray(gains[:, self.tree.search_slot], dtype=np.float32)
+
+    def lm_calls(self, nodes: NDArray[np.int_]) -> IntArray:
+        """(n,) language model calls up to one state of each query: reformulations and pairs scored."""
+        slots = self.tree.search_slot[nodes]
+        scored = np.where(slots >= 0, self.reward_calls[np.arange(len(self)), np.maximum(slots, 0)], 0)
+        return np.asarray(scored + self.tree.reformulations[nodes] * self.reformulation_calls, dtype=np.int32)
+
+    def final_ranking(self, nodes: NDArray[np.int_]) -> Ranking:
+        """The final rankings of episodes that ended in these states, one a query; empty where nothing was searched."""
+        slots = self.tree.search_slot[nodes]
+        rows = np.arange(len(self))
+        found = (slots >= 0)[:, None]
+        documents = np.where(found, self.final[rows, np.maximum(slots, 0)], -1)
+        scores = np.where(found, self.final_scores[rows, np.maximum(slots, 0)], -np.inf)
+        return Ranking(documents.astype(np.int32), scores.astype(np.float32))
+
+    def observation(self, row: int, node: int) -> dict[str, FloatArray]:
+        """What the environment shows in one state of one query."""
+        slot = self.tree.search_slot[node]
+        empty = np.zeros(self.dim, dtype=np.float32)
+        return {
+            "query": np.array(self.query_vectors[row, self.tree.query_slot[node]]),
+            "result": np.array(self.result_vectors[row, slot]) if slot >= 0 else empty,
+            "features": np.array(self.features[row, node]),
+        }
+
+
+_ARRAYS = (
+    "features",
+    "query_vectors",
+    "result_vectors",
+    "searched",
+    "searched_scores",
+    "final",
+    "final_scores",
+    "reward_calls",
+    "pool",
+    "pool_scores",
+)
+
+
+def fingerprint(description: Mapping[str, Any]) -> str:
+    """Name a graph by everything that shaped it: 16 hex digits of a SHA-256."""
+    text = json.dumps({"version": VERSION, **description}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def save_graph(graph: SearchGraph, folder: Path) -> None:
+    """Write a graph whole or not at all."""
+    arrays = {name: getattr(graph, name) for name in _ARRAYS}
+    arrays |= {f"gain_{source}": gain for source, gain in graph.gains.items()}
+    meta = {
+        "max_steps": graph.tree.max_steps,
+        "auto_search": graph.tree.auto_search,
+        "query_ids": list(graph.query_ids),
+        "texts": [list(texts) for texts in graph.texts],
+        "feature_names": list(graph.feature_names),
+        "reformulation_calls": graph.reformulation_calls,
+        "gains": list(graph.gains),
+        "meta": dict(graph.meta),
+    }
+    save_arrays(folder, arrays, meta)
+
+
+def load_graph(folder: Path) -> SearchGraph:
+    """Map a stored graph. Raises CacheError when it is damaged."""
+    arrays, meta = load_arrays(folder)
+    try:
+        return SearchGraph(
+            tree=build_tree(meta["max_steps"], meta["auto_search"]),
+            query_ids=meta["query_ids"],
+            texts=meta["texts"],
+            feature_names=tuple(meta["feature_names"]),
+            reformulation_calls=meta["reformulation_calls"],
+            gains={source: arrays[f"gain_{source}"] for source in meta["gains"]},
+            meta=meta["meta"],
+            **{name: arrays[name] for name in _ARRAYS},
+        )
+    except KeyError as error:
+        raise CacheError(f"{folder}: the stored graph lacks {error}.") from error
+
+
+def check_root(graph: SearchGraph) -> None:
+    """Raise CacheError when the arrays do not have the shapes that the tree asks for."""
+    searches, queries = len(graph.tree.searched_nodes), int(graph.tree.query_slot.max()) + 1
+    if graph.features.shape[:2] != (len(graph), len(graph.tree)) or graph.tree.states[ROOT].step != 0:
+        raise CacheError("the stored graph's features do not fit its queries and states.")
+    if graph.final.shape[1] != searches or graph.query_vectors.shape[1] != queries:
+        raise CacheError("the stored graph's rankings do not fit its states.")

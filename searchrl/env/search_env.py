@@ -1,0 +1,170 @@
+"""``searchrl/Search-v0``: one retrieval task an episode, played live, for any Gymnasium agent.
+
+It plays the same game as the search graph, one step at a time with the models themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from searchrl.data.dataset import QuerySet
+from searchrl.env.actions import N_ACTIONS, Action
+from searchrl.env.batched import RewardRules
+from searchrl.env.build import GAIN_DEPTH, GraphSettings, build_graph
+from searchrl.env.game import Game, Situation
+from searchrl.env.scores import ScoreBook
+from searchrl.env.tree import ROOT, build_tree
+from searchrl.errors import ConfigError
+from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+from searchrl.reward.qrels import Judgments, own_document
+
+Obs = dict[str, NDArray[Any]]
+
+
+class SearchEnv(gymnasium.Env[Obs, np.int64]):
+    """A Gymnasium environment over one query set.
+
+    Observation: ``query`` and ``result`` (dim,) unit vectors, ``features`` (F,) as ``Game.feature_names`` has them,
+    ``mask`` (4,) int8. Actions: 0 SEARCH, 1 NARROW, 2 BROADEN, 3 TERMINATE. ``info``: ``action_mask``, the query's id
+    and text, the current text, and after a search the ``documents`` found.
+
+    ``reset(options={"query": id})`` plays a given query (ConfigError if there is none of that id); otherwise queries are
+    drawn with the environment's seed.
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - Gymnasium declares it so
+
+    def __init__(
+        self,
+        game: Game,
+        queries: QuerySet,
+        reward: RewardRules,
+        settings: GraphSettings | None = None,
+        use_mask: bool = True,
+        render_mode: str | None = None,
+    ) -> None:
+        self.game = game
+        self.queries = queries
+        self.reward = reward
+        self.settings = settings or GraphSettings()
+        self.use_mask = use_mask
+        self.render_mode = render_mode
+        self.tree = build_tree(game.rules.max_steps, game.rules.auto_search)
+        self._judgments = Judgments(queries, game.corpus)
+        self._own = own_document(queries, game.corpus)
+        self._row = 0
+        self._book: ScoreBook | None = None
+        self._gains: tuple[int, NDArray[np.float32]] | None = None
+        dim, width = game.retriever.encoder.dim, len(game.feature_names)
+        self.action_space = spaces.Discrete(N_ACTIONS)
+        self.observation_space: spaces.Dict = spaces.Dict(  # type: ignore[assignment]
+            {
+                "query": spaces.Box(-1.001, 1.001, (dim,), np.float32),
+                "result": spaces.Box(-1.001, 1.001, (dim,), np.float32),
+                "features": spaces.Box(-1e6, 1e6, (width,), np.float32),
+                "mask": spaces.Box(0, 1, (N_ACTIONS,), np.int8),
+            }
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
+        """Begin an episode with a drawn query, or the one that ``options["query"]`` names."""
+        super().reset(seed=seed)
+        if options and "query" in options:
+            self._row = self._row_of(options["query"])
+        else:
+            self._row = int(self.np_random.integers(len(self.queries)))
+        text = [self.queries.texts[self._row]]
+        self._book = self.game.book(text)
+        self._at: Situation = self.game.start(text)
+        self._node = ROOT
+        self._steps = 0
+        self._over = False
+        return self._observe(), self._info()
+
+    def step(self, action: np.int64 | int) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
+        """Take one action. An illegal one changes nothing and costs its step."""
+        if self._over:
+            raise gymnasium.error.ResetNeeded("the episode is over: call reset() before step()")
+        chosen = Action(int(action))
+        self._steps += 1
+        terminated = chosen == Action.TERMINATE and (bool(self.tree.legal[self._node, chosen]) or not self.use_mask)
+        following = int(self.tree.children[self._node, chosen])
+        if following >= 0:
+            own = self._own[self._row : self._row + 1]
+            self._at = self.game.advance(self._at, chosen, own, self._book)
+            self._node = following
+        truncated = not terminated and self._steps >= self.game.rules.max_steps
+        self._over = terminated or truncated
+        reward = -self.reward.step_penalty + (self._end_gain() if self._over else 0.0)
+        return self._observe(), reward, terminated, truncated, self._info()
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Legal actions, (4,) bool, under the name sb3-contrib's MaskablePPO asks for."""
+        return self.tree.legal[self._node].copy() if self.use_mask else np.ones(N_ACTIONS, dtype=bool)
+
+    def final_ranking(self) -> Ranking | None:
+        """What the episode has found so far, fused: (1, depth) documents and scores; None before the first search."""
+        return self.game.final_ranking(self._at, self._book) if self._at.rankings else None
+
+    def render(self) -> str:
+        """The episode so far, a line a fact."""
+        final = self.final_ranking()
+        found = [] if final is None else [self.game.corpus.ids[d] for d in final.documents[0, :5] if d >= 0]
+        return f"step {self._steps}: {self._at.current.texts[0]!r} -> {', '.join(found) or 'nothing yet'}"
+
+    def _row_of(self, query_id: str) -> int:
+        ids = list(self.queries.ids)
+        if query_id not in ids:
+            raise ConfigError(
+                f"reset(options={{'query': {query_id!r}}}): no such query among the {len(ids)} played here"
+            )
+        return ids.index(query_id)
+
+    def _observe(self) -> Obs:
+        features = self.game.features(self._at)[0]
+        features[self.game.feature_names.index("step")] = self._steps / self.game.rules.max_steps
+        return {
+            "query": self._at.current.vectors[0].copy(),  # the caller keeps what it is shown
+            "result": self._at.result[0].copy(),
+            "features": features,
+            "mask": self.action_masks().astype(np.int8),
+        }
+
+    def _info(self) -> dict[str, Any]:
+        info: dict[str, Any] = {
+            "action_mask": self.action_masks().astype(np.int8),
+            "query_id": self.queries.ids[self._row],
+            "query": self.queries.texts[self._row],
+            "current_query": self._at.current.texts[0],
+        }
+        if self._at.rankings:
+            found = self._at.rankings[-1].documents[0]
+            info["documents"] = [self.game.corpus.ids[d] for d in found if d >= 0]
+        return info
+
+    def _end_gain(self) -> float:
+        if not self._at.rankings:
+            return -self.reward.empty_penalty
+        if self.reward.source != "qrels" or self.reward.baseline == "single_pass":
+            gains = self._graph_gains()
+            single = float(gains[self.tree.searched_nodes[0]]) if self.reward.baseline == "single_pass" else 0.0
+            return float(gains[self._node]) - single
+        found = self.game.final_ranking(self._at, self._book).documents[0, :GAIN_DEPTH]
+        everyone = np.full((len(self.queries), len(found)), NO_DOCUMENT, dtype=np.int32)
+        everyone[self._row] = found
+        return float(self._judgments.gain(everyone, GAIN_DEPTH)[self._row])
+
+    def _graph_gains(self) -> NDArray[np.float32]:
+        """Gain of ending in each state, (states,): a pooled ideal needs every document the query could have met."""
+        if self._gains is None or self._gains[0] != self._row:
+            query_id = self.queries.ids[self._row]
+            judged = {query_id: self.queries.qrels[query_id]} if query_id in self.queries.qrels else {}
+            alone = QuerySet([query_id], [self.queries.texts[self._row]], judged)
+            graph = build_graph(self.game, alone, self.settings)
+            self._gains = (self._row, graph.state_gains(self.reward.source)[0])
+        return self._gains[1]

@@ -1,0 +1,199 @@
+"""The comparison of methods on one query set: means, what they cost, where they gain, whether it is real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchrl.env.actions import N_ACTIONS, Action
+from searchrl.errors import DataError
+from searchrl.evaluation.difficulty import DifficultyTable, difficulty_table
+from searchrl.evaluation.statistics import PairedComparison, bootstrap_interval, holm, paired_comparison
+from searchrl.evaluation.text_table import json_number, number, text_table
+from searchrl.retrieval.ranking import Ranking
+
+FloatArray = NDArray[np.float64]
+
+SINGLE_PASS = "single_pass"
+ORACLE = "oracle"
+BASELINES = (SINGLE_PASS, "best_fixed")
+
+
+@dataclass(frozen=True, eq=False)
+class MethodResult:
+    """What one method did on n queries.
+
+    metrics: measure -> (n,) values. Human measures have their plain name (``nDCG@10``); another judge's view of the
+    same measure is prefixed with who (``reward nDCG@10``) and stands beside it in the table.
+    steps, searches, lm_calls: (n,) per query. action_fractions: (4,) by action id, sum 1.
+    ranking: the n final rankings. actions: the action ids of each query's episode. Both are written to files where
+    present; a method that only has expected values has neither.
+    """
+
+    name: str
+    metrics: Mapping[str, FloatArray]
+    steps: FloatArray
+    searches: FloatArray
+    lm_calls: FloatArray
+    action_fractions: FloatArray
+    ranking: Ranking | None = None
+    actions: Sequence[Sequence[int]] | None = None
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean of each measure over the queries."""
+        return {measure: float(np.mean(values)) for measure, values in self.metrics.items()}
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Mean steps, searches and language model calls per query."""
+        costs = {"avg steps": self.steps, "searches": self.searches, "LM calls": self.lm_calls}
+        return {name: float(np.mean(values)) for name, values in costs.items()}
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """One method against one baseline; ``p_holm`` corrects the randomisation p over all methods against it."""
+
+    method: str
+    baseline: str
+    comparison: PairedComparison
+    p_holm: float
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonTable:
+    """Methods on the same queries, as text (``str``) and as JSON values. Make one with ``build``.
+
+    measure: what intervals, tests and difficulty are about. intervals: method -> 95% bootstrap interval of its mean.
+    difficulty: None without a single pass to fix the bins.
+    """
+
+    methods: Sequence[MethodResult]
+    measure: str
+    intervals: Mapping[str, tuple[float, float]]
+    tests: Sequence[PairedTest]
+    difficulty: DifficultyTable | None
+
+    @classmethod
+    def build(
+        cls,
+        methods: Sequence[MethodResult],
+        *,
+        measure: str = "nDCG@10",
+        baselines: Sequence[str] = BASELINES,
+        seed: int = 0,
+    ) -> ComparisonTable:
+        """Compare methods; rows keep the order given.
+
+        Every method is tested against every baseline present, with Holm's correction over the methods. The oracle is
+        not tested: it chose by the scores it is judged on. Raises DataError where the results do not fit together.
+        """
+        _check(methods, measure)
+        values = {method.name: method.metrics[measure] for method in methods}
+        tests: list[PairedTest] = []
+        for baseline in (name for name in baselines if name in values):
+            names = [name for name in values if name not in (baseline, ORACLE)]
+            compared = [paired_comparison(values[name], values[baseline], seed) for name in names]
+            adjusted = holm([comparison.p_randomisation for comparison in compared])
+            tests += [PairedTest(n, baseline, c, p) for n, c, p in zip(names, compared, adjusted, strict=True)]
+        return cls(
+            methods=tuple(methods),
+            measure=measure,
+            intervals={name: bootstrap_interval(array, seed) for name, array in values.items()},
+            tests=tuple(tests),
+            difficulty=difficulty_table(values[SINGLE_PASS], values) if SINGLE_PASS in values else None,
+        )
+
+    @property
+    def measures(self) -> list[str]:
+        """Columns: every measure of any method in order of appearance, other judges' views beside the human one."""
+        names = list(dict.fromkeys(measure for method in self.methods for measure in method.metrics))
+        plain = list(dict.fromkeys(name.split()[-1] for name in names))
+        return sorted(names, key=lambda name: (plain.index(name.split()[-1]), " " in name))
+
+    def __str__(self) -> str:
+        parts = [self.summary_text()]
+        if self.difficulty is not None:
+            parts.append(f"Mean {self.measure} by difficulty, as {SINGLE_PASS} scored the query\n{self.difficulty}")
+        if self.tests:
+            parts.append(f"Paired tests on {self.measure}\n{self.tests_text()}")
+        return "\n\n".join(parts)
+
+    def summary_text(self) -> str:
+        """One row per method: measures, costs per query, share of each action; then which action is which."""
+        actions = [f"A{action.value}" for action in Action]
+        legend = ", ".join(f"A{action.value} {action.name.lower()}" for action in Action)
+        rows = []
+        for method in self.methods:
+            means = [number(method.means.get(measure, float("nan"))) for measure in self.measures]
+            costs = [number(cost, ".2f") for cost in method.costs.values()]
+            shares = [number(float(share), ".0%") for share in method.action_fractions]
+            rows.append([method.name, *means, *costs, *shares])
+        table = text_table(["method", *self.measures, *self.methods[0].costs, *actions], rows)
+        return f"{table}\n{legend}"
+
+    def tests_text(self) -> str:
+        """One row per method and baseline: difference, interval, p-values, wins/ties/losses."""
+        header = ["method", "against", "difference", "95% interval", "p t-test", "p random.", "p Holm", "W/T/L"]
+        rows = []
+        for test in self.tests:
+            c = test.comparison
+            interval = f"[{number(c.ci_low, '+.4f')}, {number(c.ci_high, '+.4f')}]"
+            p_values = [_p_value(p) for p in (c.p_ttest, c.p_randomisation, test.p_holm)]
+            counts = f"{c.wins}/{c.ties}/{c.losses}"
+            rows.append([test.method, test.baseline, number(c.mean_difference, "+.4f"), interval, *p_values, counts])
+        return text_table(header, rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything the text shows, unrounded, as values that ``json.dumps`` writes as they are."""
+        methods = {
+            method.name: {
+                "metrics": {measure: json_number(mean) for measure, mean in method.means.items()},
+                "interval": [json_number(bound) for bound in self.intervals[method.name]],
+                **{cost.replace(" ", "_").lower(): json_number(mean) for cost, mean in method.costs.items()},
+                "action_fractions": [json_number(float(share)) for share in method.action_fractions],
+            }
+            for method in self.methods
+        }
+        tests = []
+        for test in self.tests:
+            c = asdict(test.comparison)
+            bounds = {"ci_low": json_number(c.pop("ci_low")), "ci_high": json_number(c.pop("ci_high"))}
+            tests.append({"method": test.method, "baseline": test.baseline, **c, **bounds, "p_holm": test.p_holm})
+        return {
+            "queries": len(self.methods[0].steps),
+            "measure": self.measure,
+            "methods": methods,
+            "tests": tests,
+            "difficulty": None if self.difficulty is None else self.difficulty.to_json(),
+        }
+
+
+def _p_value(p: float) -> str:
+    return "<.0001" if p < 0.0001 else number(p)
+
+
+def _check(methods: Sequence[MethodResult], measure: str) -> None:
+    if not methods:
+        raise DataError("nothing to compare: no method was evaluated")
+    names = [method.name for method in methods]
+    if len(set(names)) < len(names):
+        raise DataError(f"two methods share a name, among {', '.join(names)}")
+    n = len(methods[0].steps)
+    for method in methods:
+        if measure not in method.metrics:
+            raise DataError(f"method {method.name} has no {measure}; it has {', '.join(method.metrics) or 'none'}")
+        arrays = {**method.metrics, "steps": method.steps, "searches": method.searches, "lm_calls": method.lm_calls}
+        for name, array in arrays.items():
+            if np.shape(array) != (n,):
+                raise DataError(f"{name} of method {method.name} has shape {np.shape(array)}; need ({n},), one a query")
+        if np.shape(method.action_fractions) != (N_ACTIONS,):
+            raise DataError(f"action_fractions of method {method.name}: need {N_ACTIONS}, one an action")
+        for part in (method.ranking, method.actions):
+            if part is not None and len(part) != n:
+                raise DataError(f"method {method.name} has {len(part)} rankings or action lists for {n} queries")

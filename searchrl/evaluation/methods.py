@@ -1,0 +1,83 @@
+"""What each way to search does on a search graph, measured: end states become rankings, scores and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchrl.agent import strategies
+from searchrl.data.dataset import Corpus, QuerySet
+from searchrl.env.actions import N_ACTIONS, Action
+from searchrl.env.graph import SearchGraph
+from searchrl.evaluation.comparison import MethodResult
+from searchrl.evaluation.metrics import evaluate_ranking
+from searchrl.retrieval.ranking import Ranking
+
+REWARD_MEASURE = "reward nDCG@10"
+
+
+def method_result(
+    name: str,
+    graph: SearchGraph,
+    ends: NDArray[np.int64],
+    queries: QuerySet,
+    corpus: Corpus,
+    steps: NDArray[np.int64] | None = None,
+) -> MethodResult:
+    """Measure episodes that ended in the given states, one a query.
+
+    ``steps`` (n,): steps taken where they are more than the legal path (mask off). Without human judgments only the
+    reward model's view is measured.
+    """
+    tree = graph.tree
+    paths = [_with_end(tree.actions_to(int(node)), tree.max_steps) for node in ends]
+    counts = np.stack([np.bincount(path, minlength=N_ACTIONS) for path in paths])
+    ranking = graph.final_ranking(ends)
+    metrics: dict[str, NDArray[np.float64]] = {}
+    if queries.judged:
+        metrics |= evaluate_ranking(ranking, queries, corpus.ids)
+    if "reward" in graph.gains:
+        metrics[REWARD_MEASURE] = graph.state_gains("reward")[np.arange(len(graph)), ends].astype(np.float64)
+    return MethodResult(
+        name=name,
+        metrics=metrics,
+        steps=np.array([len(p) for p in paths], dtype=np.float64) if steps is None else steps.astype(np.float64),
+        searches=tree.searches[ends].astype(np.float64),
+        lm_calls=graph.lm_calls(ends).astype(np.float64),
+        action_fractions=counts.sum(axis=0) / counts.sum(),
+        ranking=ranking,
+        actions=[[int(a) for a in path] for path in paths],
+    )
+
+
+def reference_result(name: str, ranking: Ranking, queries: QuerySet, corpus: Corpus) -> MethodResult:
+    """Measure one plain search outside the game (BM25, say)."""
+    n = len(queries)
+    return MethodResult(
+        name=name,
+        metrics=dict(evaluate_ranking(ranking, queries, corpus.ids)),
+        steps=np.ones(n),
+        searches=np.ones(n),
+        lm_calls=np.zeros(n),
+        action_fractions=np.eye(N_ACTIONS)[Action.SEARCH],
+        ranking=ranking,
+        actions=[[int(Action.SEARCH)]] * n,
+    )
+
+
+def fixed_ends(graph: SearchGraph, best_fixed: Sequence[int], rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
+    """End states of the strategies that need no training, by name."""
+    best = strategies.follow(graph.tree, tuple(Action(a) for a in best_fixed))
+    return {
+        "single_pass": strategies.single_pass(graph),
+        "heuristic": strategies.heuristic(graph),
+        "random": strategies.random_actions(graph, rng),
+        "best_fixed": np.full(len(graph), best, dtype=np.int64),
+    }
+
+
+def _with_end(path: list[Action], max_steps: int) -> list[Action]:
+    """The path, with the TERMINATE that ended it unless the episode was truncated."""
+    return [*path, Action.TERMINATE] if len(path) < max_steps else path

@@ -1,0 +1,252 @@
+"""A causal language model run by transformers: the backend that needs nothing but the package itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from searchrl.device import DeviceChoice, choose_device, generator
+from searchrl.errors import ConfigError, ModelError
+from searchrl.models.batching import pad, token_batches
+from searchrl.models.fingerprint import folder_fingerprint
+from searchrl.models.language_model import FloatArray
+from searchrl.models.load_causal_lm import load_causal_lm
+from searchrl.models.presets import default_language_model, language_model_folder
+from searchrl.models.prompt_tokens import first_tokens, prompt_tokens, text_start, text_tokens
+from searchrl.models.shared_context import PackedRow, Tokens, batch_rows, pack
+
+LOGITS_AT_ONCE = 1 << 25
+"""Float32 logits held at a time (128 MiB); the vocabulary projection runs in slices of that size."""
+
+SHORTEST_CUT = 64
+"""Tokens below which a continuation may not be cut."""
+
+
+class TransformersLM:
+    """Implements ``LanguageModel`` (see there for the three calls).
+
+    name: preset, local folder or hub name; by default the device's preset. choice: device and format; by default the
+    best there is. token_budget: padded tokens in one forward pass; by default 4,096 on a CPU, else 32,768.
+    max_context_tokens, max_continuation_tokens: texts longer than this lose their end (``continuation_logprobs``); an
+    instruction that follows a document belongs at the head of the continuation, or the document be cut beforehand.
+    stop_at_newline: ``generate`` returns the first line that is not empty. show_progress: a bar with items/s.
+
+    Raises ModelError where the model cannot be had or is not a causal language model; ConfigError on an impossible
+    limit.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        choice: DeviceChoice | None = None,
+        *,
+        token_budget: int | None = None,
+        max_context_tokens: int = 256,
+        max_continuation_tokens: int = 256,
+        stop_at_newline: bool = False,
+        show_progress: bool = False,
+    ) -> None:
+        if max_context_tokens < 1:
+            raise ConfigError(f"max_context_tokens is {max_context_tokens}; it must be at least 1")
+        if max_continuation_tokens < SHORTEST_CUT:
+            raise ConfigError(
+                f"max_continuation_tokens is {max_continuation_tokens}; it must be at least {SHORTEST_CUT}"
+            )
+        self.choice = choice or choose_device()
+        self.name = name or default_language_model(self.choice.device)
+        folder = language_model_folder(self.name)
+        self._tokenizer, self._model = load_causal_lm(self.name, folder, self.choice)
+        on_cpu = self.choice.device == "cpu"
+        self._budget = token_budget if token_budget is not None else (4096 if on_cpu else 32768)
+        # Memory on mps grows with every new input shape, and GPU kernels like even widths.
+        self._multiple = {"cpu": 1, "mps": 64}.get(self.choice.device, 8)
+        self._max_context = max_context_tokens
+        self._max_continuation = max_continuation_tokens
+        self._stop_at_newline = stop_at_newline
+        self.show_progress = show_progress
+        self.parameters: int = sum(p.numel() for p in self._model.parameters())
+        """Number of weights; see ``presets.judging_method``."""
+        self._positions: int = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        if max_context_tokens + max_continuation_tokens > self._positions:
+            raise ConfigError(
+                f"{self.name} reads {self._positions} tokens at once, fewer than max_context_tokens + "
+                f"max_continuation_tokens ({max_context_tokens} + {max_continuation_tokens})"
+            )
+        self._fill = (
+            text_start(self._tokenizer) if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
+        )
+        self._packing_checked = False
+        self._fingerprint = folder_fingerprint(
+            folder, self.choice.dtype, max_context_tokens, max_continuation_tokens, stop_at_newline
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over every file of the model, the numeric format, the cuts and ``stop_at_newline``."""
+        return self._fingerprint
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """See ``LanguageModel.generate``; white space around the answer is removed.
+
+        Raises ModelError where a prompt exceeds what the model reads, ConfigError on an impossible setting.
+        """
+        import transformers
+
+        from searchrl.models.sampling import EndOfLine, GumbelSampling
+
+        if max_new_tokens < 1 or temperature < 0:
+            raise ConfigError(f"cannot generate {max_new_tokens} tokens at temperature {temperature}")
+        rows = self._prompt_tokens(prompts, max_new_tokens)
+        answers = [""] * len(prompts)
+        library: Any = transformers  # whose types lag behind its arguments
+        settings = library.GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=self._model.generation_config.eos_token_id,
+            pad_token_id=self._fill,
+        )
+        with self._bar(len(prompts), "generating", "prompt") as bar, torch.inference_mode():
+            for batch in token_batches([len(r) + max_new_tokens for r in rows], self._budget, self._multiple):
+                ids, mask = pad([rows[i] for i in batch], self._fill, "left", self._multiple)
+                streams = [generator(seed, "generate", prompts[i], device=self.choice.device) for i in batch]
+                out = self._model.generate(
+                    input_ids=self._to_device(ids),
+                    attention_mask=self._to_device(mask),
+                    generation_config=settings,
+                    logits_processor=library.LogitsProcessorList(
+                        [GumbelSampling(temperature, streams)] if temperature else []
+                    ),
+                    stopping_criteria=library.StoppingCriteriaList(
+                        [EndOfLine(self._tokenizer, ids.shape[1])] if self._stop_at_newline else []
+                    ),
+                )
+                texts = self._tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+                for i, text in zip(batch, texts, strict=True):
+                    stripped = text.strip()
+                    answers[i] = stripped.split("\n", 1)[0].rstrip() if self._stop_at_newline else stripped
+                bar.update(len(batch))
+        return answers
+
+    def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
+        """See ``LanguageModel.choice_logprobs``.
+
+        Raises ModelError where two choices begin with the same token, so that the model cannot tell them apart.
+        """
+        wanted = torch.tensor(first_tokens(self._tokenizer, choices), device=self.choice.device)
+        rows = self._prompt_tokens(prompts, 1)
+        result = np.zeros((len(prompts), len(choices)), dtype=np.float32)
+        with self._bar(len(prompts), "reading choices", "prompt") as bar, torch.inference_mode():
+            for batch in token_batches([len(r) for r in rows], self._budget, self._multiple):
+                ids, mask = pad([rows[i] for i in batch], self._fill, "left", self._multiple)
+                output = self._model(
+                    input_ids=self._to_device(ids),
+                    attention_mask=self._to_device(mask),
+                    position_ids=self._to_device((mask.cumsum(1) - 1).clamp(min=0)),
+                    logits_to_keep=1,
+                    use_cache=False,
+                )
+                logits = output.logits[:, -1, wanted].float()
+                result[batch] = logits.log_softmax(-1).cpu().numpy()
+                bar.update(len(batch))
+        return result
+
+    def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
+        """See ``LanguageModel.continuation_logprobs``; an empty continuation scores 0, the logarithm of certainty.
+
+        Each distinct context is computed once for all its continuations (``shared_context.py``).
+        """
+        starts = text_tokens(self._tokenizer, contexts, self._max_context, special=True)
+        endings = text_tokens(self._tokenizer, continuations, self._max_continuation, special=False)
+        groups: dict[Tokens, dict[Tokens, list[int]]] = {}
+        for i, (context, continuation) in enumerate(zip(contexts, continuations, strict=True)):
+            if ending := endings[continuation]:
+                groups.setdefault(starts[context] or (text_start(self._tokenizer),), {}).setdefault(ending, []).append(
+                    i
+                )
+        rows = pack({context: list(endings) for context, endings in groups.items()})
+        self._check_packing()
+        result = np.zeros(len(contexts), dtype=np.float32)
+        with self._bar(len(contexts), "scoring", "pair") as bar:
+            for batch in token_batches([len(row) for row in rows], self._budget, self._multiple):
+                chosen = [rows[i] for i in batch]
+                means = iter(self._packed_means(chosen))
+                for packed in chosen:
+                    for ending in packed.continuations:
+                        places = groups[packed.context][ending]
+                        result[places] = next(means)
+                        bar.update(len(places))
+        return result
+
+    @torch.inference_mode()
+    def _packed_means(self, rows: Sequence[PackedRow]) -> list[float]:
+        """Mean log-probability per token of every continuation of every row, in order; one forward pass."""
+        packed = batch_rows(rows, self._fill, self._multiple)
+        hidden = self._model.base_model(
+            input_ids=self._to_device(packed.input_ids),
+            attention_mask=self._to_device(packed.attention_mask),
+            position_ids=self._to_device(packed.position_ids),
+            use_cache=False,
+        ).last_hidden_state
+        states = hidden.flatten(0, 1)[self._to_device(packed.predictors)]
+        logprobs = self._logprobs(states, self._to_device(packed.targets))
+        return [float(part.mean()) for part in torch.split(logprobs, list(packed.lengths))]
+
+    @torch.inference_mode()
+    def _check_packing(self) -> None:
+        """Once a model: packed rows must score what the model's own forward pass does.
+
+        They do for transformers that take a full attention mask and project their last hidden state as it is; not for
+        recurrent ones, nor where logits are scaled or capped afterwards. Raises ModelError for those.
+        """
+        if self._packing_checked:
+            return
+        words = self._tokenizer("The capital of France is the city of Paris on the Seine", add_special_tokens=False)
+        tokens = tuple(words["input_ids"])
+        context, endings = tokens[:3], (tokens[3:], tokens[4:])
+        expected = []
+        for ending in endings:
+            ids = torch.tensor([context + ending], device=self.choice.device)
+            logprobs = self._model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+            expected.append(float(np.mean([float(logprobs[2 + i, token]) for i, token in enumerate(ending)])))
+        difference = np.abs(np.subtract(self._packed_means([PackedRow(context, endings)]), expected)).max()
+        if not difference < (1e-3 if self.choice.dtype == "float32" else 0.25):
+            raise ModelError(
+                f"{self.name} ({type(self._model).__name__}) cannot score likelihoods here: its attention or its "
+                "logits are of a kind "
+                "that shared contexts do not reproduce; judge by yes_no or graded, or use another model"
+            )
+        self._packing_checked = True
+
+    def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Log-probability of each target after its hidden state, (m,) float32 on the CPU."""
+        head = self._model.get_output_embeddings()
+        size = max(1, LOGITS_AT_ONCE // self._model.config.get_text_config().vocab_size)
+        parts = []
+        for states, tokens in zip(torch.split(hidden, size), torch.split(targets, size), strict=True):
+            logits = head(states).float()
+            parts.append(logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1))
+        return torch.cat(parts).cpu()
+
+    def _prompt_tokens(self, prompts: Sequence[str], new_tokens: int) -> list[list[int]]:
+        rows = prompt_tokens(self._tokenizer, prompts)
+        for prompt, row in zip(prompts, rows, strict=True):
+            if len(row) + new_tokens > self._positions:
+                raise ModelError(
+                    f"a prompt of {len(row)} tokens and {new_tokens} new ones exceed the {self._positions} that "
+                    f"{self.name} reads: shorten what begins {prompt[:60]!r}"
+                )
+        return rows
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.choice.device)
+
+    def _bar(self, total: int, description: str, unit: str) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(total=total, desc=description, unit=unit, disable=not self.show_progress)

@@ -1,0 +1,69 @@
+"""Many rankings into one, anchored on the first, so that what the plain search found is never thrown away.
+
+``minmax``: each list's scores scaled to [0, 1]; a document absent from a list scores 0 there (Fox and Shaw 1994).
+``rrf``: 1 / (60 + rank) (Cormack, Clarke and Büttcher 2009). ``last``: no fusion, the newest list alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, Ranking
+
+Fusion = Literal["last", "rrf", "minmax"]
+RRF_K = 60
+
+
+def fuse(rankings: Sequence[Ranking], method: Fusion, anchor: float) -> Ranking:
+    """Fuse the rankings of one batch of queries, first search first.
+
+    anchor: weight of the first ranking in [0, 1]; the others share the rest equally. One ranking comes back as it is.
+    Ties go to the document that stands earlier in the corpus.
+    """
+    if len(rankings) == 1 or method == "last":
+        return rankings[-1]
+    others = (1.0 - anchor) / (len(rankings) - 1)
+    documents = np.concatenate([r.documents for r in rankings], axis=1)
+    scores = np.concatenate(
+        [list_scores(r, method) * (anchor if i == 0 else others) for i, r in enumerate(rankings)], axis=1
+    )
+    return top_of_pairs(documents, scores, rankings[0].documents.shape[1])
+
+
+def list_scores(ranking: Ranking, method: Fusion) -> FloatArray:
+    """What each place of a list is worth before weighting, (n, depth) in [0, 1]; 0 where there is no document."""
+    present = ranking.documents != NO_DOCUMENT
+    if method == "rrf":
+        ranks = np.arange(1, ranking.documents.shape[1] + 1, dtype=np.float32)
+        return np.where(present, (RRF_K + 1) / (RRF_K + ranks), 0.0).astype(np.float32)
+    return minmax(ranking.scores, present)
+
+
+def minmax(scores: FloatArray, present: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> FloatArray:
+    """Scale each row's present scores to [0, 1]; a row of equal scores becomes 1; what is absent becomes 0."""
+    low = np.where(present, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    high = np.where(present, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    spread = high - low
+    with np.errstate(invalid="ignore"):
+        scaled = np.where(spread > 0, (scores - low) / np.where(spread > 0, spread, 1.0), 1.0)
+    return np.where(present, scaled, 0.0).astype(np.float32)
+
+
+def top_of_pairs(documents: np.ndarray, scores: FloatArray, depth: int) -> Ranking:
+    """Add up the scores of documents that occur several times in a row and keep the best ``depth``."""
+    order = np.argsort(documents, axis=1, kind="stable")
+    docs = np.take_along_axis(documents, order, axis=1)
+    vals = np.take_along_axis(scores, order, axis=1).astype(np.float64)
+    first = np.ones(docs.shape, dtype=bool)
+    first[:, 1:] = docs[:, 1:] != docs[:, :-1]
+    starts = np.flatnonzero(first.ravel())  # groups never span rows: every row starts one
+    sums = np.full(docs.shape, -np.inf)
+    sums[first] = np.add.reduceat(vals.ravel(), starts)
+    sums[docs == NO_DOCUMENT] = -np.inf
+    best = np.argsort(-sums, axis=1, kind="stable")[:, :depth]
+    top_scores = np.take_along_axis(sums, best, axis=1).astype(np.float32)
+    top_docs = np.where(np.isfinite(top_scores), np.take_along_axis(docs, best, axis=1), NO_DOCUMENT)
+    return Ranking(top_docs.astype(np.int32), top_scores)

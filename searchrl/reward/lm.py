@@ -1,0 +1,101 @@
+"""A causal language model judges (query, document) pairs: one forward pass a pair, nothing is sampled.
+
+Three methods. ``yes_no`` reads the probability of Yes against No after an instruction; ``graded`` the expected grade;
+``likelihood`` how probable the query is as the document's continuation (query likelihood, Ponte and Croft 1998; with
+language models as rerankers, Sachan et al. 2022). Models under about 1B parameters answer instructions near chance but
+do tell likelihoods apart, so they are judged by the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from searchrl.errors import ConfigError, ModelError, nearest
+from searchrl.models.language_model import FloatArray, LanguageModel
+from searchrl.models.prompts import Prompts
+
+Method = Literal["yes_no", "graded", "likelihood"]
+
+PROMPTS_READ: dict[Method, tuple[str, ...]] = {
+    "yes_no": ("yes_no",),
+    "graded": ("graded",),
+    "likelihood": ("likelihood_context", "likelihood_continuation"),
+}
+"""The fields of ``Prompts`` that each method fills in."""
+
+ANSWERS = ("Yes", "No")
+
+GRADES = tuple("0123456789")
+"""The grades asked for and scored. A tenth, 10, would begin with the same token as 1 in most tokenizers, and the
+next-token distribution could not tell the two apart; the score is the expected grade divided by 9 in any case."""
+
+CHARACTERS_PER_WORD = 8
+"""A document is also cut to this many characters a word, so that one unbroken string cannot fill the model."""
+
+
+@dataclass(frozen=True)
+class LMReward:
+    """Scores pairs with a language model by one of the three methods.
+
+    Documents are cut to their first ``max_document_words`` words before they are put into the prompt: 80 words of
+    English prose are about 128 tokens (1.5 tokens a word in scientific abstracts, 1.1 in plain sentences).
+    Raises ConfigError on an unknown method or a limit below 1.
+    """
+
+    lm: LanguageModel
+    method: Method
+    prompts: Prompts
+    max_document_words: int = 80
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise ConfigError(f"unknown reward method {self.method!r}: {nearest(str(self.method), get_args(Method))}")
+        if self.max_document_words < 1:
+            raise ConfigError(f"max_document_words is {self.max_document_words}; it must be at least 1")
+
+    @property
+    def fingerprint(self) -> str:
+        """Model, method, the prompts that this method reads, and the cut."""
+        digest = self.prompts.digest(*PROMPTS_READ[self.method])
+        return f"lm-1 {self.lm.fingerprint} {self.method} {digest} {self.max_document_words}"
+
+    @property
+    def absolute(self) -> bool:
+        """True of ``yes_no`` and ``graded``; a likelihood depends on the query's own words and has no common scale."""
+        return self.method != "likelihood"
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
+        """Scores of the n pairs (queries[i], documents[i]), shape (n,).
+
+        ``yes_no`` and ``graded``: in [0, 1]. ``likelihood``: mean log-probability per token of the query, in nats,
+        at most 0. Raises ModelError when the model answers with something that is not a finite number.
+        """
+        pairs = [(query, self._cut(document)) for query, document in zip(queries, documents, strict=True)]
+        if not pairs:
+            return np.zeros(0, dtype=np.float32)
+        if self.method == "likelihood":
+            contexts = [self.prompts.likelihood_context.format(document=document) for _, document in pairs]
+            continuations = [self.prompts.likelihood_continuation.format(query=query) for query, _ in pairs]
+            scores = self.lm.continuation_logprobs(contexts, continuations)
+        elif self.method == "yes_no":
+            scores = self._probabilities(self.prompts.yes_no, pairs, ANSWERS)[:, 0]
+        else:
+            probabilities = self._probabilities(self.prompts.graded, pairs, GRADES)
+            scores = np.clip(probabilities @ np.linspace(0.0, 1.0, len(GRADES), dtype=np.float32), 0.0, 1.0)
+        if not np.isfinite(scores).all():
+            query, _ = pairs[int(np.flatnonzero(~np.isfinite(scores))[0])]
+            raise ModelError(f"the language model gave no finite {self.method} score for the query {query!r}.")
+        return np.asarray(scores, dtype=np.float32)
+
+    def _probabilities(self, prompt: str, pairs: Sequence[tuple[str, str]], choices: Sequence[str]) -> FloatArray:
+        """Probability of each choice after each pair's prompt, (n, choices), rows summing to 1."""
+        prompts = [prompt.format(query=query, document=document) for query, document in pairs]
+        return np.exp(self.lm.choice_logprobs(prompts, choices))
+
+    def _cut(self, document: str) -> str:
+        words = document.split()[: self.max_document_words]
+        return " ".join(words)[: CHARACTERS_PER_WORD * self.max_document_words]

@@ -1,0 +1,82 @@
+"""Named arrays in a folder, written whole or not at all, checked when read, mapped rather than loaded.
+
+A folder holds one ``.npy`` file an array and a ``meta.json`` with each file's CRC-32, written last. A folder appears
+under its name only once it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from searchrl.errors import CacheError, OutputError
+
+Array = np.ndarray[Any, Any]
+
+
+def save_arrays(folder: Path, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
+    """Write arrays and JSON-able ``meta`` as ``folder``, replacing what stood there.
+
+    Raises OutputError when the place cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        sums = {}
+        for name, array in arrays.items():
+            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
+            sums[name] = _crc(temporary / f"{name}.npy")
+        write_text(temporary / "meta.json", json.dumps({"meta": dict(meta), "crc32": sums}, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_arrays(folder: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Map a folder's arrays read-only and return them with its ``meta``.
+
+    Raises CacheError when a file is missing or is not what was written.
+    """
+    try:
+        content = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        sums, meta = content["crc32"], content["meta"]
+        for name, expected in sums.items():
+            if _crc(folder / f"{name}.npy") != expected:
+                raise CacheError(f"{folder / name}.npy: not what was written.")
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in sums}
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError) as error:
+        raise CacheError(f"{folder}: cannot be read ({error}).") from error
+    return arrays, meta
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all. Raises OutputError when the place cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+def _crc(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value

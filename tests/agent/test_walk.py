@@ -1,0 +1,151 @@
+"""A policy's exact behaviour on a small graph, against playing every episode, many episodes, and the greedy one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from searchrl.agent.policy import Policy, PolicyKind
+from searchrl.agent.trainer import expected_return, greedy_episodes
+from searchrl.agent.walk import Walk, walk
+from searchrl.env.actions import N_ACTIONS, Action
+from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
+from searchrl.env.tree import ROOT, Tree
+from tests.toy import toy_graph
+
+N = 4
+CASES = [("gru", 5, "none"), ("mlp", 5, "single_pass"), ("gru", 3, "none"), ("gru", 2, "none")]
+
+
+def decided_policy(dim: int, features: int, kind: PolicyKind = "gru") -> Policy:
+    """A random policy that is far from uniform, and different in every state."""
+    torch.manual_seed(3)
+    policy = Policy(dim, features, kind, hidden=12)
+    torch.nn.init.normal_(policy.action_head.weight, std=1.5)
+    return policy
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> tuple[Policy, GraphTensors, Walk]:
+    kind, max_steps, baseline = request.param
+    graph = toy_graph(n=N, max_steps=max_steps)
+    tensors = GraphTensors(graph, RewardRules("qrels", 0.01, baseline))
+    policy = decided_policy(graph.dim, len(graph.feature_names), kind)
+    with torch.no_grad():
+        return policy, tensors, walk(policy, tensors, torch.arange(N))
+
+
+def episodes(tree: Tree, node: int = ROOT) -> Iterator[list[int]]:
+    """Every legal sequence of actions to an end: TERMINATE, or the last step."""
+    if tree.step[node] == tree.max_steps:
+        yield []
+        return
+    for action in np.flatnonzero(tree.legal[node]).tolist():
+        if action == Action.TERMINATE:
+            yield [action]
+        else:
+            for rest in episodes(tree, int(tree.children[node, action])):
+                yield [action, *rest]
+
+
+@torch.no_grad()
+def play(policy: Policy, graph: GraphTensors, actions: list[int]) -> tuple[Tensor, Tensor, list[tuple[int, Tensor]]]:
+    """One sequence on every query: its probability and return (N,), and each state with the chance to get there."""
+    env = BatchedSearchEnv(graph)
+    seen = env.reset(torch.arange(N))
+    hidden, last = policy.start(N)
+    chance, total = torch.ones(N), torch.zeros(N)
+    visited = [(ROOT, chance)]
+    for action in actions:
+        out = policy(seen, last, hidden)
+        last, hidden = torch.full((N,), action), out.hidden
+        chance = chance * out.log_probs[:, action].exp()
+        seen, reward, _ = env.step(last)
+        total += reward
+        if action != Action.TERMINATE:
+            visited.append((int(env.nodes[0]), chance))
+    assert bool(env.done.all())
+    return chance, total, visited
+
+
+def test_returns_and_visits_are_those_of_all_episodes_together(case: tuple[Policy, GraphTensors, Walk]) -> None:
+    policy, graph, found = case
+    expected, certain = torch.zeros(N), torch.zeros(N)
+    visits: dict[int, Tensor] = {}
+    for actions in episodes(graph.tree):
+        chance, total, visited = play(policy, graph, actions)
+        expected, certain = expected + chance * total, certain + chance
+        visits |= dict(visited)
+    torch.testing.assert_close(certain, torch.ones(N), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.returns[:, ROOT], expected, atol=1e-5, rtol=0)
+    assert sorted(visits) == list(range(len(graph.tree)))
+    for node, chance in visits.items():
+        torch.testing.assert_close(found.visits[:, node], chance, atol=1e-5, rtol=0)
+    assert expected_return(policy, graph) == pytest.approx(float(expected.mean()), abs=1e-5)
+
+
+def test_returns_and_visits_are_those_of_many_sampled_episodes(case: tuple[Policy, GraphTensors, Walk]) -> None:
+    policy, graph, found = case
+    many = 20_000
+    rows = torch.arange(N).repeat_interleave(many)
+    generator = torch.Generator().manual_seed(0)
+    env = BatchedSearchEnv(graph)
+    seen = env.reset(rows)
+    hidden, last = policy.start(len(rows))
+    total, came_by = torch.zeros(len(rows)), torch.zeros(len(rows), len(graph.tree))
+    with torch.no_grad():
+        while not bool(env.done.all()):
+            came_by[torch.arange(len(rows)), env.nodes] = 1.0
+            out = policy(seen, last, hidden)
+            last, hidden = torch.multinomial(out.log_probs.exp(), 1, generator=generator)[:, 0], out.hidden
+            seen, reward, _ = env.step(last)
+            total += reward
+    came_by[torch.arange(len(rows)), env.nodes] = 1.0
+    torch.testing.assert_close(total.view(N, many).mean(dim=1), found.returns[:, ROOT], atol=0.01, rtol=0)
+    torch.testing.assert_close(came_by.view(N, many, -1).mean(dim=1), found.visits, atol=0.02, rtol=0)
+
+
+def test_greedy_is_the_greedy_episode(case: tuple[Policy, GraphTensors, Walk]) -> None:
+    policy, graph, found = case
+    ends, steps = greedy_episodes(policy, graph)
+    torch.testing.assert_close(found.greedy, ends)
+    tree = graph.tree
+    for node, taken in zip(ends.tolist(), steps.tolist(), strict=True):
+        assert taken in {int(tree.step[node]) + 1, tree.max_steps}
+
+
+def test_probabilities_are_of_legal_actions_only(case: tuple[Policy, GraphTensors, Walk]) -> None:
+    _, graph, found = case
+    legal = torch.as_tensor(graph.tree.legal)
+    probs = found.log_probs.exp()
+    assert not probs[:, ~legal].any()
+    torch.testing.assert_close(probs.sum(dim=2), torch.ones(N, len(graph.tree)))
+    clean = torch.where(probs > 0, probs * probs.log(), 0.0)
+    torch.testing.assert_close(found.entropy, -clean.sum(dim=2), atol=1e-5, rtol=0)
+    assert (found.entropy <= np.log(N_ACTIONS) + 1e-6).all()
+
+
+def test_queries_do_not_touch_each_other(case: tuple[Policy, GraphTensors, Walk]) -> None:
+    policy, graph, found = case
+    with torch.no_grad():
+        one = walk(policy, graph, torch.tensor([2, 2, 0]))
+    for name in ("log_probs", "entropy", "returns", "visits"):
+        torch.testing.assert_close(getattr(one, name), getattr(found, name)[[2, 2, 0]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(one.greedy, found.greedy[[2, 2, 0]])
+
+
+def test_gradients_flow_through_returns_and_probabilities_and_not_through_visits() -> None:
+    graph = toy_graph(n=N)
+    policy = decided_policy(graph.dim, len(graph.feature_names))
+    seen = walk(policy, GraphTensors(graph, RewardRules("qrels")), torch.arange(N))
+    assert seen.returns.requires_grad
+    assert seen.log_probs.requires_grad
+    assert not seen.visits.requires_grad
+    seen.returns[:, ROOT].mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in policy.parameters() if p.grad is not None)
+    assert policy.action_head.weight.grad is not None
+    assert policy.action_head.weight.grad.abs().max() > 0

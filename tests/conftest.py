@@ -1,0 +1,95 @@
+"""What every test may use: a small real collection, the game over it, and hypothesis without a clock."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from searchrl.assemble import Workbench
+from searchrl.config import DataConfig, GameConfig, ModelConfig
+from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.dataset import Corpus, Dataset, QuerySet
+from searchrl.data.pydocs.queries import load_pydocs
+from tests.command import Outcome, Shell
+
+# A shared machine makes single examples slow now and then; that says nothing about the code.
+settings.register_profile("searchrl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("searchrl")
+
+DOCUMENTS = 160
+QUERIES = 12
+
+
+@pytest.fixture(scope="session")
+def small_dataset() -> Dataset:
+    """Real documents, questions and judgments: a corner of pydocs that encodes in seconds."""
+    full = load_pydocs()
+    splits = {split: queries.take(QUERIES) for split, queries in full.splits.items()}
+    wanted = {d for q in splits.values() for grades in q.qrels.values() for d, g in grades.items() if g > 0}
+    others = [d for d in full.corpus.ids if d not in wanted][:: len(full.corpus) // (DOCUMENTS - len(wanted))]
+    keep = sorted(full.corpus.position[d] for d in {*wanted, *others})
+    corpus = Corpus(
+        [full.corpus.ids[i] for i in keep],
+        [full.corpus.titles[i] for i in keep],
+        [full.corpus.texts[i][:400] for i in keep],
+    )
+    known = {
+        split: QuerySet(
+            q.ids, q.texts, {i: {d: g for d, g in q.qrels[i].items() if d in corpus.position} for i in q.ids}
+        )
+        for split, q in splits.items()
+    }
+    return Dataset("small", corpus, known)
+
+
+@pytest.fixture(scope="session")
+def small_folder(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a BEIR folder."""
+    path = tmp_path_factory.mktemp("data") / "small"
+    write_beir_folder(small_dataset, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def bench(small_folder: Path) -> Workbench:
+    """Real encoder, indexes and feedback over the small collection; human judgments; nothing stored."""
+    models = ModelConfig(device="cpu", cache=False)
+    return Workbench(DataConfig(dataset=str(small_folder)), models, GameConfig(reward="qrels"), show_progress=False)
+
+
+@pytest.fixture(scope="session")
+def command_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all commands, so that the small collection is encoded once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, command_cache: Path) -> Shell:
+    """An empty folder to type commands in."""
+    return Shell(tmp_path, command_cache)
+
+
+@pytest.fixture(scope="session")
+def flags(small_folder: Path) -> list[str]:
+    """A training command that takes a second."""
+    learning = "--episodes 1280 --eval-every 256 --checkpoint-every 600"
+    return f"--dataset {small_folder} --reward qrels --device cpu {learning}".split()
+
+
+@pytest.fixture(scope="session")
+def trained(flags: list[str], command_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, Outcome]:
+    """That command, run once for all tests that only look at what it printed and left: where, and how it ended."""
+    place = Shell(tmp_path_factory.mktemp("trained"), command_cache)
+    return place, place.train(*flags).ok
+
+
+@pytest.fixture(scope="session")
+def collections() -> Path:
+    """The folder of real collections, where there is one."""
+    folder = os.environ.get("SEARCHRL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SEARCHRL_DATA does not name a folder of collections")
+    return Path(folder)

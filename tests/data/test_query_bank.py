@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchrl.data.dataset import Corpus, QuerySet
+from searchrl.data.query_bank import (
+    BankHeader,
+    BankQuery,
+    QueryBank,
+    load_query_bank,
+    read_query_bank,
+    write_query_bank,
+)
+from searchrl.errors import DataError
+
+CORPUS = Corpus(["d1", "d2"], ["", ""], ["whales", "sharks"])
+HEADER = BankHeader("smollm2-135m", "3", CORPUS.fingerprint, 42)
+BANK = QueryBank(
+    HEADER,
+    [
+        BankQuery("g1", "what is a whale", "single", ["d1"], 0.25),
+        BankQuery("g2", "whale or shark", "multi", ["d2", "d1"]),
+        BankQuery("g3", "a shark that is a mammal", "adversarial", []),
+    ],
+)
+
+
+def test_sources_become_judgments(tmp_path):
+    write_query_bank(tmp_path / "bank.jsonl", BANK)
+    assert read_query_bank(tmp_path / "bank.jsonl", CORPUS) == QuerySet(
+        ["g1", "g2", "g3"],
+        ["what is a whale", "whale or shark", "a shark that is a mammal"],
+        {"g1": {"d1": 1}, "g2": {"d2": 1, "d1": 1}},
+    )
+
+
+def test_the_file_is_as_documented(tmp_path):
+    write_query_bank(tmp_path / "bank.jsonl", BANK)
+    lines = [json.loads(line) for line in (tmp_path / "bank.jsonl").read_text().splitlines()]
+    assert lines[0] == {
+        "searchrl_query_bank": 1,
+        "model": "smollm2-135m",
+        "prompt_version": "3",
+        "corpus_fingerprint": CORPUS.fingerprint,
+        "seed": 42,
+    }
+    assert lines[1] == {
+        "_id": "g1",
+        "text": "what is a whale",
+        "type": "single",
+        "source_ids": ["d1"],
+        "difficulty": 0.25,
+    }
+    assert lines[2]["difficulty"] is None
+
+
+@settings(deadline=None)
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"])),
+    difficulty=st.none() | st.floats(allow_nan=False),
+    seed=st.integers(),
+)
+def test_whatever_is_written_reads_back(tmp_path_factory, text, difficulty, seed):
+    path = tmp_path_factory.mktemp("bank") / "bank.jsonl"
+    header = BankHeader(text, "1", "0" * 16, seed)
+    bank = QueryBank(header, [BankQuery("g1", text, "single", ["d1"], difficulty)])
+    write_query_bank(path, bank)
+    assert load_query_bank(path) == bank
+
+
+def test_another_corpus_is_refused(tmp_path):
+    write_query_bank(tmp_path / "bank.jsonl", BANK)
+    with pytest.raises(DataError, match=f"another corpus.*{CORPUS.fingerprint}.*generate queries again"):
+        read_query_bank(tmp_path / "bank.jsonl", Corpus(["d1", "d2"], ["", ""], ["whales", "crabs"]))
+
+
+def test_a_source_that_does_not_exist_is_refused(tmp_path):
+    write_query_bank(tmp_path / "bank.jsonl", QueryBank(HEADER, [BankQuery("g1", "a", "single", ["d7"])]))
+    with pytest.raises(DataError, match="query 'g1' names 'd7', which is not in the corpus"):
+        read_query_bank(tmp_path / "bank.jsonl", CORPUS)
+
+
+HEAD = '{"searchrl_query_bank": 1, "model": "m", "prompt_version": "1", "corpus_fingerprint": "f", "seed": 1}\n'
+QUERY = {"_id": "g1", "text": "a", "type": "single", "source_ids": ["d1"], "difficulty": None}
+
+
+def line(**changes):
+    return json.dumps({key: value for key, value in (QUERY | changes).items() if value != "absent"}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no queries"),
+        (HEAD, "holds no queries"),
+        (line(), "line 1: the header of a query bank, version 1, is expected here, found something else"),
+        (HEAD.replace('bank": 1', 'bank": 2') + line(), "line 1: .*version 1.*found version 2"),
+        (HEAD.replace('"seed": 1', '"seed": "x"') + line(), "line 1: 'seed' must be an integer"),
+        (HEAD.replace('"model": "m"', '"model": 5') + line(), "line 1: 'model' must be a string"),
+        (HEAD + line() + "{", "line 3: not JSON"),
+        (HEAD + line() + line(), "line 3: the id 'g1' was used before"),
+        (HEAD + line(_id="absent"), "line 2: '_id' must be a string"),
+        (HEAD + line(text=None), "line 2: 'text' must be a string"),
+        (HEAD + line(type="double"), "line 2: 'type' must be one of single, multi, adversarial, not 'double'"),
+        (HEAD + line(source_ids="d1"), "line 2: 'source_ids' must be a list"),
+        (HEAD + line(source_ids=[1]), "line 2: a source id must be a string"),
+        (HEAD + line(difficulty="hard"), "line 2: 'difficulty' must be a number or null"),
+        (HEAD + line(difficulty=True), "line 2: 'difficulty' must be a number or null"),
+    ],
+)
+def test_a_damaged_bank_names_file_and_line(tmp_path, text, message):
+    path = tmp_path / "bank.jsonl"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        read_query_bank(path, CORPUS)
+    assert str(path) in str(caught.value)

@@ -1,0 +1,173 @@
+"""The live environment and the search graph play the same game: same observations, rankings and rewards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from searchrl.assemble import Workbench
+from searchrl.env.actions import Action
+from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
+from searchrl.env.build import GraphSettings, build_graph
+from searchrl.env.game import Game
+from searchrl.env.graph import SearchGraph
+from searchrl.env.search_env import SearchEnv
+from searchrl.env.tree import ROOT
+from searchrl.models.language_model import FloatArray
+
+
+class OverlapJudge:
+    """A reward model that can be checked by hand: share of the query's words that the document has."""
+
+    fingerprint = "overlap"
+    absolute = False
+
+    def score(self, queries: list[str], documents: list[str]) -> FloatArray:
+        shares = [
+            len(set(q.lower().split()) & set(d.lower().split())) / len(q.split()) - len(d) / 10_000
+            for q, d in zip(queries, documents, strict=True)
+        ]
+        return np.array(shares, dtype=np.float32)
+
+
+def rebuilt(bench: Workbench, judge: bool, **rules: object) -> Game:
+    game = bench.game
+    return Game(
+        game.corpus, game.retriever, game.reformulator, OverlapJudge() if judge else None, replace(game.rules, **rules)
+    )
+
+
+CASES = {
+    "people": (False, {}, RewardRules("qrels", 0.01), True),
+    "people, no mask": (False, {}, RewardRules("qrels", 0.01), False),
+    "people, against single pass": (False, {"fusion": "rrf"}, RewardRules("qrels", 0.0, "single_pass"), True),
+    "judge": (True, {"rerank_depth": 5}, RewardRules("reward", 0.01), True),
+    "judge, list ideal": (True, {"fusion": "last"}, RewardRules("reward_list", 0.0), True),
+    "auto search, four steps": (True, {"auto_search": True, "max_steps": 4}, RewardRules("qrels", 0.02), True),
+}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=list(CASES))
+def both(request: pytest.FixtureRequest, bench: Workbench) -> tuple[SearchEnv, SearchGraph, GraphTensors]:
+    judge, rules, reward, mask = CASES[request.param]
+    game, queries = rebuilt(bench, judge, **rules), bench.queries("train")
+    graph = build_graph(game, queries, GraphSettings())
+    return SearchEnv(game, queries, reward, use_mask=mask), graph, GraphTensors(graph, reward, mask)
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_live_and_graph_agree_step_for_step(
+    both: tuple[SearchEnv, SearchGraph, GraphTensors], data: st.DataObject
+) -> None:
+    import torch
+
+    live, graph, tensors = both
+    row = data.draw(st.integers(0, len(graph) - 1), "query")
+    batched = BatchedSearchEnv(tensors)
+    seen = batched.reset(torch.tensor([row]))
+    shown, info = live.reset(options={"query": graph.query_ids[row]})
+    done = False
+    while not done:
+        np.testing.assert_allclose(shown["query"], seen.query[0], atol=1e-5)
+        np.testing.assert_allclose(shown["result"], seen.result[0], atol=1e-5)
+        np.testing.assert_allclose(shown["features"], seen.features[0], atol=1e-4, rtol=1e-4)
+        np.testing.assert_array_equal(shown["mask"].astype(bool), seen.mask[0])
+        np.testing.assert_array_equal(info["action_mask"], shown["mask"])
+        slot = graph.tree.search_slot[int(batched.nodes[0])]
+        if slot >= 0:
+            final = live.final_ranking()
+            assert final is not None
+            np.testing.assert_allclose(final.scores[0], graph.final_scores[row, slot], atol=1e-5)
+            _same_up_to_ties(final.documents[0], graph.final[row, slot], graph.final_scores[row, slot])
+        legal = np.flatnonzero(live.action_masks())
+        action = int(data.draw(st.sampled_from(legal.tolist()), "action"))
+        shown, reward, terminated, truncated, info = live.step(action)
+        seen, paid, over = batched.step(torch.tensor([action]))
+        done = terminated or truncated
+        assert done == bool(over[0])
+        assert reward == pytest.approx(float(paid[0]), abs=1e-5)
+
+
+def _same_up_to_ties(left: np.ndarray, right: np.ndarray, scores: np.ndarray) -> None:
+    """Documents agree wherever the neighbours' scores tell them apart (a batch of one rounds differently)."""
+    gaps = np.abs(np.diff(scores, prepend=np.inf, append=-np.inf))
+    clear = (gaps[:-1] > 1e-5) & (gaps[1:] > 1e-5)
+    np.testing.assert_array_equal(left[clear], right[clear])
+
+
+def test_a_query_never_finds_itself(bench: Workbench) -> None:
+    from searchrl.data.dataset import QuerySet
+
+    corpus = bench.dataset.corpus
+    ids = list(corpus.ids[:5])
+    queries = QuerySet(ids, [corpus.full_text(i) for i in range(5)], {i: {corpus.ids[9]: 1} for i in ids})
+    graph = build_graph(rebuilt(bench, judge=False), queries, GraphSettings())
+    for row in range(5):
+        assert row not in graph.final[row]
+        assert row not in graph.searched[row]
+
+
+def test_illegal_action_without_mask_costs_its_step_and_changes_nothing(bench: Workbench) -> None:
+    env = SearchEnv(bench.game, bench.queries("train"), RewardRules("qrels", 0.1), use_mask=False)
+    before, _ = env.reset(seed=1)
+    after, reward, terminated, truncated, _ = env.step(Action.NARROW)
+    assert (reward, terminated, truncated) == (-0.1, False, False)
+    np.testing.assert_array_equal(before["query"], after["query"])
+    assert env.final_ranking() is None
+
+
+def test_terminating_with_nothing_found_is_penalised(bench: Workbench) -> None:
+    env = SearchEnv(bench.game, bench.queries("train"), RewardRules("qrels", 0.1, empty_penalty=0.7), use_mask=False)
+    env.reset(seed=1)
+    _, reward, terminated, _, _ = env.step(Action.TERMINATE)
+    assert terminated
+    assert reward == pytest.approx(-0.8)
+
+
+def test_masked_terminate_before_a_search_is_refused(bench: Workbench) -> None:
+    env = SearchEnv(bench.game, bench.queries("train"), RewardRules("qrels"))
+    env.reset(seed=1)
+    _, _, terminated, _, _ = env.step(Action.TERMINATE)
+    assert not terminated
+
+
+def test_graph_gains_are_what_trec_eval_says(bench: Workbench) -> None:
+    from searchrl.evaluation.metrics import evaluate_ranking
+
+    queries = bench.queries("train")
+    graph = build_graph(bench.game, queries, GraphSettings())
+    for node in graph.tree.searched_nodes:
+        ends = np.full(len(graph), node)
+        said = evaluate_ranking(graph.final_ranking(ends), queries, bench.dataset.corpus.ids)["nDCG@10"]
+        np.testing.assert_allclose(graph.state_gains("qrels")[:, node], said, atol=1e-6)
+
+
+def test_stored_graph_is_the_same_and_damage_is_noticed(
+    bench: Workbench, tmp_path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from searchrl.env.build import obtain_graph
+
+    queries = bench.queries("dev")
+    first = obtain_graph(bench.game, queries, GraphSettings(), tmp_path)
+    again = obtain_graph(bench.game, queries, GraphSettings(), tmp_path)
+    np.testing.assert_array_equal(first.features, again.features)
+    assert not caplog.records
+    folder = next((tmp_path / "graphs").iterdir())
+    whole = (folder / "features.npy").read_bytes()
+    (folder / "features.npy").write_bytes(whole[:-8] + b"damaged!")
+    rebuilt_graph = obtain_graph(bench.game, queries, GraphSettings(), tmp_path)
+    assert "damaged" in caplog.text
+    np.testing.assert_allclose(np.asarray(rebuilt_graph.features), np.load(folder / "features.npy"))
+    assert (folder / "features.npy").read_bytes() == whole
+
+
+def test_root_shows_the_query_and_nothing_found(bench: Workbench) -> None:
+    graph = build_graph(bench.game, bench.queries("dev"), GraphSettings())
+    shown = graph.observation(0, ROOT)
+    assert np.linalg.norm(shown["query"]) == pytest.approx(1.0, abs=1e-4)
+    assert not shown["result"].any()

@@ -1,0 +1,65 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from searchrl.errors import ModelError
+from searchrl.models.embedded import minilm_folder, smollm2_folder
+from searchrl.models.encoder import Encoder
+
+TEXTS = ["a cat sat on the mat", "", "kitten on a rug", "stock prices fell sharply today", "a\ud800b", "cat"]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return Encoder(batch_size=2)
+
+
+def test_unit_vectors_in_the_order_of_the_texts(encoder):
+    vectors = encoder.encode(TEXTS)
+    assert vectors.shape == (len(TEXTS), encoder.dim) == (6, 384)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        np.testing.assert_allclose(encoder.encode([text])[0], vector, atol=1e-5)
+    assert vectors[0] @ vectors[2] > 0.4 > vectors[0] @ vectors[3]
+
+
+def test_the_same_call_repeats_bit_for_bit(encoder):
+    assert (encoder.encode(TEXTS) == encoder.encode(TEXTS)).all()
+
+
+def test_no_texts(encoder):
+    assert encoder.encode([]).shape == (0, 384)
+
+
+def test_texts_are_cut_at_the_models_length(encoder):
+    start = "word " * 300
+    long, longer = encoder.encode([start + "cat", start + "dog"])
+    np.testing.assert_allclose(long, longer, atol=1e-5)
+
+
+def test_prompts_of_a_model_that_defines_them_are_used(encoder, tmp_path):
+    folder = tmp_path / "prompted"
+    shutil.copytree(minilm_folder(), folder)
+    settings = folder / "config_sentence_transformers.json"
+    prompts = {"prompts": {"query": "find: ", "document": "text: "}}
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), **prompts}))
+    prompted = Encoder(str(folder))
+    assert prompted.fingerprint != encoder.fingerprint
+    query, document = (prompted.encode(["cats"], kind=kind)[0] for kind in ("query", "document"))
+    np.testing.assert_allclose([query, document], encoder.encode(["find: cats", "text: cats"]), atol=1e-5)
+
+
+def test_a_language_model_is_not_an_encoder():
+    with pytest.raises(ModelError, match=r"modules\.json"):
+        Encoder(str(smollm2_folder()))
+
+
+def test_damaged_weights_are_one_error(tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(minilm_folder(), folder)
+    (folder / "model.safetensors").write_bytes((minilm_folder() / "model.safetensors").read_bytes()[:10_000])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Encoder(str(folder))

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from searchrl.retrieval.lexical import LexicalIndex
+from tests.tiny import corpus_of
+
+WORDS = ["whale", "shark", "fish", "list", "order", "item"]  # no two share a stem, none is a stopword
+TEXT = st.lists(st.sampled_from(WORDS), max_size=8)
+CORPUS = st.lists(TEXT, min_size=1, max_size=6)
+
+
+def plain_bm25(documents: list[list[str]], query: list[str], k1: float = 0.9, b: float = 0.4) -> list[float]:
+    """Lucene's BM25, a document and a word at a time; no (k1 + 1) in the numerator."""
+    mean = sum(len(d) for d in documents) / len(documents)
+    scores = []
+    for document in documents:
+        counts, score = Counter(document), 0.0
+        for word in query:
+            df = sum(word in d for d in documents)
+            if counts[word]:
+                idf = math.log(1 + (len(documents) - df + 0.5) / (df + 0.5))
+                score += idf * counts[word] / (counts[word] + k1 * (1 - b + b * len(document) / mean))
+        scores.append(score)
+    return scores
+
+
+def index_of(documents: list[list[str]]) -> LexicalIndex:
+    return LexicalIndex(corpus_of(*(" ".join(d) for d in documents)))
+
+
+@given(CORPUS, st.lists(TEXT, min_size=1, max_size=3))
+def test_scores_are_plain_bm25(documents, queries):
+    index = index_of(documents)
+    scores = index.scores(index.query_terms([" ".join(q) for q in queries]))
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, [plain_bm25(documents, q) for q in queries], atol=1e-5)
+
+
+@given(CORPUS, st.lists(TEXT, min_size=1, max_size=3), st.data())
+def test_pair_scores_are_the_matching_entries(documents, queries, data):
+    index = index_of(documents)
+    terms = index.query_terms([" ".join(q) for q in queries])
+    one = st.integers(-1, len(documents) - 1)
+    width = data.draw(st.integers(1, 4))
+    row = st.lists(one, min_size=width, max_size=width)
+    asked = np.array(data.draw(st.lists(row, min_size=len(queries), max_size=len(queries))), dtype=np.int32)
+    everything = index.scores(terms)
+    expected = np.where(asked >= 0, np.take_along_axis(everything, np.maximum(asked, 0), axis=1), 0.0)
+    np.testing.assert_allclose(index.pair_scores(terms, asked), expected, atol=1e-6)
+
+
+@given(CORPUS, st.integers(0, 5), st.data())
+def test_feedback_takes_the_heaviest_terms_and_sums_to_one(documents, count, data):
+    index = index_of(documents)
+    chosen = np.array([data.draw(st.lists(st.integers(-1, len(documents) - 1), min_size=3, max_size=3))], np.int32)
+    terms = index.feedback_terms(chosen, count).toarray()[0]
+    weights = index.matrix.toarray()[chosen[0][chosen[0] >= 0]].sum(axis=0)
+    kept = np.flatnonzero(terms)
+    assert len(kept) == min(count, np.count_nonzero(weights))
+    if len(kept):
+        assert terms.sum() == pytest.approx(1.0, abs=1e-6)
+        np.testing.assert_allclose(terms[kept], weights[kept] / weights[kept].sum(), atol=1e-6)
+        assert weights[kept].min() >= np.delete(weights, kept).max(initial=0.0) - 1e-6
+
+
+def test_rows_of_feedback_do_not_mix():
+    index = index_of([["whale"], ["shark"], ["fish"]])
+    terms = index.feedback_terms(np.array([[0, -1], [1, 2], [-1, -1]], np.int32), 5).toarray()
+    names = list(index.vocabulary)
+    assert [{names[i] for i in np.flatnonzero(row)} for row in terms] == [{"whale"}, {"shark", "fish"}, set()]
+
+
+def test_words_are_stemmed_and_lower_case_and_stopwords_do_not_count():
+    index = LexicalIndex(corpus_of("Whale was swimming", "the sharks"))
+    scores = index.scores(index.query_terms(["the WHALES swim", "was the"]))
+    assert scores[0, 0] > 0
+    assert scores[0, 1] == 0
+    assert not scores[1].any()
+
+
+def test_titles_count():
+    from searchrl.data.dataset import Corpus
+
+    index = LexicalIndex(Corpus(["a", "b"], ["Whales", ""], ["mammals", "fish"]))
+    assert index.scores(index.query_terms(["whale"]))[0].argmax() == 0
+
+
+def test_repeated_and_weighted_words():
+    index = index_of([["whale", "shark"], ["shark"]])
+    once, twice = index.query_terms(["whale shark", "whale shark shark"])
+    assert twice.sum() == 3
+    np.testing.assert_allclose(index.scores(twice * 0.5 - once * 0.5), index.scores(index.query_terms(["shark"])) / 2)
+
+
+def test_unknown_words_and_empty_documents_score_nothing():
+    index = index_of([["whale"], []])
+    scores = index.scores(index.query_terms(["zebra", "", "whale zebra"]))
+    assert not scores[:2].any()
+    assert scores[2].tolist() == [pytest.approx(plain_bm25([["whale"], []], ["whale"])[0]), 0.0]
+
+
+@pytest.mark.parametrize("texts", [("", ""), ("the", "of a")])
+def test_a_corpus_without_a_word_finds_nothing(texts: tuple[str, ...]) -> None:
+    index = LexicalIndex(corpus_of(*texts))
+    terms = index.query_terms(["whale", "the", "_"])
+    assert index.scores(terms).tolist() == [[0.0, 0.0]] * 3
+    assert not index.pair_scores(terms, np.zeros((3, 1), np.int32)).any()
+    assert index.feedback_terms(np.zeros((3, 2), np.int32), 3).nnz == 0

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+
+from searchrl import device
+from searchrl.cache_dir import cache_dir
+from searchrl.device import available_devices, choose_device, cpu_has_native_bf16, generator, rng, seed_everything
+from searchrl.errors import ConfigError, DeviceError, OutputError
+
+X86 = "processor\t: 0\nflags\t\t: fpu avx2 {}\nbugs\t\t: none\n"
+
+
+def test_auto_takes_the_first_available_and_says_why():
+    choice = choose_device()
+    assert choice.device == available_devices()[0]
+    assert choice.device in choice.reason
+    assert choice.dtype in choice.reason
+    assert isinstance(choice.torch_dtype, torch.dtype)
+
+
+def test_cpu_is_always_there():
+    assert choose_device("cpu").device == "cpu"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "CPU"])
+def test_an_absent_device_is_refused_with_those_present(name):
+    with pytest.raises(DeviceError, match=r"available:.*cpu"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float16"), ((6, 1), "float16")]
+)
+def test_cuda_format_follows_the_hardware(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert choose_device().device == "cuda"
+    assert choose_device("cuda:1").dtype == dtype
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert (choose_device().device, choose_device().dtype) == ("mps", "float16")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "native"),
+    [
+        (X86.format("avx512f avx512_bf16"), True),
+        (X86.format("amx_bf16 amx_tile"), True),
+        (X86.format("avx512f avx512bw"), False),
+        ("Features\t: fp asimd bf16 i8mm\n", True),
+        ("Features\t: fp asimd\n", False),
+        ("model name\t: made for bf16\n", False),
+        ("", False),
+    ],
+)
+def test_cpu_bf16_is_read_from_the_features(monkeypatch, tmp_path, cpuinfo, native):
+    monkeypatch.setattr(device, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert cpu_has_native_bf16() is native
+    assert choose_device("cpu").dtype == ("bfloat16" if native else "float32")
+
+
+def test_without_cpuinfo_the_cpu_computes_in_float32(monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "CPUINFO", tmp_path / "absent")
+    assert choose_device("cpu").dtype == "float32"
+
+
+def test_streams_repeat_by_name_and_differ_otherwise():
+    names = [(0,), (1,), (0, "a"), (0, "a", 1), (0, "a", "1"), (0, "ab", "c"), (0, "a", "bc"), (-1,), (2**70,)]
+    draws = [tuple(rng(*n).random(4)) for n in names]
+    torch_draws = [tuple(torch.rand(4, generator=generator(*n)).tolist()) for n in names]
+    assert len(set(draws)) == len(set(torch_draws)) == len(names)
+    assert draws == [tuple(rng(*n).random(4)) for n in names]
+    assert torch_draws == [tuple(torch.rand(4, generator=generator(*n)).tolist()) for n in names]
+
+
+def test_seed_everything_repeats_the_global_generators():
+    was = torch.are_deterministic_algorithms_enabled()
+    try:
+        seed_everything(2**33 + 5)
+        first = (np.random.rand(), torch.rand(1).item())  # noqa: NPY002
+        seed_everything(2**33 + 5)
+        assert first == (np.random.rand(), torch.rand(1).item())  # noqa: NPY002
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(was)
+
+
+def test_cache_dir_prefers_its_own_variable_then_xdg(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.delenv("SEARCHRL_CACHE", raising=False)
+    assert cache_dir() == tmp_path / "xdg" / "searchrl"
+    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path / "own"))
+    assert cache_dir() == tmp_path / "own"
+    assert cache_dir().is_dir()
+    monkeypatch.delenv("SEARCHRL_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_dir() == tmp_path / "home" / ".cache" / "searchrl"
+
+
+def test_an_impossible_cache_dir_is_one_clear_error(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match="SEARCHRL_CACHE"):
+        cache_dir()
+    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path / "file" / "below"))
+    with pytest.raises(OutputError, match="SEARCHRL_CACHE"):
+        cache_dir()

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from searchrl import storage
+from searchrl.errors import CacheError, OutputError
+from searchrl.storage import load_arrays, save_arrays, write_text
+
+ARRAYS = {
+    "vectors": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "documents": np.array([[1, -1]], dtype=np.int32),
+    "nothing": np.empty((3, 0), dtype=np.float32),
+}
+META = {"made by": "a test", "ids": ["d1", "é"]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_arrays(tmp_path / "stored", ARRAYS, META)
+    return tmp_path / "stored"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    arrays, meta = load_arrays(folder)
+    assert meta == META
+    assert list(arrays) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_arrays_are_mapped_and_cannot_be_changed(folder: Path) -> None:
+    vectors = load_arrays(folder)[0]["vectors"]
+    assert isinstance(vectors, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        vectors[0, 0] = 9
+
+
+def test_writing_again_replaces_all_of_it(folder: Path) -> None:
+    save_arrays(folder, {"other": np.zeros(2)}, {})
+    assert list(load_arrays(folder)[0]) == ["other"]
+    assert sorted(contents(folder)) == ["meta.json", "other.npy"]
+
+
+def test_missing_parents_are_made_and_only_the_folder_remains(tmp_path: Path) -> None:
+    save_arrays(tmp_path / "a" / "b", ARRAYS, META)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+
+
+def fail_on(monkeypatch: pytest.MonkeyPatch, nth: int, error: Exception) -> None:
+    """Let the nth array that is written meet an error halfway."""
+    calls, save = 0, np.save
+
+    def failing(path: Path, array: np.ndarray, allow_pickle: bool) -> None:
+        nonlocal calls
+        calls += 1
+        save(path, array, allow_pickle=allow_pickle)
+        if calls == nth:
+            raise error
+
+    monkeypatch.setattr(storage.np, "save", failing)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_what_stood_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    before = contents(folder.parent)
+    fail_on(monkeypatch, 2, error)
+    with pytest.raises((OutputError, KeyboardInterrupt)) as raised:
+        save_arrays(folder, {"one": np.ones(1), "two": np.ones(2)}, {})
+    if isinstance(error, OSError):
+        assert str(folder) in str(raised.value)
+        assert "No space left" in str(raised.value)
+    assert contents(folder.parent) == before
+
+
+def test_what_cannot_be_stored_leaves_what_stood_there(folder: Path) -> None:
+    before = contents(folder.parent)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        save_arrays(folder, {"objects": np.array([{}], dtype=object)}, {})
+    with pytest.raises(TypeError):
+        save_arrays(folder, ARRAYS, {"not json": object()})
+    assert contents(folder.parent) == before
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="file/below: cannot be written"):
+        save_arrays(tmp_path / "file" / "below", ARRAYS, META)
+    with pytest.raises(OutputError, match=r"file/text\.md: cannot be written"):
+        write_text(tmp_path / "file" / "text.md", "text")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def drop(path: Path) -> None:
+    path.unlink()
+
+
+def flip(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "nothing.npy"])
+@pytest.mark.parametrize("damage", [drop, flip, truncate, empty])
+def test_damaged_arrays_are_found(folder: Path, name: str, damage) -> None:
+    damage(folder / name)
+    with pytest.raises(CacheError, match="stored"):
+        load_arrays(folder)
+
+
+@pytest.mark.parametrize("damage", [drop, truncate, empty])
+def test_a_damaged_meta_is_found(folder: Path, damage) -> None:
+    damage(folder / "meta.json")
+    with pytest.raises(CacheError, match="stored"):
+        load_arrays(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["not JSON", "[]", "7", "{}", '{"meta": {}}', '{"crc32": {}}', '{"meta": {}, "crc32": [1]}', "\xff"]
+)
+def test_a_meta_that_says_something_else_is_found(folder: Path, text: str) -> None:
+    (folder / "meta.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(CacheError, match="stored"):
+        load_arrays(folder)
+
+
+def test_no_folder_at_all(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="absent"):
+        load_arrays(tmp_path / "absent")
+
+
+class Bomb:
+    """Says so when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (explode, ("a pickle was loaded",))
+
+
+def explode(message: str) -> None:
+    raise AssertionError(message)
+
+
+def test_no_pickle_is_ever_loaded(folder: Path) -> None:
+    """Not even one whose checksum is right."""
+    path = folder / "vectors.npy"
+    np.save(path, np.array([Bomb()], dtype=object), allow_pickle=True)
+    content = json.loads((folder / "meta.json").read_text())
+    content["crc32"]["vectors"] = zlib.crc32(path.read_bytes())
+    (folder / "meta.json").write_text(json.dumps(content))
+    with pytest.raises(AssertionError, match="a pickle was loaded"):
+        np.load(path, allow_pickle=True)
+    with pytest.raises(CacheError, match="stored"):
+        load_arrays(folder)
+
+
+def test_text_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "text.md"
+    write_text(path, "first é")
+    write_text(path, "second")
+    assert path.read_text(encoding="utf-8") == "second"
+    assert [p.name for p in path.parent.iterdir()] == ["text.md"]
+
+
+def test_text_that_cannot_be_written_leaves_what_stood_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "text.md"
+    write_text(path, "first")
+    write = Path.write_text
+
+    def half(self: Path, text: str, encoding: str) -> int:
+        write(self, text[:3], encoding=encoding)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OutputError, match="No space left"):
+        write_text(path, "second")
+    assert path.read_text(encoding="utf-8") == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["text.md"]

@@ -1,0 +1,52 @@
+"""A search graph made by hand: what an episode meets is known, so what an agent should learn is too."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from searchrl.env.graph import SearchGraph
+from searchrl.env.tree import build_tree
+
+
+def toy_graph(n: int = 200, seed: int = 0, max_steps: int = 5, noise: float = 0.05) -> SearchGraph:
+    """Queries of three kinds, told apart by a feature: best left alone, best narrowed, best broadened.
+
+    A wrong reformulation costs as much as the right one gains, so every fixed sequence is far from the oracle.
+    """
+    rng = np.random.default_rng(seed)
+    tree = build_tree(max_steps)
+    dim, names = 8, ("kind", "noise", "step")
+    kind = rng.integers(0, 3, n)
+    slots = len(tree.searched_nodes)
+    gains = np.full((n, slots), 0.2, dtype=np.float32)
+    gains[:, 0] = 0.5
+    first = {0: 0, 1: 1, 2: 2}  # searched slots: 0 single pass, 1 after NARROW, 2 after BROADEN
+    gains[kind == 0, 0] = 0.9
+    gains[kind == 1, first[1]] = 0.9
+    gains[kind == 2, first[2]] = 0.9
+    features = rng.normal(0, noise, (n, len(tree), len(names))).astype(np.float32)
+    features[:, :, 0] += (kind - 1)[:, None] * tree.searched[None, :]
+    features[:, :, 2] = tree.step[None, :] / max_steps
+    queries = int(tree.query_slot.max()) + 1
+    unit = rng.normal(size=(n, queries + slots, dim))
+    unit = (unit / np.linalg.norm(unit, axis=2, keepdims=True)).astype(np.float32)
+    documents = np.tile(np.arange(5, dtype=np.int32), (n, slots, 1))
+    scores = np.tile(np.linspace(1, 0.5, 5, dtype=np.float32), (n, slots, 1))
+    return SearchGraph(
+        tree=tree,
+        query_ids=[f"q{i}" for i in range(n)],
+        texts=[[f"query {i}" for i in range(n)] for _ in range(queries)],
+        feature_names=names,
+        features=features,
+        query_vectors=unit[:, :queries],
+        result_vectors=unit[:, queries:],
+        searched=documents,
+        searched_scores=scores,
+        final=documents,
+        final_scores=scores,
+        reward_calls=np.zeros((n, slots), dtype=np.int32),
+        reformulation_calls=0,
+        gains={"qrels": gains},
+        pool=np.empty((n, 0), dtype=np.int32),
+        pool_scores=np.empty((n, 0), dtype=np.float32),
+    )
