@@ -219,6 +219,66 @@ class EvalConfig:
         _at_least("seed", self.seed, 0)
 
 
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Measure how fast this machine searches, judges, rewrites and trains, and estimate what 10,000 episodes take."""
+
+    dataset: str = "pydocs"
+    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
+    device: str = "auto"
+    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    lm: str = "auto"
+    """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
+    num_queries: int = 100
+    """Queries that are searched and trained on, the first of the dev split."""
+    data_dir: Path | None = None
+    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    mirror: str | None = None
+    """Base address to download BEIR zips from instead of the public host."""
+    json: Path | None = None
+    """Write all figures to this file, too."""
+    cache: bool = True
+    """Use the stored index, or store it; whatever is timed with the language model is computed anew in any case."""
+    seed: int = 42
+    """Seeds the sample of documents and the training."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        _at_least("num-queries", self.num_queries, 1)
+        _at_least("seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Have a language model ask one question about each of a sample of documents, to train on (type "single" only)."""
+
+    dataset: str = "pydocs"
+    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
+    num_single: int = 100
+    """Documents to ask about, one question each; fewer questions are kept, because bad ones are rejected."""
+    output: Path | None = None
+    """The query bank to write; runs/queries-<dataset>.jsonl if not given. Replaced if it exists."""
+    device: str = "auto"
+    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    lm: str = "auto"
+    """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
+    prompts: Path | None = None
+    """TOML file that overrides prompts of searchrl/prompts.toml; the one read here is generate.single."""
+    data_dir: Path | None = None
+    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    mirror: str | None = None
+    """Base address to download BEIR zips from instead of the public host."""
+    cache: bool = True
+    """Keep the index and the language model's answers, so that a killed command goes on where it stopped."""
+    seed: int = 42
+    """Seeds the sample of documents."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be generated."""
+        _at_least("num-single", self.num_single, 1)
+        _at_least("seed", self.seed, 0)
+
+
 Settings = TypeVar("Settings")
 
 

@@ -9,12 +9,15 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.dataset import Corpus, Dataset
 from searchrl.models.answer_store import cache_stats
 from tests.command import Outcome, Shell, files
 from tests.models.conftest import random_model
@@ -84,7 +87,7 @@ def test_a_wrong_value_for_training(here: Shell, typed: str) -> None:
         ("--checkpoint nowhere.pt", "nowhere.pt: no such checkpoint; train one with train.py"),
         ("--checkpoint .", ".: no such checkpoint"),
         ("--device cuda:99", "device 'cuda:99' is not here; available: "),
-        ("--dataset scifcat", "unknown dataset 'scifcat'; did you mean 'scifact'?"),
+        ("--dataset scifcat", "unknown dataset 'scifcat'; did you mean 'scidocs' or 'scifact'? Valid: "),
     ],
 )
 def test_a_wrong_value_for_evaluation(trained: tuple[Shell, Outcome], typed: str, says: str) -> None:
@@ -144,7 +147,10 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "no corpus": (lambda f: (f / "corpus.jsonl").unlink(), "small: not a dataset in the BEIR layout; missing: corpus"),
     "no queries": (lambda f: (f / "queries.jsonl").unlink(), "missing: queries.jsonl"),
     "no qrels": (lambda f: shutil.rmtree(f / "qrels"), "missing: any of qrels/train.tsv"),
-    "empty corpus": (lambda f: (f / "corpus.jsonl").write_text(""), "small/corpus.jsonl: empty; one JSON object a line"),
+    "empty corpus": (
+        lambda f: (f / "corpus.jsonl").write_text(""),
+        "small/corpus.jsonl: empty; one JSON object a line",
+    ),
     "empty queries": (lambda f: (f / "queries.jsonl").write_text("\n"), "small/queries.jsonl: empty"),
     "empty qrels": (lambda f: (f / "qrels" / "dev.tsv").write_text(""), "small/qrels/dev.tsv: holds no judgments"),
     "not JSON": (lambda f: append(f / "queries.jsonl", '{"_id": '), "small/queries.jsonl, line 37: not JSON"),
@@ -192,7 +198,9 @@ def test_judgments_of_unknown_documents_are_dropped_counted_and_told(here: Shell
     query = qrels.read_text().splitlines()[1].split("\t")[0]
     append(qrels, f"{query}\tnowhere.one\t2\n{query}\tnowhere.two\t1\nnobody\tnowhere.one\t1\n")
     outcome = train(here).ok
-    dropped = r"train: of \d+ judgments 1 name queries that do not exist and 2 name documents that are not in the corpus"
+    dropped = (
+        r"train: of \d+ judgments 1 name queries that do not exist and 2 name documents that are not in the corpus"
+    )
     assert re.search(f"WARNING: .*small: {dropped}: dropped", outcome.err)
     assert re.search(f"note: {dropped}: dropped", outcome.out)
 
@@ -297,7 +305,10 @@ def test_the_state_of_a_run_is_no_checkpoint(trained: tuple[Shell, Outcome]) -> 
 BAD_CONFIGS = {
     "not JSON": ("{", "run.json: not JSON"),
     "a list": ("[]", "run.json: not an object of settings"),
-    "unknown setting": ('{"game": {"max_step": 3}}', "run.json: unknown setting 'max_step'; did you mean 'mask' or 'max_steps'"),
+    "unknown setting": (
+        '{"game": {"max_step": 3}}',
+        "run.json: unknown setting 'max_step'; did you mean 'mask' or 'max_steps'",
+    ),
     "wrong type": ('{"learning": {"lr": "fast"}}', "run.json: lr is 'fast', which is not float"),
     "truth for a number": ('{"learning": {"episodes": true}}', "run.json: episodes is True, which is not int"),
     "number for a path": ('{"data": {"data_dir": 3}}', "run.json: data_dir is 3, which is not Path or null"),
@@ -330,28 +341,44 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    ("kind", "damage"), [("index", flip), ("graph", truncate), ("graph", flip), ("graph", Path.unlink)]
-)
+@pytest.fixture(scope="module")
+def undamaged(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, Outcome]:
+    """Where a training on a few documents has filled a cache of its own, and what it printed."""
+    splits = {split: small_dataset.splits[split].take(4) for split in ("train", "dev")}
+    wanted = {d for q in splits.values() for grades in q.qrels.values() for d in grades}
+    full = small_dataset.corpus
+    keep = [i for i, document in enumerate(full.ids) if document in wanted][:30]
+    corpus = Corpus(*([part[i][:150] for i in keep] for part in (full.ids, full.titles, full.texts)))
+    for split, queries in splits.items():
+        qrels = {q: {d: g for d, g in queries.qrels[q].items() if d in corpus.position} for q in queries.ids}
+        splits[split] = replace(queries, qrels=qrels)
+    folder = tmp_path_factory.mktemp("undamaged")
+    write_beir_folder(Dataset("small", corpus, splits), folder / "small")
+    shell = Shell(folder, folder / "cache")
+    return shell, train(shell).ok
+
+
+@pytest.fixture
+def tiny(undamaged: tuple[Shell, Outcome], tmp_path: Path) -> Shell:
+    """A copy of that place, to be damaged; no run was made there yet."""
+    folder = shutil.copytree(undamaged[0].folder, tmp_path / "tiny", ignore=shutil.ignore_patterns("runs"))
+    return Shell(folder, folder / "cache")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
+@pytest.mark.parametrize(("kind", "place"), [("index", "index/*/vectors.npy"), ("graph", "graphs/*/features.npy")])
 def test_a_damaged_index_or_graph_is_rebuilt_after_saying_so(
-    here: Shell, trained: tuple[Shell, Outcome], kind: str, damage: Callable[[Path], None], tmp_path: Path
+    tiny: Shell, undamaged: tuple[Shell, Outcome], kind: str, place: str, damage: Callable[[Path], None]
 ) -> None:
-    cache = tmp_path / "cache"
-    for part in ("index", "graphs"):
-        shutil.copytree(trained[0].cache / part, cache / part)
-    shell = Shell(here.folder, cache)
-    whole = files(cache)
-    undamaged = train(shell).ok
-    assert "damaged" not in undamaged.err
-    assert files(cache) == whole, "what is stored is used"
-    folders = list((cache / ("index" if kind == "index" else "graphs")).iterdir())
-    for folder in folders:
-        damage(folder / ("vectors.npy" if kind == "index" else "features.npy"))
-    mended = train(shell).ok
-    assert re.search(f"WARNING: The stored {kind} is damaged and will be rebuilt: {cache}", mended.err)
-    assert mended.out.replace("small-002", "small-001") == undamaged.out
-    again = train(shell).ok
-    assert "damaged" not in again.err
+    stored = files(tiny.cache)
+    damaged = list(tiny.cache.glob(place))
+    assert len(damaged) == {"index": 1, "graph": 2}[kind]
+    for path in damaged:
+        damage(path)
+    mended = train(tiny).ok
+    assert re.search(f"WARNING: The stored {kind} is damaged and will be rebuilt: {tiny.cache}", mended.err)
+    assert mended.out == undamaged[1].out
+    assert files(tiny.cache) == stored
 
 
 @pytest.fixture(scope="module")
@@ -361,31 +388,29 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def judged(here: Shell, trained: tuple[Shell, Outcome], tiny_lm: Path, tmp_path: Path) -> Callable[..., Outcome]:
-    """Trains with that model as the judge, on a cache of its own that has the index."""
-    shutil.copytree(trained[0].cache / "index", tmp_path / "cache" / "index")
-    shell = Shell(here.folder, tmp_path / "cache")
-    return lambda *flags: train(shell, "--reward", "lm", "--lm", tiny_lm, "--max-steps", "2", *flags)
+def judged(tiny: Shell, tiny_lm: Path) -> Callable[[], Outcome]:
+    """Trains with that model as the judge."""
+    return lambda: train(tiny, "--reward", "lm", "--lm", tiny_lm, "--max-steps", "2")
 
 
 def test_a_damaged_language_model_cache_is_begun_anew_after_saying_so(
-    judged: Callable[..., Outcome], tmp_path: Path
+    judged: Callable[[], Outcome], tiny: Shell
 ) -> None:
-    cache = tmp_path / "cache"
-    answers = cache / "language_model.sqlite"
+    answers = tiny.cache / "language_model.sqlite"
     first = judged().ok
+    assert "judge against human judgments (train): " in first.out
     assert "damaged" not in first.err
-    shutil.rmtree(cache / "graphs")
+    shutil.rmtree(tiny.cache / "graphs")
     truncate(answers)
     again = judged().ok
     assert re.search(f"WARNING: the language model cache {answers} is damaged", again.err)
-    assert (cache / "language_model.sqlite.damaged").exists()
+    assert answers.with_name("language_model.sqlite.damaged").exists()
     assert again.out.replace("small-002", "small-001") == first.out
-    assert cache_stats(answers).entries > 100
+    assert cache_stats(answers).entries > 50
 
 
-def test_another_programs_database_is_left_alone(judged: Callable[..., Outcome], tmp_path: Path) -> None:
-    path = tmp_path / "cache" / "language_model.sqlite"
+def test_another_programs_database_is_left_alone(judged: Callable[[], Outcome], tiny: Shell) -> None:
+    path = tiny.cache / "language_model.sqlite"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE photos (id)")
     before = path.read_bytes()

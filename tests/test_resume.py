@@ -27,7 +27,7 @@ from tests.toy import toy_graph
 
 LONG = ["--episodes", "6400", "--eval-every", "1280"]
 """About twenty updates between two saves."""
-SECONDS = 120
+SECONDS = 300
 
 
 def same_end(one: Path, other: Path) -> None:
@@ -93,7 +93,7 @@ class Death(BaseException):
 def toy_training(folder: Path, resume: bool) -> RunDir:
     """What ``train.py`` does once it has a graph, on a small one."""
     graph = toy_graph(n=12)
-    learning = LearningConfig(episodes=192, batch_size=32, eval_every=64, checkpoint_every=64, hidden=8, seed=3)
+    learning = LearningConfig(episodes=128, batch_size=32, eval_every=64, checkpoint_every=64, hidden=8, seed=3)
     output = OutputConfig(runs_dir=folder, checkpoint_dir=folder / "checkpoints", resume=resume)
     config = TrainConfig(learning=learning, output=output)
     tensors = GraphTensors(graph, RewardRules("qrels"))

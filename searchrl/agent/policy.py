@@ -13,8 +13,8 @@ from searchrl.env.batched import Observation
 PolicyKind = Literal["gru", "mlp"]
 
 HEAD_SCALE = 20.0
-"""Factor on the logits. Ten thousand episodes are 156 updates; without it Adam's steps at the usual learning rate are too
-small for the policy to tell queries apart before it has settled on one answer for all."""
+"""Factor on the logits. Ten thousand episodes are 156 updates; without it Adam's steps at the usual learning rate are
+too small for the policy to tell queries apart before it has settled on one answer for all."""
 
 
 class PolicyOutput(NamedTuple):

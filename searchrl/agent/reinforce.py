@@ -43,6 +43,10 @@ class UpdateReport:
     entropy: float
     actions: list[float]
     """Share of each action among the steps where there was a choice."""
+    commonest: list[int]
+    """The action sequence that most episodes of the batch played."""
+    commonest_share: float
+    """Share of the episodes that played it: 1 when every query is treated alike."""
     grad_norm: float = 0.0
     """Before clipping."""
 
@@ -109,14 +113,25 @@ def _sampled(
     loss = policy_loss - entropy_weight * entropy
     if rules.baseline == "value":
         loss = loss + rules.value_weight * value_loss
-    counts = torch.bincount(torch.stack(taken)[choice], minlength=N_ACTIONS).float()
+    played = torch.stack(taken)
+    counts = torch.bincount(played[choice], minlength=N_ACTIONS).float()
+    commonest, share = _commonest(played.masked_fill(live == 0, -1))
     return loss, UpdateReport(
         episode_return=float(to_go[0].mean()),
         policy_loss=float(policy_loss.detach()),
         value_loss=float(value_loss.detach()),
         entropy=float(entropy.detach()),
         actions=(counts / counts.sum().clamp(min=1)).tolist(),
+        commonest=commonest,
+        commonest_share=share,
     )
+
+
+def _commonest(played: Tensor) -> tuple[list[int], float]:
+    """Most frequent column of (T, b) actions, -1 after an episode's end, and its share of the columns."""
+    sequences, counts = torch.unique(played, dim=1, return_counts=True)
+    most = int(counts.argmax())
+    return [a for a in sequences[:, most].tolist() if a >= 0], float(counts[most] / counts.sum())
 
 
 def _baseline(rules: LearningRules, value: Tensor, to_go: Tensor, reward: Tensor) -> Tensor:
@@ -140,6 +155,8 @@ def _exact(policy: Policy, graph: GraphTensors, rows: Tensor, entropy_weight: fl
     weight = seen.visits * choice
     entropy = (seen.entropy * weight).sum() / weight.sum().clamp(min=1e-9)
     loss = -expected / graph.spread - entropy_weight * entropy
+    ends = torch.bincount(seen.greedy)
+    end = int(ends.argmax())
     share = (seen.log_probs.detach().exp() * weight[:, :, None]).sum(dim=(0, 1))
     return loss, UpdateReport(
         episode_return=float(expected.detach()),
@@ -147,4 +164,6 @@ def _exact(policy: Policy, graph: GraphTensors, rows: Tensor, entropy_weight: fl
         value_loss=0.0,
         entropy=float(entropy.detach()),
         actions=(share / share.sum().clamp(min=1e-9)).tolist(),
+        commonest=[int(a) for a in graph.tree.actions_to(end)],
+        commonest_share=float(ends[end] / ends.sum()),
     )

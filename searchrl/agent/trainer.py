@@ -156,7 +156,6 @@ def expected_return(policy: Policy, graph: GraphTensors) -> float:
     return float(walk(policy, graph, torch.arange(graph.size)).returns[:, 0].mean())
 
 
-def collapsed(report: UpdateReport) -> int | None:
-    """The action that nearly every choice falls on, if the distribution has collapsed."""
-    share = max(report.actions)
-    return report.actions.index(share) if share >= COLLAPSE_SHARE else None
+def collapsed(report: UpdateReport) -> bool:
+    """Whether nearly every episode plays the same actions, whatever its query."""
+    return report.commonest_share >= COLLAPSE_SHARE

@@ -60,14 +60,15 @@ def held_interrupt() -> Iterator[Callable[[], bool]]:
         came = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    if threading.current_thread() is not threading.main_thread():  # where Python delivers no signals
+    ours = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, say, under nohup
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, note)
     try:
         yield lambda: came
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _one_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,14 +25,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _evaluate(arguments: Sequence[str]) -> None:
     config = parse(EvalConfig, arguments, "eval.py")
     from searchrl.agent.checkpoint import load_policy
+
+    checkpoint = load_policy(config.checkpoint)
+    with closing(_workbench(config, checkpoint)) as bench:
+        _compare(config, checkpoint, bench)
+
+
+def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench) -> None:
     from searchrl.agent.trainer import greedy_episodes
     from searchrl.cli import describe
     from searchrl.cli.compare import compare
     from searchrl.env.batched import GraphTensors, RewardRules
     from searchrl.evaluation.results import write_results
 
-    checkpoint = load_policy(config.checkpoint)
-    bench = _workbench(config, checkpoint)
     print(f"device: {bench.device.device} ({bench.device.reason})")
     print(f"policy: {config.checkpoint}, trained on {checkpoint.dataset}, episode {checkpoint.episode}")
     print(describe.dataset(bench))

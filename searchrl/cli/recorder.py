@@ -128,16 +128,16 @@ class Recorder:
         self.trainer.save(self.run.state)
 
     def _warn_of_collapse(self, progress: Progress) -> None:
-        action = collapsed(progress.report)
-        if action is None or self._warned:
+        report = progress.report
+        if self._warned or not collapsed(report):
             return
         self._warned = True
         logger.warning(
-            "episode %d: the policy chooses %s in %.0f%% of its choices; it may have collapsed. A higher --entropy, a "
-            "lower --step-penalty or the action mask (--mask) keep it exploring.",
+            "episode %d: %.0f%% of the episodes play %s: the policy treats all queries alike and may have collapsed. A "
+            "higher --entropy, a lower --step-penalty or the action mask (--mask) keep it exploring.",
             progress.episode,
-            Action(action).name,
-            100 * progress.report.actions[action],
+            100 * report.commonest_share,
+            " ".join(Action(a).name for a in report.commonest),
         )
 
     def _save(self, path: Path) -> None:

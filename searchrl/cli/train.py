@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _train(arguments: Sequence[str]) -> None:
     config = parse(TrainConfig, arguments, "train.py", _defaults(arguments))
-    from searchrl.agent.run_dir import open_run
     from searchrl.assemble import Workbench
+
+    with closing(Workbench(config.data, config.models, config.game, config.learning.seed)) as bench:
+        _train_on(config, bench)
+
+
+def _train_on(config: TrainConfig, bench: Workbench) -> None:
+    from searchrl.agent.run_dir import open_run
     from searchrl.cli import describe
     from searchrl.cli.publish import check_target
 
-    bench = Workbench(config.data, config.models, config.game, config.learning.seed)
     print(f"device: {bench.device.device} ({bench.device.reason})")
     print(describe.dataset(bench))
     # Whatever can be wrong is found before a folder is made and the long work begins.

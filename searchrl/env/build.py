@@ -13,7 +13,7 @@ from searchrl.data.dataset import QuerySet
 from searchrl.env.game import Game, Situation
 from searchrl.env.graph import SearchGraph, fingerprint, load_graph, save_graph
 from searchrl.env.scores import ScoreBook
-from searchrl.env.tree import ROOT, build_tree
+from searchrl.env.tree import build_tree
 from searchrl.errors import CacheError
 from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
 from searchrl.reward.gain import DEFAULT_CALIBRATION, Calibration, Gains, calibrate, ranking_ndcg
@@ -71,64 +71,50 @@ def build_graph(
     settings: GraphSettings,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SearchGraph:
-    """Play all of it. ``on_progress(done, total)`` hears of finished states.
+    """Play all of it, then have everything that was found judged in one batch. ``on_progress(done, total)`` hears of
+    finished states.
 
     What is slow (encoding, language model calls) is cached below this; a build that was killed starts over and finds
     that work done.
     """
     tree = build_tree(game.rules.max_steps, game.rules.auto_search)
     exclude = own_document(queries, game.corpus)
-    book = game.book(queries.texts)
-    situations: dict[int, Situation] = {ROOT: game.start(queries.texts)}
-    features: list[FloatArray] = []
-    texts: list[list[str]] = []
-    query_vectors: list[FloatArray] = []
-    results: list[FloatArray] = []
-    searches: list[Ranking] = []
-    finals: list[Ranking] = []
-    calls: list[IntArray] = []
-    for node, state in enumerate(tree.states):
-        if state.action is not None:
-            situations[node] = game.advance(situations[state.parent], state.action, exclude, book)
-        at = situations[node]
-        features.append(game.features(at))
-        if len(query_vectors) <= tree.query_slot[node]:
-            query_vectors.append(at.current.vectors)
-            texts.append(list(at.current.texts))
-        if state.searched:
-            results.append(at.result)
-            searches.append(at.rankings[-1])
-            finals.append(game.final_ranking(at, book))
-            calls.append(at.reward_calls)
-        _forget(situations, tree.states[node].parent, node, tree.children)
+    situations: list[Situation] = []
+    for state in tree.states:
+        action = state.action
+        at = game.start(queries.texts) if action is None else game.advance(situations[state.parent], action, exclude)
+        situations.append(at)
         if on_progress:
-            on_progress(node + 1, len(tree))
+            on_progress(len(situations), len(tree))
+    book = game.book(queries.texts)
+    ends = [situations[node] for node in tree.searched_nodes]
+    if book is not None:
+        # One batch, so that the language model reads each document once for all queries that met it.
+        book.ensure(np.concatenate([at.judged[-1] for at in ends], axis=1))
+    finals = [game.final_ranking(at, book) for at in ends]
+    currents = [
+        situations[int(np.flatnonzero(tree.query_slot == q)[0])].current for q in range(tree.query_slot.max() + 1)
+    ]
     pool, pool_scores = book.pools() if book else _empty_pool(len(queries))
     return SearchGraph(
         tree=tree,
         query_ids=list(queries.ids),
-        texts=texts,
+        texts=[list(q.texts) for q in currents],
         feature_names=game.feature_names,
-        features=np.stack(features, axis=1),
-        query_vectors=np.stack(query_vectors, axis=1),
-        result_vectors=np.stack(results, axis=1),
-        searched=np.stack([r.documents for r in searches], axis=1),
-        searched_scores=np.stack([r.scores for r in searches], axis=1),
+        features=np.stack([game.features(at, book) for at in situations], axis=1),
+        query_vectors=np.stack([q.vectors for q in currents], axis=1),
+        result_vectors=np.stack([at.result for at in ends], axis=1),
+        searched=np.stack([at.rankings[-1].documents for at in ends], axis=1),
+        searched_scores=np.stack([at.rankings[-1].scores for at in ends], axis=1),
         final=np.stack([r.documents for r in finals], axis=1),
         final_scores=np.stack([r.scores for r in finals], axis=1),
-        reward_calls=np.stack(calls, axis=1),
+        reward_calls=np.stack([at.reward_calls for at in ends], axis=1),
         reformulation_calls=game.reformulator.lm_calls,
         gains=_gains(game, queries, settings, finals, book),
         pool=pool,
         pool_scores=pool_scores,
         meta={"fingerprint": fingerprint(describe(game, queries, settings))},
     )
-
-
-def _forget(situations: dict[int, Situation], parent: int, node: int, children: IntArray) -> None:
-    """Drop a parent once its last child stands, so that memory holds two levels at most."""
-    if parent >= 0 and node == children[parent].max():
-        del situations[parent]
 
 
 def _empty_pool(n: int) -> tuple[IntArray, FloatArray]:

@@ -39,9 +39,9 @@ QUERY_FEATURES = (
     "searched",  # 1 if the current query has been searched
 )
 REWARD_FEATURES = (
-    "reward_mean",  # reward model's mean over the last ranking's top documents
+    "reward_mean",  # reward model's mean over the top 10 found so far, as fused
     "reward_max",
-    "reward_change",  # mean minus the first ranking's mean
+    "reward_change",  # mean minus that of the first ranking
 )
 
 
@@ -123,7 +123,7 @@ def query_features(original: Queries, current: Queries, step: int, max_steps: in
 
 
 def reward_features(first: FloatArray, last: FloatArray) -> FloatArray:
-    """Features from the reward model's scores of the first and last rankings' tops, each (n, k) with NaN for none."""
+    """Features from the reward model's scores of the top found first and by now, each (n, k) with NaN for none."""
     mean_first, _ = _masked_moments(np.nan_to_num(first), ~np.isnan(first))
     mean_last, _ = _masked_moments(np.nan_to_num(last), ~np.isnan(last))
     best = np.where(np.isnan(last).all(axis=1), 0.0, np.where(np.isnan(last), -np.inf, last).max(axis=1))

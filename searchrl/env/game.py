@@ -59,11 +59,20 @@ class Situation:
     step: int
     probe: Probe | None
     seen: FloatArray
-    """(n, ranking, probe and reward features): what the last ranking showed; zeros before the first search."""
+    """(n, ranking and probe features): what the last ranking showed; zeros before the first search."""
     result: FloatArray
     """(n, dim) embedding of the last ranking; zeros before the first search."""
-    reward_calls: IntArray
-    """(n,) pairs that the reward model has scored so far."""
+    judged: tuple[IntArray, ...]
+    """(n, k) documents after each search that the reward model has to judge: the top of the fused ranking."""
+
+    @property
+    def reward_calls(self) -> IntArray:
+        """(n,) pairs that the reward model has to score for an episode that comes here."""
+        if not self.judged:
+            return np.zeros(len(self.original), dtype=np.int32)
+        documents = np.sort(np.concatenate(self.judged, axis=1), axis=1)
+        first = np.diff(documents, axis=1, prepend=NO_DOCUMENT) != 0  # NO_DOCUMENT sorts first and is not counted
+        return np.asarray(first.sum(axis=1), dtype=np.int32)
 
 
 class Game:
@@ -107,7 +116,7 @@ class Game:
         """Nothing searched yet, for n queries."""
         queries = self.retriever.queries(texts)
         n = len(queries)
-        width = len(self.feature_names) - len(QUERY_FEATURES)
+        width = len(RANKING_FEATURES) + len(PROBE_FEATURES)
         return Situation(
             original=queries,
             current=queries,
@@ -117,53 +126,60 @@ class Game:
             probe=None,
             seen=np.zeros((n, width), dtype=np.float32),
             result=np.zeros_like(queries.vectors),
-            reward_calls=np.zeros(n, dtype=np.int32),
+            judged=(),
         )
 
     def book(self, texts: Sequence[str]) -> ScoreBook | None:
         """A fresh record of what the reward model says about these queries."""
         return ScoreBook(self.reward_model, self.corpus, texts) if self.reward_model else None
 
-    def advance(self, at: Situation, action: Action, exclude: IntArray, book: ScoreBook | None) -> Situation:
-        """Take one legal action (not TERMINATE). ``exclude`` (n,): each query's own document, -1 for none."""
+    def advance(self, at: Situation, action: Action, exclude: IntArray) -> Situation:
+        """Take one legal action (not TERMINATE). ``exclude`` (n,): each query's own document, -1 for none.
+
+        The reward model has no say in where an action leads, so all of a graph's documents can be judged together.
+        """
         at = replace(at, step=at.step + 1)
         if action == Action.SEARCH:
-            return self._search(at, exclude, book)
+            return self._search(at, exclude)
         direction: Direction = "narrow" if action == Action.NARROW else "broaden"
         current = self.reformulator.reformulate(direction, at.original, at.current, at.rankings[-1])
         at = replace(at, current=current, searched=False)
-        return self._search(at, exclude, book) if self.rules.auto_search else at
+        return self._search(at, exclude) if self.rules.auto_search else at
 
     def final_ranking(self, at: Situation, book: ScoreBook | None) -> Ranking:
         """What the user would get if the episode ended here: the episode's rankings fused, then perhaps reranked."""
         fused = fuse(at.rankings, self.rules.fusion, self.rules.anchor)
         if book is None or self.rules.rerank_depth == 0:
             return fused
-        book.ensure(fused.documents[:, : self.rules.rerank_depth])
+        book.ensure(at.judged[-1])
         return rerank(fused, book, self.rules.rerank_depth, self.rules.rerank_weight)
 
-    def features(self, at: Situation) -> FloatArray:
+    def features(self, at: Situation, book: ScoreBook | None) -> FloatArray:
         """The observation's named scalars, (n, len(feature_names))."""
-        own = query_features(at.original, at.current, at.step, self.rules.max_steps, at.searched)
-        return np.concatenate([at.seen, own], axis=1)
+        parts = [at.seen]
+        if book is not None:
+            for documents in at.judged:
+                book.ensure(documents)
+            first, last = (at.judged[0], at.judged[-1]) if at.judged else (_nothing(at), _nothing(at))
+            parts.append(reward_features(book.lookup(first[:, :TOP]), book.lookup(last[:, :TOP])))
+        parts.append(query_features(at.original, at.current, at.step, self.rules.max_steps, at.searched))
+        return np.concatenate(parts, axis=1)
 
-    def _search(self, at: Situation, exclude: IntArray, book: ScoreBook | None) -> Situation:
+    def _search(self, at: Situation, exclude: IntArray) -> Situation:
         ranking = self.retriever.search(at.current, exclude)
         rankings = (*at.rankings, ranking)
         evidence = at.probe or probe(self.retriever, at.original, exclude)
         about, result = ranking_features(self.retriever, at.original, list(rankings), evidence)
-        parts = [about, evidence.features]
-        calls = at.reward_calls
-        at = replace(at, rankings=rankings, searched=True, probe=evidence, result=result)
-        if book is not None:
-            final = fuse(rankings, self.rules.fusion, self.rules.anchor)
-            depth = max(TOP, self.rules.rerank_depth)
-            shown = np.concatenate([ranking.documents[:, :TOP], final.documents[:, :depth]], axis=1)
-            calls = calls + book.ensure(shown)
-            parts.append(
-                reward_features(book.lookup(rankings[0].documents[:, :TOP]), book.lookup(ranking.documents[:, :TOP]))
-            )
-        return replace(at, seen=np.concatenate(parts, axis=1), reward_calls=calls)
+        judged = at.judged
+        if self.reward_model is not None:
+            fused = fuse(rankings, self.rules.fusion, self.rules.anchor)
+            judged = (*judged, fused.documents[:, : max(TOP, self.rules.rerank_depth)])
+        seen = np.concatenate([about, evidence.features], axis=1)
+        return replace(at, rankings=rankings, searched=True, probe=evidence, result=result, seen=seen, judged=judged)
+
+
+def _nothing(at: Situation) -> IntArray:
+    return np.full((len(at.original), 1), NO_DOCUMENT, dtype=np.int32)
 
 
 def rerank(ranking: Ranking, book: ScoreBook, depth: int, weight: float) -> Ranking:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.env.tree import ROOT, Tree, build_tree
+from searchrl.env.tree import Tree, build_tree
 from searchrl.errors import CacheError
 from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
 from searchrl.storage import load_arrays, save_arrays
@@ -152,12 +152,3 @@ def load_graph(folder: Path) -> SearchGraph:
         )
     except KeyError as error:
         raise CacheError(f"{folder}: the stored graph lacks {error}.") from error
-
-
-def check_root(graph: SearchGraph) -> None:
-    """Raise CacheError when the arrays do not have the shapes that the tree asks for."""
-    searches, queries = len(graph.tree.searched_nodes), int(graph.tree.query_slot.max()) + 1
-    if graph.features.shape[:2] != (len(graph), len(graph.tree)) or graph.tree.states[ROOT].step != 0:
-        raise CacheError("the stored graph's features do not fit its queries and states.")
-    if graph.final.shape[1] != searches or graph.query_vectors.shape[1] != queries:
-        raise CacheError("the stored graph's rankings do not fit its states.")

@@ -33,8 +33,8 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
     ``mask`` (4,) int8. Actions: 0 SEARCH, 1 NARROW, 2 BROADEN, 3 TERMINATE. ``info``: ``action_mask``, the query's id
     and text, the current text, and after a search the ``documents`` found.
 
-    ``reset(options={"query": id})`` plays a given query (ConfigError if there is none of that id); otherwise queries are
-    drawn with the environment's seed.
+    ``reset(options={"query": id})`` plays a given query, or raises ConfigError if there is none of that id; otherwise
+    queries are drawn with the environment's seed.
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - Gymnasium declares it so
@@ -96,7 +96,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         following = int(self.tree.children[self._node, chosen])
         if following >= 0:
             own = self._own[self._row : self._row + 1]
-            self._at = self.game.advance(self._at, chosen, own, self._book)
+            self._at = self.game.advance(self._at, chosen, own)
             self._node = following
         truncated = not terminated and self._steps >= self.game.rules.max_steps
         self._over = terminated or truncated
@@ -126,7 +126,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         return ids.index(query_id)
 
     def _observe(self) -> Obs:
-        features = self.game.features(self._at)[0]
+        features = self.game.features(self._at, self._book)[0]
         features[self.game.feature_names.index("step")] = self._steps / self.game.rules.max_steps
         return {
             "query": self._at.current.vectors[0].copy(),  # the caller keeps what it is shown

@@ -25,7 +25,7 @@ else:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of the judge and of the query rewriter; ``PLACEHOLDERS`` says what each is filled with."""
+    """The prompts of judge, query rewriter and query generator; ``PLACEHOLDERS`` says what each is filled with."""
 
     version: str
     """For people: which edition of the file this is. What is computed depends on the texts alone."""
@@ -35,6 +35,7 @@ class Prompts:
     likelihood_continuation: str
     narrow: str
     broaden: str
+    single: str
 
     def digest(self, *names: str) -> str:
         """16 hex digits that change with the text of any of the named prompts, and with nothing else."""
@@ -54,6 +55,7 @@ PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "likelihood_continuation": (frozenset({"query"}), frozenset()),
     "narrow": (frozenset({"query"}), frozenset({"original", "documents"})),
     "broaden": (frozenset({"query"}), frozenset({"original", "documents"})),
+    "single": (frozenset({"document"}), frozenset()),
 }
 """Field of ``Prompts`` -> the placeholders that its text must have, and those that it may have besides."""
 
@@ -65,6 +67,7 @@ _KEYS = {
     "judge.likelihood.continuation": "likelihood_continuation",
     "reformulate.narrow": "narrow",
     "reformulate.broaden": "broaden",
+    "generate.single": "single",
 }
 """Where each field stands in the file."""
 

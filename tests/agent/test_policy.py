@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from searchrl.agent.policy import Policy
+from searchrl.agent.policy import HEAD_SCALE, Policy
 from searchrl.env.actions import N_ACTIONS
 from searchrl.env.batched import Observation
 
@@ -13,7 +13,7 @@ DIM, FEATURES, B = 8, 5, 6
 def some(kind: str = "gru") -> Policy:
     torch.manual_seed(0)
     policy = Policy(DIM, FEATURES, kind, hidden=16)  # type: ignore[arg-type]
-    torch.nn.init.normal_(policy.action_head.weight, std=1.0)
+    torch.nn.init.normal_(policy.action_head.weight, std=0.5 / HEAD_SCALE)
     return policy
 
 

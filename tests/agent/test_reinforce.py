@@ -12,19 +12,13 @@ from searchrl.agent.reinforce import LearningRules, UpdateReport, update
 from searchrl.agent.trainer import expected_return
 from searchrl.env.actions import N_ACTIONS
 from searchrl.env.batched import GraphTensors, RewardRules
+from tests.agent.conftest import PolicyMaker
 from tests.toy import toy_graph
 
 N = 3
 GRAPH = toy_graph(n=N)
 TENSORS = GraphTensors(GRAPH, RewardRules("qrels", 0.02))
-MANY = 40_000
-
-
-def tiny_policy(kind: str = "gru") -> Policy:
-    torch.manual_seed(5)
-    policy = Policy(GRAPH.dim, len(GRAPH.feature_names), kind, hidden=4)  # type: ignore[arg-type]
-    torch.nn.init.normal_(policy.action_head.weight, std=0.8)
-    return policy
+MANY = 6_000
 
 
 def gradient(
@@ -44,32 +38,33 @@ def sampled_rows(rollouts: int) -> Tensor:
     return torch.arange(N).repeat_interleave(rollouts).repeat(MANY // rollouts)
 
 
-@pytest.mark.parametrize("entropy_weight", [0.0, 0.3])
-@pytest.mark.parametrize(("baseline", "rollouts"), [("leave_one_out", 2), ("leave_one_out", 4), ("none", 1)])
-@pytest.mark.parametrize("kind", ["gru", "mlp"])
+@pytest.mark.parametrize(
+    ("kind", "baseline", "rollouts", "entropy_weight"),
+    [("gru", "leave_one_out", 2, 0.0), ("mlp", "leave_one_out", 4, 0.3), ("gru", "none", 1, 0.0)],
+)
 def test_many_sampled_gradients_average_to_the_exact_one(
-    kind: str, baseline: str, rollouts: int, entropy_weight: float
+    decided_policy: PolicyMaker, kind: str, baseline: str, rollouts: int, entropy_weight: float
 ) -> None:
-    policy = tiny_policy(kind)
+    policy = decided_policy(TENSORS, kind)
     exact, exactly = gradient(policy, torch.arange(N), entropy_weight, estimator="exact")
     sampled, about = gradient(policy, sampled_rows(rollouts), entropy_weight, baseline=baseline, rollouts=rollouts)
     assert exact.norm() > 0.01, "there is something to learn"
-    assert float((sampled - exact).norm() / exact.norm()) < 0.1
+    assert float((sampled - exact).norm() / exact.norm()) < 0.05
     assert about.episode_return == pytest.approx(exactly.episode_return, abs=0.01)
     assert about.entropy == pytest.approx(exactly.entropy, abs=0.01)
     assert about.actions == pytest.approx(exactly.actions, abs=0.01)
 
 
-def test_the_learned_value_is_a_baseline_that_biases_nothing() -> None:
+def test_the_learned_value_is_a_baseline_that_biases_nothing(decided_policy: PolicyMaker) -> None:
     """Apart from the value's own loss, which is switched off here."""
-    policy = tiny_policy()
+    policy = decided_policy(TENSORS)
     exact, _ = gradient(policy, torch.arange(N), estimator="exact")
     sampled, _ = gradient(policy, sampled_rows(1), baseline="value", value_weight=0.0)
-    assert float((sampled - exact).norm() / exact.norm()) < 0.1
+    assert float((sampled - exact).norm() / exact.norm()) < 0.05
 
 
-def test_the_exact_gradient_is_that_of_the_expected_return() -> None:
-    policy = tiny_policy()
+def test_the_exact_gradient_is_that_of_the_expected_return(decided_policy: PolicyMaker) -> None:
+    policy = decided_policy(TENSORS)
     exact, report = gradient(policy, torch.arange(N), estimator="exact")
     assert report.episode_return == pytest.approx(expected_return(policy, TENSORS), abs=1e-6)
     direction = torch.randn(len(exact), generator=torch.Generator().manual_seed(0))
@@ -79,17 +74,17 @@ def test_the_exact_gradient_is_that_of_the_expected_return() -> None:
         torch.nn.utils.vector_to_parameters(weights + step * direction, policy.parameters())
         return expected_return(policy, TENSORS)
 
-    slope = (moved(1e-3) - moved(-1e-3)) / 2e-3
+    slope = (moved(1e-3) - moved(-1e-3)) / 2e-3 / TENSORS.spread
     assert -float(exact @ direction) == pytest.approx(slope, rel=0.02, abs=1e-3)
 
 
-def test_leave_one_out_is_quieter_than_no_baseline() -> None:
-    policy = tiny_policy()
+def test_leave_one_out_is_quieter_than_no_baseline(decided_policy: PolicyMaker) -> None:
+    policy = decided_policy(TENSORS)
     exact, _ = gradient(policy, torch.arange(N), estimator="exact")
     noise = {}
     for baseline in ("none", "leave_one_out"):
         errors = []
-        for seed in range(20):
+        for seed in range(12):
             rows = torch.arange(N).repeat_interleave(4).repeat(8)
             torch.manual_seed(seed)
             learning = LearningRules(max_grad_norm=1e9, baseline=baseline)  # type: ignore[arg-type]
@@ -103,18 +98,18 @@ def test_leave_one_out_is_quieter_than_no_baseline() -> None:
     assert noise["leave_one_out"] < 0.7 * noise["none"]
 
 
-def test_leave_one_out_of_equal_returns_teaches_nothing() -> None:
+def test_leave_one_out_of_equal_returns_teaches_nothing(decided_policy: PolicyMaker) -> None:
     flat = toy_graph(n=N)
     flat.gains["qrels"][:] = 0.4  # type: ignore[index]
     found, _ = gradient(
-        tiny_policy(), sampled_rows(2)[:200], graph=GraphTensors(flat, RewardRules("qrels", 0.0)), rollouts=2
+        decided_policy(TENSORS), sampled_rows(2)[:200], graph=GraphTensors(flat, RewardRules("qrels", 0.0)), rollouts=2
     )
     assert found.abs().max() < 1e-7
 
 
 @pytest.mark.parametrize("estimator", ["reinforce", "exact"])
-def test_masked_actions_have_no_share_and_no_gradient(estimator: str) -> None:
-    policy = tiny_policy()
+def test_masked_actions_have_no_share(decided_policy: PolicyMaker, estimator: str) -> None:
+    policy = decided_policy(TENSORS)
     found, report = gradient(policy, sampled_rows(4)[:400], 0.1, estimator=estimator)
     assert torch.isfinite(found).all()
     assert np.isfinite([report.policy_loss, report.entropy, report.grad_norm]).all()
@@ -123,16 +118,16 @@ def test_masked_actions_have_no_share_and_no_gradient(estimator: str) -> None:
     assert 0 < report.entropy <= np.log(3) + 1e-6
 
 
-def test_without_mask_every_action_is_played() -> None:
+def test_without_mask_every_action_is_played(decided_policy: PolicyMaker) -> None:
     free = GraphTensors(GRAPH, RewardRules("qrels", 0.02), use_mask=False)
-    _, report = gradient(tiny_policy(), sampled_rows(4)[:4000], 0.1, graph=free)
+    _, report = gradient(decided_policy(TENSORS), sampled_rows(4)[:4000], 0.1, graph=free)
     assert len(report.actions) == N_ACTIONS
     assert min(report.actions) > 0
 
 
-def test_same_generator_same_step_and_another_another() -> None:
+def test_same_generator_same_step_and_another_another(decided_policy: PolicyMaker) -> None:
     def weights(seed: int) -> Tensor:
-        policy = tiny_policy()
+        policy = decided_policy(TENSORS)
         optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
         update(
             policy, optimizer, TENSORS, sampled_rows(4)[:64], LearningRules(), 0.01, torch.Generator().manual_seed(seed)
@@ -143,8 +138,8 @@ def test_same_generator_same_step_and_another_another() -> None:
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_gradients_are_clipped_and_the_norm_before_is_reported() -> None:
-    policy = tiny_policy()
+def test_gradients_are_clipped_and_the_norm_before_is_reported(decided_policy: PolicyMaker) -> None:
+    policy = decided_policy(TENSORS)
     optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
     before = torch.nn.utils.parameters_to_vector(policy.parameters()).detach().clone()
     rules = LearningRules(estimator="exact", max_grad_norm=1e-3)

@@ -25,7 +25,7 @@ PENALTY = 0.02
 S, N, B, T = Action.SEARCH, Action.NARROW, Action.BROADEN, Action.TERMINATE
 
 
-@pytest.fixture(scope="module", params=[5, 4, 2])
+@pytest.fixture(scope="module", params=[5, 4, 3])
 def graph(request: pytest.FixtureRequest) -> SearchGraph:
     made = toy_graph(n=40, max_steps=request.param)
     gains = np.random.default_rng(1).random(made.gains["qrels"].shape).astype(np.float32)

@@ -9,32 +9,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from searchrl.agent.policy import Policy, PolicyKind
+from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import expected_return, greedy_episodes
 from searchrl.agent.walk import Walk, walk
 from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
 from searchrl.env.tree import ROOT, Tree
+from tests.agent.conftest import PolicyMaker
 from tests.toy import toy_graph
 
 N = 4
-CASES = [("gru", 5, "none"), ("mlp", 5, "single_pass"), ("gru", 3, "none"), ("gru", 2, "none")]
-
-
-def decided_policy(dim: int, features: int, kind: PolicyKind = "gru") -> Policy:
-    """A random policy that is far from uniform, and different in every state."""
-    torch.manual_seed(3)
-    policy = Policy(dim, features, kind, hidden=12)
-    torch.nn.init.normal_(policy.action_head.weight, std=1.5)
-    return policy
+CASES = [("gru", 5, "none"), ("mlp", 5, "single_pass"), ("gru", 3, "none")]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
-def case(request: pytest.FixtureRequest) -> tuple[Policy, GraphTensors, Walk]:
+def case(request: pytest.FixtureRequest, decided_policy: PolicyMaker) -> tuple[Policy, GraphTensors, Walk]:
     kind, max_steps, baseline = request.param
     graph = toy_graph(n=N, max_steps=max_steps)
     tensors = GraphTensors(graph, RewardRules("qrels", 0.01, baseline))
-    policy = decided_policy(graph.dim, len(graph.feature_names), kind)
+    policy = decided_policy(tensors, kind, hidden=12)
     with torch.no_grad():
         return policy, tensors, walk(policy, tensors, torch.arange(N))
 
@@ -90,7 +83,7 @@ def test_returns_and_visits_are_those_of_all_episodes_together(case: tuple[Polic
 
 def test_returns_and_visits_are_those_of_many_sampled_episodes(case: tuple[Policy, GraphTensors, Walk]) -> None:
     policy, graph, found = case
-    many = 20_000
+    many = 10_000
     rows = torch.arange(N).repeat_interleave(many)
     generator = torch.Generator().manual_seed(0)
     env = BatchedSearchEnv(graph)
@@ -138,10 +131,10 @@ def test_queries_do_not_touch_each_other(case: tuple[Policy, GraphTensors, Walk]
     torch.testing.assert_close(one.greedy, found.greedy[[2, 2, 0]])
 
 
-def test_gradients_flow_through_returns_and_probabilities_and_not_through_visits() -> None:
-    graph = toy_graph(n=N)
-    policy = decided_policy(graph.dim, len(graph.feature_names))
-    seen = walk(policy, GraphTensors(graph, RewardRules("qrels")), torch.arange(N))
+def test_gradients_flow_through_returns_and_not_through_visits(decided_policy: PolicyMaker) -> None:
+    graph = GraphTensors(toy_graph(n=N), RewardRules("qrels"))
+    policy = decided_policy(graph)
+    seen = walk(policy, graph, torch.arange(N))
     assert seen.returns.requires_grad
     assert seen.log_probs.requires_grad
     assert not seen.visits.requires_grad

@@ -17,6 +17,7 @@ from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph
 from searchrl.env.search_env import SearchEnv
 from searchrl.env.tree import ROOT
+from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray
 
 
@@ -127,6 +128,12 @@ def test_terminating_with_nothing_found_is_penalised(bench: Workbench) -> None:
     _, reward, terminated, _, _ = env.step(Action.TERMINATE)
     assert terminated
     assert reward == pytest.approx(-0.8)
+
+
+def test_a_query_that_is_not_there_is_one_clear_error(bench: Workbench) -> None:
+    env = SearchEnv(bench.game, bench.queries("train"), RewardRules("qrels"))
+    with pytest.raises(ConfigError, match=r"'nobody'.*no such query"):
+        env.reset(options={"query": "nobody"})
 
 
 def test_masked_terminate_before_a_search_is_refused(bench: Workbench) -> None:

@@ -128,5 +128,5 @@ def test_without_mask_all_is_allowed_and_time_still_passes() -> None:
 
 
 def test_gains_that_are_not_there_are_named() -> None:
-    with pytest.raises(ConfigError, match="no 'reward' gains.*Valid: qrels"):
+    with pytest.raises(ConfigError, match=r"no 'reward' gains.*Valid: qrels"):
         GraphTensors(GRAPH, RewardRules("reward"))

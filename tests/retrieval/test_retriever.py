@@ -61,7 +61,7 @@ def scaled(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
-@pytest.mark.parametrize("own", [-1, 0])
+@pytest.mark.parametrize("own", range(-1, len(CORPUS)))
 def test_scores_are_the_two_legs_mixed_by_the_share(share: float, own: int) -> None:
     retriever = retriever_of(CORPUS)
     queries = retriever.queries(QUESTIONS[:2], share)

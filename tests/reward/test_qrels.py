@@ -18,7 +18,8 @@ RANKED = st.lists(st.integers(0, SIZE - 1), max_size=SIZE, unique=True)
 
 def judged(*grades: dict[int, int], ids: list[str] | None = None) -> QuerySet:
     ids = ids or [f"q{i}" for i in range(len(grades))]
-    return QuerySet(ids, ["?"] * len(ids), {q: {f"d{d}": g for d, g in row.items()} for q, row in zip(ids, grades, strict=True)})
+    qrels = {q: {f"d{d}": g for d, g in row.items()} for q, row in zip(ids, grades, strict=True)}
+    return QuerySet(ids, ["?"] * len(ids), qrels)
 
 
 def padded(rows: list[list[int]]) -> np.ndarray:

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from searchrl.agent.policy import Policy, PolicyKind
+from searchrl.agent.walk import walk
+from searchrl.env.batched import GraphTensors
+
+PolicyMaker = Callable[..., Policy]
+
+
+@pytest.fixture(scope="session")
+def decided_policy() -> PolicyMaker:
+    """``decided_policy(graph, kind)``: a small random policy, the same every time, neither uniform nor certain."""
+
+    def make(graph: GraphTensors, kind: PolicyKind = "gru", hidden: int = 4) -> Policy:
+        torch.manual_seed(5)
+        policy = Policy(graph.query_vectors.shape[-1], graph.features.shape[-1], kind, hidden)
+        with torch.no_grad():
+            log_probs = walk(policy, graph, torch.arange(graph.size)).log_probs
+            here = log_probs[:, torch.as_tensor(graph.tree.legal).sum(dim=1) > 1][..., 1:]
+            policy.action_head.weight *= 0.7 / (here - here.mean(dim=2, keepdim=True)).std()
+        return policy
+
+    return make
