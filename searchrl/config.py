@@ -207,7 +207,9 @@ class EvalConfig:
     lm: str | None = None
     """Another language model than the policy was trained with."""
     output_dir: Path | None = None
-    """Folder for TREC runs and per-query results; runs/eval-<dataset>-<split> if not given. Replaced if it exists."""
+    """Folder for TREC runs and per-query results; runs/eval-<dataset>-<split>-<number> if not given."""
+    overwrite: bool = False
+    """Replace results in --output-dir."""
     cache: bool = True
     """Keep the index, search graphs and language model answers for the next command."""
     seed: int = 42

@@ -35,7 +35,9 @@ def save_arrays(folder: Path, arrays: Mapping[str, Array], meta: Mapping[str, An
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
             sums[name] = _crc(temporary / f"{name}.npy")
-        write_text(temporary / "meta.json", json.dumps({"meta": dict(meta), "crc32": sums}, indent=1))
+        text = json.dumps(dict(meta))
+        seal = {"meta": text, "crc32": sums, "meta_crc32": zlib.crc32(text.encode())}
+        write_text(temporary / "meta.json", json.dumps(seal, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     except OSError as error:
@@ -51,7 +53,10 @@ def load_arrays(folder: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """
     try:
         content = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        sums, meta = content["crc32"], content["meta"]
+        sums, text = content["crc32"], content["meta"]
+        if zlib.crc32(text.encode()) != content["meta_crc32"]:
+            raise CacheError(f"{folder}/meta.json: not what was written.")
+        meta = json.loads(text)
         for name, expected in sums.items():
             if _crc(folder / f"{name}.npy") != expected:
                 raise CacheError(f"{folder / name}.npy: not what was written.")

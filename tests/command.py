@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import torch
 
-from searchrl.cli import evaluate, train
+from searchrl.cli import benchmark, evaluate, generate_queries, train
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -65,6 +65,14 @@ class Shell:
     def eval(self, *flags: object) -> Outcome:
         """``python eval.py FLAGS``."""
         return self._run(evaluate.main, flags)
+
+    def benchmark(self, *flags: object) -> Outcome:
+        """``python benchmark.py FLAGS``."""
+        return self._run(benchmark.main, flags)
+
+    def generate_queries(self, *flags: object) -> Outcome:
+        """``python generate_queries.py FLAGS``."""
+        return self._run(generate_queries.main, flags)
 
     def _run(self, main: Callable[[Sequence[str]], None], flags: Sequence[object]) -> Outcome:
         out, err = io.StringIO(), io.StringIO()

@@ -41,7 +41,7 @@ def place(trained: tuple[Shell, Outcome], tmp_path_factory: pytest.TempPathFacto
 def evaluated(place: Shell) -> tuple[Path, Outcome]:
     """``eval.py`` without any flag: the folder it wrote, and how it ended."""
     outcome = place.eval().ok
-    return place.folder / "runs" / "eval-small-test", outcome
+    return place.folder / "runs" / "eval-small-test-001", outcome
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,8 @@ def test_train_says_what_it_does_in_order(trained: tuple[Shell, Outcome]) -> Non
         assert match, f"{pattern} not in what follows:\n{out[at:]}"
         at = match.end()
     assert list(table_rows(out)) == METHODS
-    warned = [line for line in trained[1].err.splitlines() if "WARNING" in line or "Warning" in line]
-    assert warned == []
+    warned = [line for line in trained[1].err.splitlines() if "warning" in line.lower()]
+    assert [line for line in warned if "may have collapsed" not in line] == [], "of so few queries that may be true"
 
 
 def test_headroom_and_table_agree(trained: tuple[Shell, Outcome]) -> None:
@@ -311,8 +311,18 @@ def test_eval_writes_rankings_and_every_query(evaluated: tuple[Path, Outcome], s
 
 
 def test_eval_twice_gives_the_same_bytes(place: Shell, evaluated: tuple[Path, Outcome]) -> None:
+    first, said = evaluated
+    again = place.eval().ok.out
+    assert again.replace("eval-small-test-002", "eval-small-test-001") == said.out
+    assert files(first.with_name("eval-small-test-002")) == files(first)
+
+
+def test_earlier_results_are_replaced_only_when_asked(place: Shell, evaluated: tuple[Path, Outcome]) -> None:
     before = files(evaluated[0])
-    assert place.eval().ok.out == evaluated[1].out
+    error = place.eval("--output-dir", evaluated[0], "--num-queries", "3").error
+    assert "--overwrite" in error
+    assert files(evaluated[0]) == before
+    assert place.eval("--output-dir", evaluated[0], "--overwrite").ok
     assert files(evaluated[0]) == before
 
 
@@ -321,7 +331,7 @@ def test_eval_on_fewer_queries_and_on_another_split(place: Shell, trained: tuple
     assert len((place.folder / "five" / "per_query.jsonl").read_text().splitlines()) == 5
     dev = place.eval("--split", "dev", "--num-queries", "0").ok
     assert "12 dev queries:" in dev.out
-    assert "results: runs/eval-small-dev" in dev.out
+    assert "results: runs/eval-small-dev-001" in dev.out
     rows, seen_in_training = table_rows(dev.out), table_rows(trained[1].out)
     for name in METHODS:
         assert rows[name] == seen_in_training[name], "training ended with the same table"
@@ -333,7 +343,7 @@ def test_transfer_to_another_dataset(place: Shell, other_folder: Path) -> None:
     assert "policy: runs/small-001/checkpoints/policy_best.pt, trained on small" in outcome.out
     assert "dataset: other," in outcome.out
     assert list(table_rows(outcome.out)) == METHODS
-    results = place.folder / "runs" / "eval-other-test"
+    results = place.folder / "runs" / "eval-other-test-001"
     assert json.loads((results / "results.json").read_text())["details"]["trained_on"] == "small"
     found = {d for ranking in read_trec_run(results / "rl_agent.run").rankings.values() for d, _ in ranking}
     corpus = {json.loads(line)["_id"] for line in (other_folder / "corpus.jsonl").read_text().splitlines()}

@@ -134,6 +134,13 @@ def test_a_damaged_meta_is_found(folder: Path, damage) -> None:
         load_arrays(folder)
 
 
+def test_one_wrong_letter_in_the_meta_is_found(folder: Path) -> None:
+    path = folder / "meta.json"
+    path.write_text(path.read_text().replace("a test", "a tesT"))
+    with pytest.raises(CacheError, match="stored"):
+        load_arrays(folder)
+
+
 @pytest.mark.parametrize(
     "text", ["not JSON", "[]", "7", "{}", '{"meta": {}}', '{"crc32": {}}', '{"meta": {}, "crc32": [1]}', "\xff"]
 )

@@ -59,7 +59,7 @@ def open_run(config: TrainConfig) -> RunDir:
     if output.resume:
         return _find_resumable(output.runs_dir, output.run_name, wanted)
     if output.run_name is None:
-        run = RunDir(_next_free(output.runs_dir, Path(config.data.dataset).resolve().name))
+        run = RunDir(next_free(output.runs_dir, Path(config.data.dataset).resolve().name))
     else:
         run = RunDir(output.runs_dir / output.run_name)
         if run.path.exists():
@@ -147,7 +147,8 @@ def _recorded(run: RunDir) -> dict[str, Any]:
         raise CheckpointError(f"{run.config}: not the settings of a run ({error}); start a new run") from error
 
 
-def _next_free(runs_dir: Path, stem: str) -> Path:
+def next_free(runs_dir: Path, stem: str) -> Path:
+    """First of ``stem-001``, ``stem-002`` ... that does not exist."""
     number = 1
     while (path := runs_dir / f"{stem}-{number:03d}").exists():
         number += 1

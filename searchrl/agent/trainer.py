@@ -65,10 +65,23 @@ class Trainer:
         self.rules = LearningRules(config.estimator, config.baseline, config.rollouts)
         self.episode = 0
         self.best_score = float("-inf")
+        self.best_episode = 0
         self.best_weights = copy.deepcopy(self.policy.state_dict())
 
     def run(self, on_progress: Callable[[Progress], None]) -> None:
-        """Train to the configured number of episodes; ``on_progress`` hears of every update."""
+        """Train to the configured number of episodes; ``on_progress`` hears of every update.
+
+        On one thread: the matrices are small, so that more threads cost more than they bring, several times over on a
+        busy machine, and a resumed run must round as the first one did.
+        """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            self._run(on_progress)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self, on_progress: Callable[[Progress], None]) -> None:
         config = self.config
         while self.episode < config.episodes:
             left = 1.0 - self.episode / config.episodes
@@ -85,6 +98,7 @@ class Trainer:
             improved = dev is not None and dev.score > self.best_score
             if dev is not None and improved:
                 self.best_score = dev.score
+                self.best_episode = self.episode
                 self.best_weights = copy.deepcopy(self.policy.state_dict())
             on_progress(Progress(self.episode, report, entropy_weight, dev, improved))
 
@@ -109,6 +123,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "best_score": self.best_score,
+            "best_episode": self.best_episode,
             "best_weights": self.best_weights,
         }
         save_torch(path, content)
@@ -121,6 +136,7 @@ class Trainer:
             self.optimizer.load_state_dict(content["optimizer"])
             self.generator.set_state(content["generator"])
             self.best_score = content["best_score"]
+            self.best_episode = content["best_episode"]
             self.best_weights = content["best_weights"]
             self.episode = content["episode"]
         except (KeyError, RuntimeError, ValueError, TypeError) as error:

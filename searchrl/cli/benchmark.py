@@ -120,5 +120,5 @@ def _machine(bench: Workbench) -> Mapping[str, object]:
 
 
 def _short(value: float) -> str:
-    """Three digits that count, without an exponent."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.01 else f"{value:.4f}"
+    """Three digits that count, without an exponent; nothing below a thousandth."""
+    return f"{value:,.0f}" if value >= 100 or value < 0.0005 else f"{value:.3g}" if value >= 0.01 else f"{value:.3f}"

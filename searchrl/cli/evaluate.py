@@ -71,12 +71,15 @@ def _workbench(config: EvalConfig, checkpoint: PolicyCheckpoint) -> Workbench:
 
 def _output_folder(config: EvalConfig, dataset: str) -> Path:
     """The folder for results, made now: that it cannot be should be known before the work, not after."""
-    folder = config.output_dir or Path("runs") / f"eval-{dataset}-{config.split}"
+    from searchrl.agent.run_dir import next_free
+    from searchrl.errors import OutputError
+
+    folder = config.output_dir or next_free(Path("runs"), f"eval-{dataset}-{config.split}")
+    if folder.is_dir() and any(folder.iterdir()) and not config.overwrite:
+        raise OutputError(f"{folder} is not empty; use --overwrite to replace results there, or another --output-dir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        from searchrl.errors import OutputError
-
         raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another --output-dir") from error
     return folder
 

@@ -87,7 +87,7 @@ class Recorder:
         """Write ``policy_best.pt`` and ``policy_final.pt`` and publish the run's checkpoints."""
         folder = self.run.checkpoints
         best = replace(self.identity, policy=self.trainer.best_policy(), dev_score=self.trainer.best_score)
-        save_policy(folder / "policy_best.pt", replace(best, episode=self.trainer.episode))
+        save_policy(folder / "policy_best.pt", replace(best, episode=self.trainer.best_episode))
         self._save(folder / "policy_final.pt")
         publish(folder, self.config.output.checkpoint_dir)
 

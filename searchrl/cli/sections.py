@@ -28,7 +28,9 @@ from searchrl.reward.lm import LMReward
 ENCODED = 64
 """Documents encoded for the rate."""
 SCORED = 10
-"""Documents judged: for one query, and for every query of the graph that met them."""
+"""Documents judged for one query."""
+POOLED = 20
+"""Documents judged for every query of the graph that met them."""
 REWRITTEN = 8
 """Queries rewritten in one batch."""
 BATCH = 64
@@ -111,23 +113,24 @@ class Sections:
         return LMReward(lm, judging_method(lm.parameters), self.bench.prompts)
 
     def scoring(self) -> list[Row]:
-        """Ten documents for one query; then ten documents for every query of the graph that met them."""
+        """A few documents for one query; then a sample of the graph's documents for every query that met them."""
         corpus, query = self.bench.dataset.corpus, self.queries.texts[0]
         top = [int(d) for d in self.first.documents[0] if d >= 0][: SCORED + 2]
         texts = [corpus.full_text(d) for d in top]
-        self.judge.score([query] * 2, texts[-2:])
-        one = seconds(lambda: self.judge.score([query] * SCORED, texts[:SCORED]), repeats=3, warm_ups=0)
+        self.judge.score([query] * len(texts[-2:]), texts[-2:])
+        texts = texts[:SCORED]
+        one = seconds(lambda: self.judge.score([query] * len(texts), texts), repeats=3, warm_ups=0)
         pools = self.pools()
         met = np.unique(np.concatenate(pools))
-        chosen = rng(self.seed, "benchmark", "score").permutation(met)[:SCORED]
+        chosen = rng(self.seed, "benchmark", "score").permutation(met)[:POOLED]
         pairs = [(q, int(d)) for q, pool in zip(self.queries.texts, pools, strict=True) for d in chosen if d in pool]
         ask, about = [q for q, _ in pairs], [corpus.full_text(d) for _, d in pairs]
         many = seconds(lambda: self.judge.score(ask, about), repeats=1, warm_ups=0)
         self.rates["pairs"] = len(pairs) / many
         name = "scoring"
         return [
-            Row(name, f"{min(SCORED, len(top))} documents for one query ({self.judge.method})", one, "s"),
-            Row(name, f"{len(chosen)} documents for all {len(pairs)} queries that met them", many, "s"),
+            Row(name, f"{len(texts)} documents for one query, by {self.judge.method}", one, "s"),
+            Row(name, f"{len(chosen)} documents for all queries that met them, {len(pairs)} pairs", many, "s"),
             Row(name, "judge pairs of a graph", self.rates["pairs"], "pairs/s"),
         ]
 

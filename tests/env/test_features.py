@@ -186,11 +186,11 @@ def test_names_match_widths_and_places_in_every_state(judge: LengthJudge | None)
     assert len(set(names)) == len(names)
     texts, exclude = ["whale", "fish list"], np.array([-1, -1], np.int32)
     book, at = game.book(texts), game.start(texts)
-    assert game.features(at).shape == (2, len(names))
-    np.testing.assert_allclose(game.features(at), 0.0, atol=1e-6, err_msg="nothing seen, no step taken, no drift")
+    assert game.features(at, book).shape == (2, len(names))
+    np.testing.assert_allclose(game.features(at, book), 0.0, atol=1e-6, err_msg="nothing seen, no step taken, no drift")
     for step, action in enumerate((Action.SEARCH, Action.NARROW, Action.SEARCH, Action.BROADEN, Action.SEARCH), 1):
-        at = game.advance(at, action, exclude, book)
-        seen = game.features(at)
+        at = game.advance(at, action, exclude)
+        seen = game.features(at, book)
         assert seen.shape == (2, len(names))
         assert np.isfinite(seen).all()
         assert seen[:, names.index("step")] == pytest.approx(step / 5)
@@ -242,6 +242,6 @@ def test_a_rerank_as_deep_as_the_ranking_is_played() -> None:
     game = game_of(LengthJudge(), rerank_depth=5)
     texts, exclude = ["whale"], np.array([-1], np.int32)
     book = game.book(texts)
-    at = game.advance(game.start(texts), Action.SEARCH, exclude, book)
+    at = game.advance(game.start(texts), Action.SEARCH, exclude)
     assert sorted(game.final_ranking(at, book).documents[0].tolist()) == [0, 1, 2, 3, 4]
     assert at.reward_calls.tolist() == [5]

@@ -46,9 +46,7 @@ def test_info_and_method_show_the_same_mask(env: gymnasium.Env) -> None:
 
 
 def test_render_tells_the_episode(small_folder: Path) -> None:
-    env = gymnasium.make(
-        "searchrl/Search-v0", dataset=str(small_folder), render_mode="ansi", device="cpu", cache=False
-    )
+    env = gymnasium.make("searchrl/Search-v0", dataset=str(small_folder), render_mode="ansi", device="cpu", cache=False)
     env.reset(seed=0)
     env.step(0)
     assert "step 1" in str(env.render())

@@ -49,6 +49,14 @@ def test_fingerprint_follows_the_texts_alone(tmp_path: Path) -> None:
     assert shipped.digest("narrow") != changed.digest("narrow")
 
 
+def test_the_generators_prompt_has_a_digest_of_its_own(tmp_path: Path) -> None:
+    shipped, changed = load_prompts(), load_prompts(write(tmp_path, '[generate]\nsingle = "Ask: {document}"'))
+    assert changed.single == "Ask: {document}"
+    assert shipped.digest("single") != changed.digest("single")
+    others = sorted(set(PLACEHOLDERS) - {"single"})
+    assert shipped.digest(*others) == changed.digest(*others)
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(b'\xef\xbb\xbf[judge]\r\nyes_no = """\r\n{query}\r\n{document}"""\r\n')
@@ -65,7 +73,7 @@ def test_literal_braces_are_doubled(tmp_path: Path) -> None:
     [
         ('version = "1"\n[judge\n', r"mine\.toml: not TOML: .*line 2"),
         ('[judge]\nyesno = "{query} {document}"', r"unknown key 'judge.yesno': did you mean .*'judge.yes_no'"),
-        ('prompt = "x"', r"unknown key 'prompt': Valid: judge\.graded"),
+        ('prompt = "x"', r"unknown key 'prompt': Valid: generate\.single, judge\.graded"),
         ('judge = "x"', r"unknown key 'judge'"),
         ("[judge]\nyes_no = 3", r"judge\.yes_no must be a text in quotes, not 3"),
         ('[judge]\nyes_no = "{query}"', r"judge\.yes_no: the placeholder \{document\} is missing"),
@@ -78,6 +86,7 @@ def test_literal_braces_are_doubled(tmp_path: Path) -> None:
         ('[judge]\nyes_no = "{query {document}"', r"judge\.yes_no: .*\{\{ and \}\}"),
         ('[judge.likelihood]\ncontext = "{document} {query}"', r"likelihood\.context: unknown placeholder \{query\}"),
         ('[reformulate]\nbroaden = "{original}"', r"reformulate\.broaden: the placeholder \{query\} is missing"),
+        ('[generate]\nsingle = "Ask."', r"generate\.single: the placeholder \{document\} is missing"),
     ],
 )
 def test_bad_files_get_one_clear_error(tmp_path: Path, text: str, message: str) -> None:
