@@ -19,7 +19,7 @@ import torch
 from searchrl import __version__, config
 from searchrl.agent.checkpoint import load_policy
 from searchrl.agent.run_dir import settings_of
-from searchrl.config import EvalConfig, TrainConfig, from_json
+from searchrl.config import BenchmarkConfig, EvalConfig, GenerateConfig, TrainConfig, from_json
 from searchrl.data.beir_folder import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.data.trec import read_trec_run
@@ -356,7 +356,15 @@ HEAVY = ("torch", "transformers", "sentence_transformers", "gymnasium", "numpy",
 SPY = "import atexit, sys; atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr)); "
 
 
-@pytest.mark.parametrize(("command", "settings"), [("train", TrainConfig), ("eval", EvalConfig)])
+COMMANDS = {
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "benchmark": BenchmarkConfig,
+    "generate_queries": GenerateConfig,
+}
+
+
+@pytest.mark.parametrize(("command", "settings"), COMMANDS.items(), ids=list(COMMANDS))
 def test_help_explains_every_flag_and_loads_nothing_heavy(command: str, settings: type[Any], tmp_path: Path) -> None:
     script = str(REPOSITORY / f"{command}.py")
     code = f"{SPY}import runpy; sys.argv = [{script!r}, '--help']; runpy.run_path({script!r}, run_name='__main__')"

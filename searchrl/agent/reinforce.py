@@ -160,7 +160,7 @@ def _exact(policy: Policy, graph: GraphTensors, rows: Tensor, entropy_weight: fl
     share = (seen.log_probs.detach().exp() * weight[:, :, None]).sum(dim=(0, 1))
     return loss, UpdateReport(
         episode_return=float(expected.detach()),
-        policy_loss=-float(expected.detach()),
+        policy_loss=-float(expected.detach()) / graph.spread,
         value_loss=0.0,
         entropy=float(entropy.detach()),
         actions=(share / share.sum().clamp(min=1e-9)).tolist(),

@@ -40,7 +40,7 @@ class BankQuery:
     type: QueryType
     source_ids: Sequence[str]
     difficulty: float | None = None
-    """As the generator measured it, higher is harder; None where it was not."""
+    """nDCG@10 of a single pass, its sources being what is relevant: 1 is easiest; None where it was not measured."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = MEASURES) -> dict
     unknown measure. Source: trec_eval, through pytrec_eval (Van Gysel and de Rijke 2018).
     """
     parsed = {measure: _parse(measure) for measure in measures}
-    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {trec for trec, _ in parsed.values()}, relevance_level=1)
+    # Below 0 no measure here tells grades apart, and pytrec_eval 0.5 corrupts memory on some of them.
+    grades = {query: {d: max(g, 0) for d, g in judged.items()} for query, judged in qrels.items()}
+    evaluator = pytrec_eval.RelevanceEvaluator(grades, {trec for trec, _ in parsed.values()}, relevance_level=1)
     found = evaluator.evaluate({query: dict(documents) for query, documents in run.items() if query in qrels})
     result: dict[str, dict[str, float]] = {}
     for measure, (trec, cutoff) in parsed.items():

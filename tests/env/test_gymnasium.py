@@ -14,7 +14,7 @@ import searchrl  # noqa: F401 - registers the environment
 from searchrl.errors import ConfigError
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def env(small_folder: Path) -> gymnasium.Env:
     return gymnasium.make("searchrl/Search-v0", dataset=str(small_folder), device="cpu", cache=False)
 
