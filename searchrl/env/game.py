@@ -40,7 +40,7 @@ class Rules:
     max_steps: int = 5
     auto_search: bool = False
     fusion: Fusion = "minmax"
-    anchor: float = 0.5
+    anchor: float = 0.4
     """Weight of the first ranking in the final fusion; the later ones share the rest."""
     rerank_depth: int = 0
     """Documents at the top of the final ranking that the reward model may reorder; 0 leaves it alone."""
