@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from searchrl.config import TrainConfig, differences, to_json
+from searchrl.config import TrainConfig
+from searchrl.config_file import differences, to_json
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.storage import write_text
 

@@ -11,7 +11,8 @@ from searchrl.agent.checkpoint import PolicyCheckpoint
 from searchrl.agent.trainer import Trainer, greedy_episodes
 from searchrl.assemble import Workbench
 from searchrl.cli.compare import compare
-from searchrl.config import TrainConfig, to_json
+from searchrl.config import TrainConfig
+from searchrl.config_file import to_json
 from searchrl.env.graph import SearchGraph
 from searchrl.evaluation.text_table import number, text_table
 

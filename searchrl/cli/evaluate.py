@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchrl.cli.command import parse, run_command
-from searchrl.config import EvalConfig, TrainConfig, from_json
+from searchrl.config import EvalConfig, TrainConfig
+from searchrl.config_file import from_json
 
 if TYPE_CHECKING:
     from searchrl.agent.checkpoint import PolicyCheckpoint

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchrl.cli.command import held_interrupt, parse, run_command
-from searchrl.config import TrainConfig, read_config
+from searchrl.config import TrainConfig
+from searchrl.config_file import read_config
 
 if TYPE_CHECKING:
     from searchrl.agent.run_dir import RunDir
