@@ -1,4 +1,4 @@
-"""Exact dense search: cosine similarity of unit vectors, a block of queries at a time."""
+"""Exact dense search: cosine similarity of unit vectors, a block of queries and of documents at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError
-from searchrl.retrieval.ranking import FloatArray
+from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
+from searchrl.retrieval.top_k import TopK
 from searchrl.storage import load_arrays, save_arrays
 
 logger = logging.getLogger(__name__)
 
+BLOCK_QUERIES = 256
+BLOCK_CELLS = 1 << 22
+"""Scores held at once: 16 MB of float32, whatever the corpus. More would fall out of the processor's cache."""
 
 TextKind = Literal["query", "document"]
 
@@ -50,6 +54,30 @@ class DenseIndex:
     def scores(self, queries: FloatArray) -> FloatArray:
         """Cosine of every query with every document, shape (n, documents)."""
         return np.asarray(queries @ self.vectors.T, dtype=np.float32)
+
+    def search(self, queries: FloatArray, k: int, exclude: IntArray) -> Ranking:
+        """The k documents with the highest cosine for each query, equal ones by the lower index.
+
+        queries: (n, dim). exclude: (n,) a document that is not to be returned, negative for none. Takes about 64 MB
+        beside queries and results, whatever the corpus. Vectors are read in place; where they are mapped from disk,
+        once for all queries. Cosines are float32 products, whose last bit depends on a vector's place in its block.
+        """
+        n, size = len(queries), len(self)
+        best = TopK(n, k)
+        height = min(BLOCK_QUERIES, max(n, 1))
+        width = max(1, min(BLOCK_CELLS // height, size))
+        buffer = np.empty(height * width, dtype=np.float32)  # fresh memory for every block would cost page faults
+        for first in range(0, size, width):
+            part = self.vectors[first : first + width].T
+            for start in range(0, n, height):
+                rows = slice(start, min(start + height, n))
+                shape = (rows.stop - start, part.shape[1])
+                scores = np.matmul(queries[rows], part, out=buffer[: shape[0] * shape[1]].reshape(shape))
+                column = exclude[rows] - first
+                own = np.flatnonzero((column >= 0) & (column < shape[1]))
+                scores[own, column[own]] = -np.inf
+                best.add(rows, scores, first)
+        return best.ranking
 
 
 def build_dense_index(corpus: Corpus, encoder: TextEncoder, cache: Path | None, show_progress: bool) -> DenseIndex:

@@ -52,6 +52,24 @@ def minmax(scores: FloatArray, present: np.ndarray[tuple[int, ...], np.dtype[np.
     return np.where(present, scaled, 0.0).astype(np.float32)
 
 
+def minmax_rows(scores: FloatArray, own: tuple[np.ndarray, np.ndarray]) -> FloatArray:
+    """``minmax`` in place, for matrices too large to copy. Returns ``scores``.
+
+    own: (rows, columns) of cells that do not count for the scale, one a row at most; they come out finite, no more.
+    """
+    scores[own] = np.inf
+    low = scores.min(axis=1, initial=np.inf)
+    scores[own] = -np.inf
+    spread = scores.max(axis=1, initial=-np.inf) - low
+    constant = ~(spread > 0)
+    low[constant], spread[constant] = 0.0, 1.0
+    scores[own] = low[own[0]]
+    scores -= low[:, None]
+    scores /= spread[:, None]
+    scores[constant] = 1.0
+    return scores
+
+
 def top_of_pairs(documents: np.ndarray, scores: FloatArray, depth: int) -> Ranking:
     """Add up the scores of documents that occur several times in a row and keep the best ``depth``."""
     order = np.argsort(documents, axis=1, kind="stable")

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from searchrl.data.dataset import Corpus
+from searchrl.retrieval import dense as module
 from searchrl.retrieval.dense import DenseIndex, build_dense_index
 from tests.tiny import WordEncoder, corpus_of
 
@@ -92,3 +96,46 @@ def test_a_damaged_index_is_rebuilt_after_saying_so(
 def test_an_index_takes_any_rows() -> None:
     index = DenseIndex(np.eye(3, dtype=np.float32))
     assert index.scores(np.array([[0, 1, 0]], dtype=np.float32)).tolist() == [[0, 1, 0]]
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(1, 40),
+    n=st.integers(0, 7),
+    k=st.integers(1, 45),
+    height=st.integers(1, 8),
+    cells=st.integers(1, 60),
+)
+def test_search_in_blocks_is_brute_force(seed, size, n, k, height, cells):
+    """Whole-number vectors, whose products are exact: ties are many, and blocks cannot change a bit."""
+    rng = np.random.default_rng(seed)
+    vectors, queries = (rng.integers(-1, 2, (count, 3)).astype(np.float32) for count in (size, n))
+    exclude = rng.integers(-1, size, n).astype(np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_QUERIES", height)
+        patch.setattr(module, "BLOCK_CELLS", cells)
+        found = DenseIndex(vectors).search(queries, k, exclude)
+    assert found.documents.shape == found.scores.shape == (n, k)
+    for row in range(n):
+        best = sorted((-float(queries[row] @ vectors[d]), d) for d in range(size) if d != exclude[row])[:k]
+        assert found.documents[row].tolist() == [d for _, d in best] + [-1] * (k - len(best))
+        assert found.scores[row].tolist() == [-s for s, _ in best] + [-np.inf] * (k - len(best))
+
+
+def test_search_finds_what_the_whole_product_finds_and_copies_no_vectors(tmp_path: Path) -> None:
+    """Mapped whole-number vectors, several blocks; memory stays below that of the vectors and of the score matrix."""
+    rng = np.random.default_rng(3)
+    vectors, queries = (rng.integers(-9, 10, (count, 32)).astype(np.float32) for count in (60_000, 100))
+    np.save(tmp_path / "vectors.npy", vectors)
+    index = DenseIndex(np.load(tmp_path / "vectors.npy", mmap_mode="r"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_CELLS", 1 << 17)
+        tracemalloc.start()
+        found = index.search(queries, 10, np.full(100, -1, np.int32))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    whole = index.scores(queries)
+    order = np.argsort(-whole, axis=1, kind="stable")[:, :10]
+    np.testing.assert_array_equal(found.documents, order)
+    np.testing.assert_array_equal(found.scores, np.take_along_axis(whole, order, axis=1))
+    assert peak < 8 * 4 * (1 << 17) < min(index.vectors.nbytes, whole.nbytes)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from searchrl.retrieval.fusion import RRF_K, fuse, list_scores, minmax
+from searchrl.retrieval.fusion import RRF_K, fuse, list_scores, minmax, minmax_rows
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 from tests.tiny import ranking_of
 
@@ -136,3 +137,20 @@ def test_minmax_of_equal_absent_and_no_scores() -> None:
     scores = np.array([[2.0, 2.0, -np.inf], [-np.inf] * 3, [5.0, 3.0, 4.0]], dtype=np.float32)
     assert minmax(scores, np.isfinite(scores)).tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 0.5]]
     assert minmax(scores[:, :0], np.isfinite(scores[:, :0])).shape == (3, 0)
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 6)), elements=st.integers(-4, 4)),
+    st.data(),
+)
+def test_minmax_in_place_is_minmax_of_all_but_the_own_cells(scores, data):
+    n, width = scores.shape
+    exclude = np.array(data.draw(st.lists(st.integers(-1, width - 1), min_size=n, max_size=n)))
+    rows = np.flatnonzero(exclude >= 0)
+    present = np.ones(scores.shape, dtype=bool)
+    present[rows, exclude[rows]] = False
+    expected = minmax(scores, present)
+    scaled = scores.copy()
+    assert minmax_rows(scaled, (rows, exclude[rows])) is scaled
+    np.testing.assert_array_equal(scaled[present], expected[present])
+    assert np.isfinite(scaled).all()

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
+from searchrl.retrieval import dense as dense_module
 from searchrl.retrieval import retriever as module
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, Queries
-from searchrl.retrieval.retriever import Retriever, top_k
+from searchrl.retrieval.retriever import Retriever
 from tests.tiny import WordEncoder, corpus_of, retriever_of
 
 CORPUS = corpus_of(
@@ -25,18 +25,6 @@ CORPUS = corpus_of(
     "whales are large mammals",  # the first once more: a tie
 )
 QUESTIONS = ["large whales", "sort list items", "zebra", "sharks fish sea whales"]
-
-
-@given(
-    arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 25)), elements=st.sampled_from([-np.inf, 0, 1, 2])),
-    st.data(),
-)
-def test_top_k_is_brute_force_with_ties_to_the_lower_index(scores, data):
-    k = data.draw(st.integers(1, scores.shape[1]))
-    documents, values = top_k(scores, k)
-    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    np.testing.assert_array_equal(documents, expected)
-    np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, axis=1))
 
 
 @given(seed=st.integers(0, 10_000), depth=st.integers(1, 12))
@@ -115,7 +103,8 @@ def test_blocks_find_what_one_query_at_a_time_finds(monkeypatch: pytest.MonkeyPa
     queries = replace(queries, vectors=np.round(queries.vectors * 8), lexical=shares)
     exclude = np.array([6, -1, 2, 0], dtype=np.int32)
     alone = [retriever.search(queries.row(i), exclude[i : i + 1]) for i in range(4)]
-    monkeypatch.setattr(module, "_BLOCK_CELLS", cells)
+    monkeypatch.setattr(module, "BLOCK_CELLS", cells)
+    monkeypatch.setattr(dense_module, "BLOCK_CELLS", cells)
     together = retriever.search(queries, exclude)
     for i in range(4):
         np.testing.assert_array_equal(together.row(i).documents, alone[i].documents)
@@ -134,3 +123,9 @@ def test_fresh_queries_carry_the_retrievers_share_unless_told() -> None:
     retriever = retriever_of(CORPUS, share=0.5)
     assert retriever.queries(["a", "b"]).lexical.tolist() == [0.5, 0.5]
     assert retriever.queries(["a"], 1.0).lexical.tolist() == [1.0]
+
+
+def test_description_tells_rankings_apart() -> None:
+    exact = retriever_of(CORPUS)
+    assert exact.description == {"encoder": "words", "lexical_share": 0.0, "depth": 10}
+    assert retriever_of(CORPUS, depth=9).description != exact.description
