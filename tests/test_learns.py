@@ -10,6 +10,7 @@ from searchrl.agent.strategies import returns
 from searchrl.agent.trainer import Trainer, expected_return
 from searchrl.config import LearningConfig
 from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.errors import ConfigError
 from tests.toy import toy_graph
 
 PENALTY = 0.002
@@ -51,3 +52,10 @@ def test_same_seed_same_weights_other_seed_other_weights() -> None:
 
     np.testing.assert_array_equal(weights(1), weights(1))
     assert not np.array_equal(weights(1), weights(2))
+
+
+def test_without_the_mask_there_is_no_exact_gradient() -> None:
+    graph = toy_graph()
+    free = GraphTensors(graph, RewardRules("qrels", PENALTY), use_mask=False)
+    with pytest.raises(ConfigError, match=r"--estimator exact needs the action mask.*--estimator reinforce"):
+        Trainer(free, free, LearningConfig(estimator="exact"), graph.dim)

@@ -8,13 +8,15 @@ from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import build_tree
 
 
-def toy_graph(n: int = 200, seed: int = 0, max_steps: int = 5, noise: float = 0.05) -> SearchGraph:
+def toy_graph(
+    n: int = 200, seed: int = 0, max_steps: int = 5, noise: float = 0.05, auto_search: bool = False
+) -> SearchGraph:
     """Queries of three kinds, told apart by a feature: best left alone, best narrowed, best broadened.
 
     A wrong reformulation costs as much as the right one gains, so every fixed sequence is far from the oracle.
     """
     rng = np.random.default_rng(seed)
-    tree = build_tree(max_steps)
+    tree = build_tree(max_steps, auto_search)
     dim, names = 8, ("kind", "noise", "step")
     kind = rng.integers(0, 3, n)
     slots = len(tree.searched_nodes)

@@ -70,15 +70,39 @@ class Policy(nn.Module):
 
     def forward(self, seen: Observation, last_action: Tensor, hidden: Tensor) -> PolicyOutput:
         """One step for b episodes; ``last_action`` (b,) int64, 4 before the first."""
-        features = ((seen.features - self.feature_mean) / self.feature_scale).clamp(-5.0, 5.0)
+        return self.decide(self.recur(self.perceive(seen, last_action), hidden), seen)
+
+    def perceive(self, seen: Observation, last_action: Tensor) -> Tensor:
+        """First part of a step: what the body makes of the present alone, (..., width), for any number of states."""
         parts = [
             torch.tanh(self.query_layer(seen.query)),
             torch.tanh(self.result_layer(seen.result)),
-            torch.relu(self.feature_layer(features)),
+            torch.relu(self.feature_layer(self._standardised(seen.features))),
             self.action_embedding(last_action),
         ]
-        x = torch.cat(parts, dim=1)
-        hidden = self.body(x, hidden) if self.kind == "gru" else torch.tanh(self.body(x))
-        logits = HEAD_SCALE * self.action_head(torch.cat([hidden, features], dim=1))
+        x = torch.cat(parts, dim=-1)
+        if isinstance(self.body, nn.GRUCell):
+            return nn.functional.linear(x, self.body.weight_ih, self.body.bias_ih)
+        present: Tensor = self.body(x)
+        return present
+
+    def recur(self, present: Tensor, hidden: Tensor) -> Tensor:
+        """Second part: the new memory (..., hidden), from what was perceived and the old memory; the two broadcast.
+
+        The equations are those of ``nn.GRUCell``, less the part that ``perceive`` has done.
+        """
+        if not isinstance(self.body, nn.GRUCell):
+            return torch.tanh(present)
+        past = nn.functional.linear(hidden, self.body.weight_hh, self.body.bias_hh)
+        (reset, keep, new), (past_reset, past_keep, past_new) = present.chunk(3, dim=-1), past.chunk(3, dim=-1)
+        candidate = torch.tanh(new + torch.sigmoid(reset + past_reset) * past_new)
+        return candidate + torch.sigmoid(keep + past_keep) * (hidden - candidate)
+
+    def decide(self, hidden: Tensor, seen: Observation) -> PolicyOutput:
+        """Third part: action probabilities and value, from the new memory and the features."""
+        logits = HEAD_SCALE * self.action_head(torch.cat([hidden, self._standardised(seen.features)], dim=-1))
         logits = logits.masked_fill(~seen.mask, float("-inf"))
-        return PolicyOutput(torch.log_softmax(logits, dim=1), self.value_head(hidden).squeeze(1), hidden)
+        return PolicyOutput(torch.log_softmax(logits, dim=-1), self.value_head(hidden).squeeze(-1), hidden)
+
+    def _standardised(self, features: Tensor) -> Tensor:
+        return ((features - self.feature_mean) / self.feature_scale).clamp(-5.0, 5.0)

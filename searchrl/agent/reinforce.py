@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
+from searchrl.agent.rollout import play
 from searchrl.agent.walk import walk
 from searchrl.env.actions import N_ACTIONS
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors
+from searchrl.env.batched import GraphTensors
 
 Estimator = Literal["reinforce", "exact"]
 Baseline = Literal["value", "leave_one_out", "none"]
@@ -83,39 +84,22 @@ def _sampled(
     entropy_weight: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, UpdateReport]:
-    env = BatchedSearchEnv(graph)
-    seen = env.reset(rows)
-    hidden, last = policy.start(len(rows))
-    log_probs, values, entropies, rewards, running, choices, taken = [], [], [], [], [], [], []
-    while not bool(env.done.all()):
-        out = policy(seen, last, hidden)
-        action = torch.multinomial(out.log_probs.detach().exp().cpu(), 1, generator=generator)[:, 0].to(rows.device)
-        running.append(~env.done)
-        choices.append(~env.done & (seen.mask.sum(dim=1) > 1))
-        log_probs.append(out.log_probs.gather(1, action[:, None])[:, 0])
-        values.append(out.value)
-        finite = out.log_probs.masked_fill(out.log_probs == float("-inf"), 0.0)
-        entropies.append(-(finite.exp() * finite * seen.mask).sum(dim=1))
-        taken.append(action)
-        seen, reward, _ = env.step(action)
-        rewards.append(reward)
-        hidden, last = out.hidden, action
-    live = torch.stack(running).float()  # (T, b)
-    choice = torch.stack(choices)
-    reward = torch.stack(rewards)
-    to_go = reward.flip(0).cumsum(0).flip(0)
-    value = torch.stack(values)
-    advantage = (to_go - _baseline(rules, value, to_go, reward)) / graph.spread
-    n_choices = choice.sum().clamp(min=1)
-    policy_loss = -(torch.stack(log_probs) * advantage.detach() * choice).sum() / len(rows)
-    value_loss = ((value - to_go) ** 2 * live).sum() / live.sum() / graph.spread**2
-    entropy = (torch.stack(entropies) * choice).sum() / n_choices
+    def draw(log_probs: Tensor) -> Tensor:
+        return torch.multinomial(log_probs.exp().cpu(), 1, generator=generator)[:, 0].to(rows.device)
+
+    seen = play(policy, graph, rows, draw)
+    live = seen.running.float()
+    to_go = seen.rewards.flip(0).cumsum(0).flip(0)
+    advantage = (to_go - _baseline(rules, seen.values, to_go, seen.rewards)) / graph.spread
+    n_choices = seen.choice.sum().clamp(min=1)
+    policy_loss = -(seen.log_probs * advantage.detach() * seen.choice).sum() / len(rows)
+    value_loss = ((seen.values - to_go) ** 2 * live).sum() / live.sum() / graph.spread**2
+    entropy = (seen.entropy * seen.choice).sum() / n_choices
     loss = policy_loss - entropy_weight * entropy
     if rules.baseline == "value":
         loss = loss + rules.value_weight * value_loss
-    played = torch.stack(taken)
-    counts = torch.bincount(played[choice], minlength=N_ACTIONS).float()
-    commonest, share = _commonest(played.masked_fill(live == 0, -1))
+    counts = torch.bincount(seen.actions[seen.choice], minlength=N_ACTIONS).float()
+    commonest, share = _commonest(seen.actions.masked_fill(~seen.running, -1))
     return loss, UpdateReport(
         episode_return=float(to_go[0].mean()),
         policy_loss=float(policy_loss.detach()),
@@ -149,10 +133,8 @@ def _baseline(rules: LearningRules, value: Tensor, to_go: Tensor, reward: Tensor
 
 def _exact(policy: Policy, graph: GraphTensors, rows: Tensor, entropy_weight: float) -> tuple[Tensor, UpdateReport]:
     seen = walk(policy, graph, rows)
-    choice = torch.as_tensor(graph.tree.legal.sum(axis=1) > 1, device=rows.device)
-    choice = choice & torch.as_tensor(graph.tree.step < graph.max_steps, device=rows.device)
-    expected = seen.returns[:, 0].mean()
-    weight = seen.visits * choice
+    expected = seen.returns.mean()
+    weight = seen.visits.detach() * seen.choice
     entropy = (seen.entropy * weight).sum() / weight.sum().clamp(min=1e-9)
     loss = -expected / graph.spread - entropy_weight * entropy
     ends = torch.bincount(seen.greedy)

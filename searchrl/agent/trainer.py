@@ -13,11 +13,12 @@ import torch
 from searchrl.agent.checkpoint import load_torch, save_torch
 from searchrl.agent.policy import Policy
 from searchrl.agent.reinforce import LearningRules, UpdateReport, update
+from searchrl.agent.rollout import play
 from searchrl.agent.walk import walk
 from searchrl.config import LearningConfig
 from searchrl.device import generator, seed_everything
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors
-from searchrl.errors import CheckpointError
+from searchrl.env.batched import GraphTensors
+from searchrl.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +52,25 @@ class Progress:
 
 
 class Trainer:
-    """Trains one policy. Everything that decides the next update is in ``save``'s file, so a killed run can go on."""
+    """Trains one policy. Everything that decides the next update is in ``save``'s file, so a killed run can go on.
+
+    Raises ConfigError when the exact gradient is asked for without the action mask, where there is none.
+    """
 
     def __init__(self, train: GraphTensors, dev: GraphTensors, config: LearningConfig, dim: int) -> None:
+        if config.estimator == "exact" and not train.use_mask:
+            raise ConfigError(
+                "--estimator exact needs the action mask: leave out --no-mask, or use --estimator reinforce"
+            )
         seed_everything(config.seed)
         self.train_graph = train
         self.dev_graph = dev
         self.config = config
         self.policy = Policy(dim, train.features.shape[-1], config.policy, config.hidden)
         self.policy.standardise(train.features)
-        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.policy.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
         self.generator = generator(config.seed, "training")
         self.rules = LearningRules(config.estimator, config.baseline, config.rollouts)
         self.episode = 0
@@ -153,23 +163,14 @@ class Trainer:
 @torch.no_grad()
 def greedy_episodes(policy: Policy, graph: GraphTensors) -> tuple[torch.Tensor, torch.Tensor]:
     """The most probable action at every step, for every query: end states (n,) and steps taken (n,)."""
-    env = BatchedSearchEnv(graph)
-    seen = env.reset(torch.arange(graph.size))
-    hidden, last = policy.start(graph.size)
-    steps = torch.zeros(graph.size, dtype=torch.long)
-    while not bool(env.done.all()):
-        out = policy(seen, last, hidden)
-        last = out.log_probs.argmax(dim=1)
-        steps += ~env.done
-        seen, _, _ = env.step(last)
-        hidden = out.hidden
-    return env.nodes, steps
+    episodes = play(policy, graph, torch.arange(graph.size), lambda log_probs: log_probs.argmax(dim=1))
+    return episodes.ends, episodes.running.sum(dim=0)
 
 
 @torch.no_grad()
 def expected_return(policy: Policy, graph: GraphTensors) -> float:
     """Exact mean return of the stochastic policy; only under the mask."""
-    return float(walk(policy, graph, torch.arange(graph.size)).returns[:, 0].mean())
+    return float(walk(policy, graph, torch.arange(graph.size)).returns.mean())
 
 
 def collapsed(report: UpdateReport) -> bool:

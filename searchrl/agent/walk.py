@@ -12,86 +12,99 @@ import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
-from searchrl.env.actions import Action
+from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import GraphTensors
-from searchrl.env.tree import ROOT
+from searchrl.env.tree import ROOT, Tree
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Behaviour on b queries over S states."""
+    """Behaviour on b queries over S states. Where steps have run out, all that can be done is TERMINATE."""
 
+    choice: Tensor
+    """(S,) bool: there is more than one thing to do."""
     log_probs: Tensor
-    """(b, S, 4) action log-probabilities in each state; -inf where illegal."""
+    """(b, S, 4) action log-probabilities in each state; -inf for what cannot be done."""
     entropy: Tensor
     """(b, S) in nats."""
-    returns: Tensor
-    """(b, S) exact expected return from each state on."""
     visits: Tensor
     """(b, S) probability that an episode comes by."""
+    returns: Tensor
+    """(b,) exact expected return."""
     greedy: Tensor
     """(b,) state in which the greedy episode ends."""
 
 
 def walk(policy: Policy, graph: GraphTensors, rows: Tensor) -> Walk:
-    """Run the policy down the whole tree of query ``rows`` (b,). Differentiable in ``log_probs`` and ``returns``."""
-    tree = graph.tree
-    b, size = len(rows), len(tree)
-    hidden: dict[int, Tensor] = {}
-    log_probs: dict[int, Tensor] = {}
-    start, none = policy.start(b)
-    for level in _levels(tree.step.tolist()):
-        # All states of one depth go through the network together, one block of b rows each.
-        blocks = torch.as_tensor(level, device=rows.device).repeat_interleave(b)
-        seen = graph.observe(rows.repeat(len(level)), blocks, int(tree.step[level[0]]))
-        parents = [tree.states[node] for node in level]
-        memory = torch.cat([start if s.action is None else hidden[s.parent] for s in parents])
-        last = torch.cat([none if s.action is None else torch.full_like(none, int(s.action)) for s in parents])
-        out = policy(seen, last, memory)
-        for i, node in enumerate(level):
-            block = slice(i * b, (i + 1) * b)
-            hidden[node], log_probs[node] = out.hidden[block], out.log_probs[block]
-    stacked = torch.stack([log_probs[node] for node in range(size)], dim=1)
-    probs = stacked.exp()
-    entropy = -(probs * stacked.masked_fill(stacked == float("-inf"), 0.0)).sum(dim=2)
+    """Run the policy down the whole tree of query ``rows`` (b,). Differentiable in all but ``greedy``."""
+    possible = _possible(graph)
+    choice = possible.sum(dim=1) > 1
+    decided = _decide(policy, graph, rows, int(graph.steps[choice].max()))
+    rest = possible[decided.shape[1] :].float().log()  # beyond the last choice: one thing to do, of probability 1
+    log_probs = torch.cat([decided, rest.expand(len(rows), -1, -1)], dim=1)
+    probs = log_probs.exp()
+    visits = _visits(graph.tree, probs)
     return Walk(
-        log_probs=stacked,
-        entropy=entropy,
-        returns=_returns(graph, rows, probs),
-        visits=_visits(graph, probs.detach()),
-        greedy=_greedy(graph, stacked.detach()),
+        choice=choice,
+        log_probs=log_probs,
+        entropy=-(probs * log_probs.masked_fill(log_probs == float("-inf"), 0.0)).sum(dim=2),
+        visits=visits,
+        returns=_returns(graph, rows, visits * probs[:, :, Action.TERMINATE]),
+        greedy=_greedy(graph, log_probs.detach()),
     )
 
 
-def _levels(steps: list[int]) -> list[list[int]]:
-    return [[n for n, s in enumerate(steps) if s == step] for step in range(max(steps) + 1)]
+def _possible(graph: GraphTensors) -> Tensor:
+    """(S, 4) bool: what can be done in each state."""
+    only_end = torch.arange(N_ACTIONS, device=graph.device) == Action.TERMINATE
+    return torch.where((graph.steps < graph.max_steps)[:, None], graph.legal, only_end)
 
 
-def _returns(graph: GraphTensors, rows: Tensor, probs: Tensor) -> Tensor:
-    tree, penalty = graph.tree, graph.rules.step_penalty
-    values: dict[int, Tensor] = {}
-    for node in reversed(range(len(tree))):
-        end = graph.end_gain[rows, node]
-        if tree.states[node].step >= tree.max_steps:
-            values[node] = end
-            continue
-        value = probs[:, node, Action.TERMINATE] * (end - penalty) if tree.legal[node, Action.TERMINATE] else 0.0
-        for action in (Action.SEARCH, Action.NARROW, Action.BROADEN):
-            child = int(tree.children[node, action])
-            if child >= 0:
-                value = value + probs[:, node, action] * (values[child] - penalty)
-        values[node] = torch.as_tensor(value)
-    return torch.stack([values[node] for node in range(len(tree))], dim=1)
+def _decide(policy: Policy, graph: GraphTensors, rows: Tensor, last_step: int) -> Tensor:
+    """Action log-probabilities in the states D of the first steps up to ``last_step``: (b, D, 4).
+
+    What needs no memory goes through the network for all states at once, the rest level by level; siblings share
+    their parent's memory.
+    """
+    tree, sizes = graph.tree, _level_sizes(graph.tree)[: last_step + 1]
+    nodes = torch.arange(sum(sizes), device=rows.device)[:, None]
+    came_by = [N_ACTIONS if state.action is None else int(state.action) for state in tree.states[: len(nodes)]]
+    last = torch.tensor(came_by, device=rows.device)[:, None].expand(-1, len(rows))
+    seen = graph.observe(rows, nodes, graph.steps[nodes])
+    memory, _ = policy.start(1)
+    memories = []
+    for present in torch.split(policy.perceive(seen, last), sizes):
+        siblings = torch.unflatten(present, 0, (len(memory), -1))  # (parents, children of each, b, width)
+        memory = policy.recur(siblings, memory.unsqueeze(1)).flatten(0, 1)
+        memories.append(memory)
+    return policy.decide(torch.cat(memories), seen).log_probs.transpose(0, 1)
 
 
-def _visits(graph: GraphTensors, probs: Tensor) -> Tensor:
-    tree = graph.tree
-    visits = torch.zeros(probs.shape[:2], device=probs.device)
-    visits[:, ROOT] = 1.0
-    for node, state in enumerate(tree.states):
-        if state.action is not None:
-            visits[:, node] = visits[:, state.parent] * probs[:, state.parent, state.action]
-    return visits
+def _level_sizes(tree: Tree) -> list[int]:
+    """How many states there are after 0, 1, 2 ... steps.
+
+    They lie level by level, children in their parents' order; those of one level have equally many children.
+    """
+    steps = tree.step.tolist()
+    return [steps.count(step) for step in range(tree.max_steps + 1)]
+
+
+def _visits(tree: Tree, probs: Tensor) -> Tensor:
+    """(b, S), level by level: the parent's visits times the probability of the action that leads here."""
+    sizes = _level_sizes(tree)
+    came = [(state.parent, int(state.action)) for state in tree.states if state.action is not None]
+    parents, actions = torch.tensor(came, device=probs.device).T
+    visits = [torch.ones_like(probs[:, :1, 0])]
+    for here in torch.split(probs[:, parents, actions], sizes[1:], dim=1):
+        before = visits[-1]
+        visits.append(before.repeat_interleave(here.shape[1] // before.shape[1], dim=1) * here)
+    return torch.cat(visits, dim=1)
+
+
+def _returns(graph: GraphTensors, rows: Tensor, ends: Tensor) -> Tensor:
+    """(b,) expected return, given the probability (b, S) that the episode ends in each state."""
+    taken = (graph.steps + 1).clamp(max=graph.max_steps)
+    return (ends * (graph.end_gain[rows] - graph.rules.step_penalty * taken)).sum(dim=1)
 
 
 def _greedy(graph: GraphTensors, log_probs: Tensor) -> Tensor:

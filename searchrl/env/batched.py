@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from searchrl.env.actions import N_ACTIONS, Action
+from searchrl.env.actions import Action
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import ROOT
 from searchrl.errors import ConfigError, nearest
@@ -33,7 +33,7 @@ class RewardRules:
 
 @dataclass(frozen=True)
 class Observation:
-    """What b episodes see. All float32 but the mask."""
+    """What b episodes see, or episodes in any other arrangement. All float32 but the mask."""
 
     query: Tensor
     """(b, dim) current query."""
@@ -43,6 +43,10 @@ class Observation:
     """(b, F)"""
     mask: Tensor
     """(b, 4) bool: legal actions; all True with the mask off."""
+
+    def take(self, which: Tensor) -> Observation:
+        """What the episodes ``which`` (k,) see."""
+        return Observation(self.query[which], self.result[which], self.features[which], self.mask[which])
 
 
 class GraphTensors:
@@ -69,6 +73,7 @@ class GraphTensors:
         self.search_slot = self._put(tree.search_slot % (len(tree.searched_nodes) + 1)).long()  # -1: the last, empty
         self.children = self._put(tree.children).long()
         self.legal = self._put(tree.legal)
+        self.steps = self._put(tree.step).long()
         # What the episode pays when it ends in a state, step penalties aside.
         gains = graph.state_gains(rules.source)
         if rules.baseline == "single_pass":
@@ -83,18 +88,18 @@ class GraphTensors:
     def _put(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.array(array)).to(self.device)
 
-    def observe(self, rows: Tensor, nodes: Tensor, step: int) -> Observation:
-        """What episodes on query ``rows`` in states ``nodes`` see after ``step`` steps."""
+    def observe(self, rows: Tensor, nodes: Tensor, step: Tensor | int) -> Observation:
+        """What episodes on query ``rows`` in states ``nodes`` see after ``step`` steps; the three broadcast."""
         features = self.features[rows, nodes]
         if not self.use_mask:  # a no-op costs a step and leaves the state
             features = features.clone()
-            features[:, self.step_feature] = step / self.max_steps
-        mask = self.legal[nodes] if self.use_mask else torch.ones(len(nodes), N_ACTIONS, dtype=torch.bool)
+            features[..., self.step_feature] = step / self.max_steps
+        legal = self.legal[nodes]
         return Observation(
             self.query_vectors[rows, self.query_slot[nodes]],
             self.result_vectors[rows, self.search_slot[nodes]],
             features,
-            mask.to(self.device),
+            legal if self.use_mask else torch.ones_like(legal),
         )
 
 

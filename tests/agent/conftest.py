@@ -20,8 +20,8 @@ def decided_policy() -> PolicyMaker:
         torch.manual_seed(5)
         policy = Policy(graph.query_vectors.shape[-1], graph.features.shape[-1], kind, hidden)
         with torch.no_grad():
-            log_probs = walk(policy, graph, torch.arange(graph.size)).log_probs
-            here = log_probs[:, torch.as_tensor(graph.tree.legal).sum(dim=1) > 1][..., 1:]
+            seen = walk(policy, graph, torch.arange(graph.size))
+            here = seen.log_probs[:, seen.choice][..., 1:]
             policy.action_head.weight *= 0.7 / (here - here.mean(dim=2, keepdim=True)).std()
         return policy
 

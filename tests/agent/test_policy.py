@@ -99,6 +99,37 @@ def test_the_gru_remembers_and_the_mlp_does_not() -> None:
     assert differs == {"gru": True, "mlp": False}
 
 
+def test_the_memory_is_that_of_a_gru_cell() -> None:
+    policy = some()
+    assert isinstance(policy.body, torch.nn.GRUCell)
+    seen, last = observation(), policy.start(B)[1]
+    memory = torch.randn(B, 16, generator=torch.Generator().manual_seed(3))
+    x = torch.cat(
+        [
+            torch.tanh(policy.query_layer(seen.query)),
+            torch.tanh(policy.result_layer(seen.result)),
+            torch.relu(policy.feature_layer(seen.features)),
+            policy.action_embedding(last),
+        ],
+        dim=1,
+    )
+    torch.testing.assert_close(policy(seen, last, memory).hidden, policy.body(x, memory))
+
+
+@pytest.mark.parametrize("kind", ["gru", "mlp"])
+def test_a_step_in_parts_over_many_states_is_the_steps_one_by_one(kind: str) -> None:
+    policy = some(kind)
+    first, second = observation(), Observation(**{n: v.flip(0) for n, v in vars(observation()).items()})
+    both = Observation(**{n: torch.stack([v, vars(second)[n]]) for n, v in vars(first).items()})
+    memory = torch.randn(B, 16, generator=torch.Generator().manual_seed(3))
+    _, last = policy.start(B)
+    out = policy.decide(policy.recur(policy.perceive(both, last.expand(2, -1)), memory[None]), both)
+    for i, seen in enumerate((first, second)):
+        alone = policy(seen, last, memory)
+        for name in ("log_probs", "value", "hidden"):
+            torch.testing.assert_close(getattr(out, name)[i], getattr(alone, name))
+
+
 @pytest.mark.parametrize("kind", ["gru", "mlp"])
 @pytest.mark.parametrize("what", ["query", "result", "features", "last action"])
 def test_everything_else_that_is_shown_counts(kind: str, what: str) -> None:

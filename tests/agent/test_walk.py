@@ -14,18 +14,24 @@ from searchrl.agent.trainer import expected_return, greedy_episodes
 from searchrl.agent.walk import Walk, walk
 from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
-from searchrl.env.tree import ROOT, Tree
+from searchrl.env.tree import ROOT, Tree, build_tree
 from tests.agent.conftest import PolicyMaker
 from tests.toy import toy_graph
 
 N = 4
-CASES = [("gru", 5, "none"), ("mlp", 5, "single_pass"), ("gru", 3, "none")]
+CASES = [
+    ("gru", 5, "none", False),
+    ("mlp", 5, "single_pass", False),
+    ("gru", 4, "none", False),
+    ("gru", 3, "none", False),
+    ("gru", 3, "none", True),
+]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def case(request: pytest.FixtureRequest, decided_policy: PolicyMaker) -> tuple[Policy, GraphTensors, Walk]:
-    kind, max_steps, baseline = request.param
-    graph = toy_graph(n=N, max_steps=max_steps)
+    kind, max_steps, baseline, auto_search = request.param
+    graph = toy_graph(n=N, max_steps=max_steps, auto_search=auto_search)
     tensors = GraphTensors(graph, RewardRules("qrels", 0.01, baseline))
     policy = decided_policy(tensors, kind, hidden=12)
     with torch.no_grad():
@@ -74,7 +80,7 @@ def test_returns_and_visits_are_those_of_all_episodes_together(case: tuple[Polic
         expected, certain = expected + chance * total, certain + chance
         visits |= dict(visited)
     torch.testing.assert_close(certain, torch.ones(N), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.returns[:, ROOT], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.returns, expected, atol=1e-5, rtol=0)
     assert sorted(visits) == list(range(len(graph.tree)))
     for node, chance in visits.items():
         torch.testing.assert_close(found.visits[:, node], chance, atol=1e-5, rtol=0)
@@ -98,7 +104,7 @@ def test_returns_and_visits_are_those_of_many_sampled_episodes(case: tuple[Polic
             seen, reward, _ = env.step(last)
             total += reward
     came_by[torch.arange(len(rows)), env.nodes] = 1.0
-    torch.testing.assert_close(total.view(N, many).mean(dim=1), found.returns[:, ROOT], atol=0.01, rtol=0)
+    torch.testing.assert_close(total.view(N, many).mean(dim=1), found.returns, atol=0.01, rtol=0)
     torch.testing.assert_close(came_by.view(N, many, -1).mean(dim=1), found.visits, atol=0.02, rtol=0)
 
 
@@ -113,9 +119,11 @@ def test_greedy_is_the_greedy_episode(case: tuple[Policy, GraphTensors, Walk]) -
 
 def test_probabilities_are_of_legal_actions_only(case: tuple[Policy, GraphTensors, Walk]) -> None:
     _, graph, found = case
-    legal = torch.as_tensor(graph.tree.legal)
+    possible = torch.tensor(graph.tree.legal)
+    possible[torch.as_tensor(graph.tree.step) == graph.max_steps] = torch.tensor([False, False, False, True])
     probs = found.log_probs.exp()
-    assert not probs[:, ~legal].any()
+    torch.testing.assert_close(probs > 0, possible.expand(N, -1, -1))
+    torch.testing.assert_close(found.choice, possible.sum(dim=1) > 1)
     torch.testing.assert_close(probs.sum(dim=2), torch.ones(N, len(graph.tree)))
     clean = torch.where(probs > 0, probs * probs.log(), 0.0)
     torch.testing.assert_close(found.entropy, -clean.sum(dim=2), atol=1e-5, rtol=0)
@@ -131,14 +139,26 @@ def test_queries_do_not_touch_each_other(case: tuple[Policy, GraphTensors, Walk]
     torch.testing.assert_close(one.greedy, found.greedy[[2, 2, 0]])
 
 
-def test_gradients_flow_through_returns_and_not_through_visits(decided_policy: PolicyMaker) -> None:
+def test_gradients_flow(decided_policy: PolicyMaker) -> None:
     graph = GraphTensors(toy_graph(n=N), RewardRules("qrels"))
     policy = decided_policy(graph)
     seen = walk(policy, graph, torch.arange(N))
-    assert seen.returns.requires_grad
-    assert seen.log_probs.requires_grad
-    assert not seen.visits.requires_grad
-    seen.returns[:, ROOT].mean().backward()
+    (seen.returns.mean() + seen.entropy.mean() + seen.visits[:, -1].mean()).backward()
     assert all(torch.isfinite(p.grad).all() for p in policy.parameters() if p.grad is not None)
-    assert policy.action_head.weight.grad is not None
-    assert policy.action_head.weight.grad.abs().max() > 0
+    for layer in (policy.action_head, policy.query_layer, policy.result_layer, policy.feature_layer):
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("auto_search", [False, True])
+@pytest.mark.parametrize("max_steps", range(2, 8))
+def test_the_states_of_a_level_lie_in_their_parents_order_with_equally_many_children(
+    max_steps: int, auto_search: bool
+) -> None:
+    """``walk`` counts on it."""
+    tree = build_tree(max_steps, auto_search)
+    assert (np.diff(tree.step) >= 0).all()
+    for step in range(max_steps):
+        here, below = np.flatnonzero(tree.step == step), np.flatnonzero(tree.step == step + 1)
+        parents = [tree.states[node].parent for node in below]
+        assert parents == np.repeat(here, len(below) // len(here)).tolist()
