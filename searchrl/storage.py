@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ import numpy as np
 
 from searchrl.errors import CacheError, OutputError
 
+logger = logging.getLogger(__name__)
+
 Array = np.ndarray[Any, Any]
 
 
-def save_arrays(folder: Path, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
+def save_arrays(folder: Path, arrays: Mapping[str, Array | Callable[[], Array]], meta: Mapping[str, Any]) -> None:
     """Write arrays and JSON-able ``meta`` as ``folder``, replacing what stood there.
 
+    An array may be given as a function that makes it: then no more than one is in memory at a time.
     Raises OutputError when the place cannot be written.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -33,7 +37,7 @@ def save_arrays(folder: Path, arrays: Mapping[str, Array], meta: Mapping[str, An
         temporary.mkdir(parents=True)
         sums = {}
         for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
+            np.save(temporary / f"{name}.npy", array() if callable(array) else array, allow_pickle=False)
             sums[name] = _crc(temporary / f"{name}.npy")
         text = json.dumps(dict(meta))
         seal = {"meta": text, "crc32": sums, "meta_crc32": zlib.crc32(text.encode())}
@@ -64,6 +68,30 @@ def load_arrays(folder: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError) as error:
         raise CacheError(f"{folder}: cannot be read ({error}).") from error
     return arrays, meta
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file: of several processes one works, the others wait and say so in the log.
+
+    The lock of a process that dies is free. Raises OutputError when the place cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.warning("Waiting for another process that is at work on the same (%s).", path)
+            lock.acquire()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from searchrl import storage
 from searchrl.errors import CacheError, OutputError
-from searchrl.storage import load_arrays, save_arrays, write_text
+from searchrl.storage import load_arrays, locked, save_arrays, write_text
 
 ARRAYS = {
     "vectors": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -201,3 +203,61 @@ def test_text_that_cannot_be_written_leaves_what_stood_there(tmp_path: Path, mon
         write_text(path, "second")
     assert path.read_text(encoding="utf-8") == "first"
     assert [p.name for p in tmp_path.iterdir()] == ["text.md"]
+
+
+def test_an_array_may_be_made_when_its_turn_comes(tmp_path: Path) -> None:
+    made = []
+
+    def make(name: str) -> np.ndarray:
+        assert sorted(path.name for path in tmp_path.glob(".*/*.npy")) == sorted(f"{n}.npy" for n in made)
+        made.append(name)
+        return ARRAYS[name]
+
+    save_arrays(tmp_path / "made", {name: lambda name=name: make(name) for name in ARRAYS}, META)
+    save_arrays(tmp_path / "given", ARRAYS, META)
+    assert made == list(ARRAYS)
+    assert contents(tmp_path / "made") == contents(tmp_path / "given")
+
+
+def test_a_folder_of_100_mb_is_checked_and_mapped_within_a_second(tmp_path: Path) -> None:
+    """The widths of a search graph of 3,000 queries: 7 queries of 384 numbers each, 7 results, 4 rankings of 100."""
+    wide = {name: np.ones((3000, 7, 384), np.float32) for name in ("queries", "results")}
+    long = {name: np.ones((3000, 7, 100), np.float32) for name in "abcd"}
+    texts = [[f"what is known about the subject number {i} of {slot}" for i in range(3000)] for slot in range(7)]
+    save_arrays(tmp_path / "graph", {**wide, **long}, {"texts": texts})
+    took = []
+    for _ in range(3):  # the machine may be busy
+        start = time.perf_counter()
+        load_arrays(tmp_path / "graph")
+        took.append(time.perf_counter() - start)
+    assert min(took) < 1.0
+
+
+def test_a_lock_is_for_one_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "locks" / "thing.lock"
+    order = []
+
+    def work() -> None:
+        with locked(path):
+            order.append("second")
+
+    with locked(path):
+        second = threading.Thread(target=work)
+        second.start()
+        deadline = time.monotonic() + 60
+        while "Waiting" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        order.append("first")
+    second.join(60)
+    assert order == ["first", "second"]
+    with pytest.raises(KeyError), locked(path):
+        raise KeyError
+    with locked(path):
+        pass  # free again
+
+
+def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written"), locked(tmp_path / "file" / "thing.lock"):
+        pass

@@ -1,28 +1,40 @@
-"""Build a search graph: play every legal sequence of actions, level by level, all queries of a level together."""
+"""Build a search graph: play every legal sequence of actions, state by state, all queries of a state together.
+
+Three stages: play every state, have everything that was found judged, look at every state with what the judge said.
+Each step is kept as a part (``parts.py``), so that a build that was killed repeats at most the step in flight.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from searchrl.data.dataset import QuerySet
-from searchrl.env.game import Game, Situation
-from searchrl.env.graph import SearchGraph, fingerprint, load_graph, save_graph
+from searchrl.env.game import Game
+from searchrl.env.graph import SearchGraph, fingerprint, graph_of
+from searchrl.env.parts import Part, Parts
 from searchrl.env.scores import ScoreBook
-from searchrl.env.tree import build_tree
-from searchrl.errors import CacheError
-from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
+from searchrl.env.situation_parts import part_of, situation_of, state_part
+from searchrl.env.tree import State, build_tree
+from searchrl.retrieval.ranking import FloatArray, IntArray
 from searchrl.reward.gain import DEFAULT_CALIBRATION, Calibration, Gains, calibrate, ranking_ndcg
 from searchrl.reward.qrels import Judgments, own_document
-
-logger = logging.getLogger(__name__)
+from searchrl.storage import Array
 
 GAIN_DEPTH = 10
 """Gains are nDCG@10."""
+
+OnProgress = Callable[[str, str, int, int], None]
+"""Hears of (stage, unit, done, total): of every stage once before its work begins and then after every step.
+
+A "situation" is one query in one state; a "pair" a query and a document to be judged for it.
+"""
+
+Column = Callable[[], Array]
+"""Makes one array of the graph from the parts, so that a graph can be written without standing in memory."""
 
 
 @dataclass(frozen=True)
@@ -44,100 +56,158 @@ def describe(game: Game, queries: QuerySet, settings: GraphSettings) -> dict[str
     }
 
 
-def obtain_graph(
-    game: Game,
-    queries: QuerySet,
-    settings: GraphSettings,
-    cache: Path | None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> SearchGraph:
-    """Load the stored graph of these queries, or build and store it. A damaged one is rebuilt after a log warning."""
-    folder = cache / "graphs" / fingerprint(describe(game, queries, settings)) if cache else None
-    if folder and folder.exists():
-        try:
-            return load_graph(folder)
-        except CacheError as error:
-            logger.warning("The stored graph is damaged and will be rebuilt: %s", error)
-    graph = build_graph(game, queries, settings, on_progress)
-    if folder:
-        save_graph(graph, folder)
-        return load_graph(folder)
-    return graph
-
-
 def build_graph(
-    game: Game,
-    queries: QuerySet,
-    settings: GraphSettings,
-    on_progress: Callable[[int, int], None] | None = None,
+    game: Game, queries: QuerySet, settings: GraphSettings, on_progress: OnProgress | None = None
 ) -> SearchGraph:
-    """Play all of it, then have everything that was found judged in one batch. ``on_progress(done, total)`` hears of
-    finished states.
+    """Build a graph in memory."""
+    columns, facts = finish(game, queries, settings, {}, on_progress)
+    return graph_of({name: column() for name, column in columns.items()}, facts)
 
-    What is slow (encoding, language model calls) is cached below this; a build that was killed starts over and finds
-    that work done.
-    """
-    tree = build_tree(game.rules.max_steps, game.rules.auto_search)
-    exclude = own_document(queries, game.corpus)
-    situations: list[Situation] = []
-    for state in tree.states:
-        action = state.action
-        at = game.start(queries.texts) if action is None else game.advance(situations[state.parent], action, exclude)
-        situations.append(at)
-        if on_progress:
-            on_progress(len(situations), len(tree))
-    book = game.book(queries.texts)
-    ends = [situations[node] for node in tree.searched_nodes]
-    if book is not None:
-        # One batch, so that the language model reads each document once for all queries that met it.
-        book.ensure(np.concatenate([at.judged[-1] for at in ends], axis=1))
-    finals = [game.final_ranking(at, book) for at in ends]
-    currents = [
-        situations[int(np.flatnonzero(tree.query_slot == q)[0])].current for q in range(tree.query_slot.max() + 1)
-    ]
-    pool, pool_scores = book.pools() if book else _empty_pool(len(queries))
-    return SearchGraph(
-        tree=tree,
-        query_ids=list(queries.ids),
-        texts=[list(q.texts) for q in currents],
-        feature_names=game.feature_names,
-        features=np.stack([game.features(at, book) for at in situations], axis=1),
-        query_vectors=np.stack([q.vectors for q in currents], axis=1),
-        result_vectors=np.stack([at.result for at in ends], axis=1),
-        searched=np.stack([at.rankings[-1].documents for at in ends], axis=1),
-        searched_scores=np.stack([at.rankings[-1].scores for at in ends], axis=1),
-        final=np.stack([r.documents for r in finals], axis=1),
-        final_scores=np.stack([r.scores for r in finals], axis=1),
-        reward_calls=np.stack([at.reward_calls for at in ends], axis=1),
-        reformulation_calls=game.reformulator.lm_calls,
-        gains=_gains(game, queries, settings, finals, book),
-        pool=pool,
-        pool_scores=pool_scores,
-        meta={"fingerprint": fingerprint(describe(game, queries, settings))},
-    )
+
+def finish(
+    game: Game, queries: QuerySet, settings: GraphSettings, parts: Parts, on_progress: OnProgress | None
+) -> tuple[dict[str, Column], dict[str, Any]]:
+    """Finish whatever ``parts`` lack; returns the graph's arrays, made when asked for, and its facts."""
+    build = _Build(game, queries, settings, parts, on_progress or (lambda stage, unit, done, total: None))
+    build.play()
+    book = build.judge()
+    build.view(book)
+    return build.columns(book), build.facts()
+
+
+def _view_part(node: int) -> str:
+    return f"view-{node}"
+
+
+class _Build:
+    """The stages of one build; each leaves its parts."""
+
+    def __init__(
+        self, game: Game, queries: QuerySet, settings: GraphSettings, parts: Parts, report: OnProgress
+    ) -> None:
+        self.game = game
+        self.queries = queries
+        self.settings = settings
+        self.parts = parts
+        self.report = report
+        self.tree = build_tree(game.rules.max_steps, game.rules.auto_search)
+        self.changed = np.unique(self.tree.query_slot, return_index=True)[1].tolist()
+        """The states in which each of the tree's queries is current for the first time."""
+
+    def play(self) -> None:
+        """Take every action from every state: encode, search, reformulate."""
+        exclude = own_document(self.queries, self.game.corpus)
+        for node, state in self._unfinished("playing", state_part):
+            if state.action is None:
+                at = self.game.start(self.queries.texts)
+            else:
+                before = situation_of(self.parts, self.tree, state.parent)
+                at = self.game.advance(before, state.action, exclude)
+            self.parts[state_part(node)] = part_of(at, state)
+
+    def judge(self) -> ScoreBook | None:
+        """Have the reward model score every document that it has to for any query in any state."""
+        book = self.game.book(self.queries.texts)
+        if book is None:
+            return None
+        met = [self.parts[state_part(node)].arrays["judged"] for node in self.tree.searched_nodes]
+        batches = book.batches(np.concatenate(met, axis=1))
+        done, total = 0, sum(map(len, batches))
+        for i, pairs in enumerate(batches):
+            name = f"scores-{i}"
+            if name not in self.parts:
+                self.report("judging", "pair", done, total)
+                self.parts[name] = Part({"scores": book.score(pairs)})
+            book.learn(pairs, self.parts[name].arrays["scores"])
+            done += len(pairs)
+        self.report("judging", "pair", done, total)
+        return book
+
+    def view(self, book: ScoreBook | None) -> None:
+        """What needs the judge: every state's features, and what an episode that ended there would find and earn."""
+        payer = _Payer(self.game, self.queries, self.settings, book)
+        for node, state in self._unfinished("ranking", _view_part):
+            at = situation_of(self.parts, self.tree, node)
+            arrays: dict[str, Array] = {"features": self.game.features(at, book)}
+            if state.searched:
+                final = self.game.final_ranking(at, book)
+                arrays |= {"final": final.documents, "final_scores": final.scores, "reward_calls": at.reward_calls}
+                arrays |= {f"gain_{source}": gain for source, gain in payer.gains(final.documents).items()}
+            self.parts[_view_part(node)] = Part(arrays)
+
+    def columns(self, book: ScoreBook | None) -> dict[str, Column]:
+        """The graph's arrays: what its states hold, side by side, (n, states or slots, ...), and the pool."""
+
+        def column(part: Callable[[int], str], name: str, nodes: Sequence[int]) -> Column:
+            return lambda: np.stack([self.parts[part(node)].arrays[name] for node in nodes], axis=1)
+
+        ends = self.tree.searched_nodes.tolist()
+        viewed = [name for name in self.parts[_view_part(ends[0])].arrays if name != "features"]
+        pool, pool_scores = book.pools() if book else _empty_pool(len(self.queries))
+        return {
+            "features": column(_view_part, "features", range(len(self.tree))),
+            "query_vectors": column(state_part, "vectors", self.changed),
+            "result_vectors": column(state_part, "result", ends),
+            "searched": column(state_part, "documents", ends),
+            "searched_scores": column(state_part, "scores", ends),
+            **{name: column(_view_part, name, ends) for name in viewed},
+            "pool": lambda: pool,
+            "pool_scores": lambda: pool_scores,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """The rest of the graph, JSON-able."""
+        end = self.parts[_view_part(int(self.tree.searched_nodes[0]))]
+        return {
+            "max_steps": self.tree.max_steps,
+            "auto_search": self.tree.auto_search,
+            "query_ids": list(self.queries.ids),
+            "texts": [self.parts[state_part(node)].facts["texts"] for node in self.changed],
+            "feature_names": list(self.game.feature_names),
+            "reformulation_calls": self.game.reformulator.lm_calls,
+            "gains": [name.removeprefix("gain_") for name in end.arrays if name.startswith("gain_")],
+            "meta": {"fingerprint": fingerprint(describe(self.game, self.queries, self.settings))},
+        }
+
+    def _unfinished(self, stage: str, part: Callable[[int], str]) -> Iterator[tuple[int, State]]:
+        """The states whose part is missing; reports as they are dealt with."""
+        n, states = len(self.queries), self.tree.states
+        todo = [node for node in range(len(states)) if part(node) not in self.parts]
+        done = len(states) - len(todo)
+        self.report(stage, "situation", done * n, len(states) * n)
+        for i, node in enumerate(todo, start=1):
+            yield node, states[node]
+            self.report(stage, "situation", (done + i) * n, len(states) * n)
 
 
 def _empty_pool(n: int) -> tuple[IntArray, FloatArray]:
     return np.empty((n, 0), dtype=np.int32), np.empty((n, 0), dtype=np.float32)
 
 
-def _gains(
-    game: Game, queries: QuerySet, settings: GraphSettings, finals: list[Ranking], book: ScoreBook | None
-) -> dict[str, FloatArray]:
-    gains = {}
-    if queries.judged:
-        judgments = Judgments(queries, game.corpus)
-        gains["qrels"] = np.stack([judgments.gain(r.documents, GAIN_DEPTH) for r in finals], axis=1)
-    if book is not None and game.reward_model is not None:
-        pool, scores = book.pools()
-        worth = calibrate(scores, game.reward_model.absolute, settings.calibration.slope, settings.calibration.offset)
-        lists = [gains_in_pool(r.documents[:, :GAIN_DEPTH], pool, worth) for r in finals]
-        gains["reward"] = np.stack([ranking_ndcg(g, worth, GAIN_DEPTH, "pooled") for g in lists], axis=1)
-        gains["reward_list"] = np.stack([ranking_ndcg(g, worth, GAIN_DEPTH, "list") for g in lists], axis=1)
-    return {name: gain.astype(np.float32) for name, gain in gains.items()}
+class _Payer:
+    """What rankings of these queries are worth, by each source of gains there is."""
+
+    def __init__(self, game: Game, queries: QuerySet, settings: GraphSettings, book: ScoreBook | None) -> None:
+        self._judgments = Judgments(queries, game.corpus) if queries.judged else None
+        self._book = book
+        if book is not None and game.reward_model is not None:
+            rule = settings.calibration
+            self._pool, scores = book.pools()
+            self._worth = calibrate(scores, game.reward_model.absolute, rule.slope, rule.offset)
+
+    def gains(self, documents: IntArray) -> dict[str, FloatArray]:
+        """Source -> (n,) nDCG@10 of (n, depth) rankings."""
+        gains = {}
+        if self._judgments is not None:
+            gains["qrels"] = self._judgments.gain(documents, GAIN_DEPTH)
+        if self._book is not None:
+            listed = gains_in_pool(documents[:, :GAIN_DEPTH], self._pool, self._worth)
+            gains["reward"] = ranking_ndcg(listed, self._worth, GAIN_DEPTH, "pooled")
+            gains["reward_list"] = ranking_ndcg(listed, self._worth, GAIN_DEPTH, "list")
+        return {name: gain.astype(np.float32) for name, gain in gains.items()}
 
 
 def gains_in_pool(documents: IntArray, pool: IntArray, worth: Gains) -> Gains:
     """Look up the gains of (n, k) documents among each query's pool (n, P); 0 for a document outside it."""
     same = (documents[:, :, None] == pool[:, None, :]) & (documents >= 0)[:, :, None]
-    return np.asarray((same * worth[:, None, :]).sum(axis=2))
+    return np.where(same.any(axis=2), np.take_along_axis(worth, same.argmax(axis=2), axis=1), 0.0)

@@ -75,6 +75,22 @@ class Situation:
         return np.asarray(first.sum(axis=1), dtype=np.int32)
 
 
+def opening(queries: Queries) -> Situation:
+    """Where n queries stand before anything was searched."""
+    width = len(RANKING_FEATURES) + len(PROBE_FEATURES)
+    return Situation(
+        original=queries,
+        current=queries,
+        rankings=(),
+        searched=False,
+        step=0,
+        probe=None,
+        seen=np.zeros((len(queries), width), dtype=np.float32),
+        result=np.zeros_like(queries.vectors),
+        judged=(),
+    )
+
+
 class Game:
     """Rules plus the parts they are played with. ``reward_model`` None: no reward features, no rerank."""
 
@@ -103,9 +119,7 @@ class Game:
         """Everything that shapes an episode, JSON-able: what a graph or checkpoint was made with."""
         return {
             "corpus": self.corpus.fingerprint,
-            "encoder": self.retriever.encoder.fingerprint,
-            "lexical_share": self.retriever.lexical_share,
-            "depth": self.retriever.depth,
+            **self.retriever.description,
             "reformulator": self.reformulator.fingerprint,
             "reward_model": self.reward_model.fingerprint if self.reward_model else None,
             "rules": asdict(self.rules),
@@ -114,20 +128,7 @@ class Game:
 
     def start(self, texts: Sequence[str]) -> Situation:
         """Nothing searched yet, for n queries."""
-        queries = self.retriever.queries(texts)
-        n = len(queries)
-        width = len(RANKING_FEATURES) + len(PROBE_FEATURES)
-        return Situation(
-            original=queries,
-            current=queries,
-            rankings=(),
-            searched=False,
-            step=0,
-            probe=None,
-            seen=np.zeros((n, width), dtype=np.float32),
-            result=np.zeros_like(queries.vectors),
-            judged=(),
-        )
+        return opening(self.retriever.queries(texts))
 
     def book(self, texts: Sequence[str]) -> ScoreBook | None:
         """A fresh record of what the reward model says about these queries."""

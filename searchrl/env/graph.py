@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from searchrl.env.tree import Tree, build_tree
 from searchrl.errors import CacheError
 from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
-from searchrl.storage import load_arrays, save_arrays
+from searchrl.storage import load_arrays
 
 VERSION = 3
 """Raised whenever a stored graph would no longer be what today's code computes."""
@@ -119,36 +119,24 @@ def fingerprint(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def save_graph(graph: SearchGraph, folder: Path) -> None:
-    """Write a graph whole or not at all."""
-    arrays = {name: getattr(graph, name) for name in _ARRAYS}
-    arrays |= {f"gain_{source}": gain for source, gain in graph.gains.items()}
-    meta = {
-        "max_steps": graph.tree.max_steps,
-        "auto_search": graph.tree.auto_search,
-        "query_ids": list(graph.query_ids),
-        "texts": [list(texts) for texts in graph.texts],
-        "feature_names": list(graph.feature_names),
-        "reformulation_calls": graph.reformulation_calls,
-        "gains": list(graph.gains),
-        "meta": dict(graph.meta),
-    }
-    save_arrays(folder, arrays, meta)
-
-
 def load_graph(folder: Path) -> SearchGraph:
     """Map a stored graph. Raises CacheError when it is damaged."""
-    arrays, meta = load_arrays(folder)
+    arrays, facts = load_arrays(folder)
     try:
-        return SearchGraph(
-            tree=build_tree(meta["max_steps"], meta["auto_search"]),
-            query_ids=meta["query_ids"],
-            texts=meta["texts"],
-            feature_names=tuple(meta["feature_names"]),
-            reformulation_calls=meta["reformulation_calls"],
-            gains={source: arrays[f"gain_{source}"] for source in meta["gains"]},
-            meta=meta["meta"],
-            **{name: arrays[name] for name in _ARRAYS},
-        )
+        return graph_of(arrays, facts)
     except KeyError as error:
         raise CacheError(f"{folder}: the stored graph lacks {error}.") from error
+
+
+def graph_of(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> SearchGraph:
+    """Make a graph of its arrays and JSON-able facts, as they are stored. Raises KeyError where one is missing."""
+    return SearchGraph(
+        tree=build_tree(facts["max_steps"], facts["auto_search"]),
+        query_ids=facts["query_ids"],
+        texts=facts["texts"],
+        feature_names=tuple(facts["feature_names"]),
+        reformulation_calls=facts["reformulation_calls"],
+        gains={source: arrays[f"gain_{source}"] for source in facts["gains"]},
+        meta=facts["meta"],
+        **{name: arrays[name] for name in _ARRAYS},
+    )

@@ -11,6 +11,9 @@ from searchrl.data.dataset import Corpus
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray
 from searchrl.reward.reward_model import RewardModel
 
+PAIRS_AT_ONCE = 1 << 16
+"""Pairs whose texts may be in memory together: some 200 MB once they are prompts."""
+
 
 class ScoreBook:
     """Scores of n queries' documents by one reward model; unknown pairs are scored together, in one batch."""
@@ -24,23 +27,38 @@ class ScoreBook:
 
     def ensure(self, documents: NDArray[np.int32]) -> NDArray[np.int32]:
         """Score what is missing of (n, k) documents; returns how many new pairs each query cost, (n,) int32."""
-        n = len(documents)
-        keys = (np.arange(n, dtype=np.int64)[:, None] * len(self._corpus) + documents)[documents != NO_DOCUMENT]
-        missing = np.setdiff1d(keys, self._keys)
-        rows, positions = np.divmod(missing, len(self._corpus))
+        missing = np.setdiff1d(self._pairs(documents)[documents != NO_DOCUMENT], self._keys)
         if len(missing):
-            scores = self._model.score(
-                [self._texts[row] for row in rows], [self._corpus.full_text(int(p)) for p in positions]
-            )
-            self._keys = np.concatenate([self._keys, missing])
-            self._scores = np.concatenate([self._scores, scores])
-            order = np.argsort(self._keys)
-            self._keys, self._scores = self._keys[order], self._scores[order]
-        return np.bincount(rows, minlength=n).astype(np.int32)
+            self.learn(missing, self.score(missing))
+        return np.bincount(missing // len(self._corpus), minlength=len(documents)).astype(np.int32)
+
+    def batches(self, documents: NDArray[np.int32], size: int = PAIRS_AT_ONCE) -> list[NDArray[np.int64]]:
+        """Cut all pairs in (n, k) documents into batches of about ``size``, to be scored and learned one by one.
+
+        All queries that met a document stand in one batch, so that a language model reads it once for all of them.
+        """
+        pairs = np.unique(self._pairs(documents)[documents != NO_DOCUMENT])
+        pairs = pairs[np.argsort(pairs % len(self._corpus), kind="stable")]
+        firsts = np.flatnonzero(np.diff(pairs % len(self._corpus), prepend=-1))  # a document's first pair
+        cuts = firsts[np.diff(firsts // size, prepend=0) > 0]
+        return [np.sort(batch) for batch in np.split(pairs, cuts) if len(batch)]
+
+    def score(self, pairs: NDArray[np.int64]) -> FloatArray:
+        """What the reward model says about pairs, (m,): row * corpus size + document."""
+        rows, positions = np.divmod(pairs, len(self._corpus))
+        distinct, which = np.unique(positions, return_inverse=True)
+        texts = [self._corpus.full_text(int(p)) for p in distinct]  # once each, however many queries met it
+        return self._model.score([self._texts[row] for row in rows], [texts[i] for i in which])
+
+    def learn(self, pairs: NDArray[np.int64], scores: FloatArray) -> None:
+        """Enter the scores (m,) of pairs that are not known yet."""
+        keys, values = np.concatenate([self._keys, pairs]), np.concatenate([self._scores, scores])
+        order = np.argsort(keys)
+        self._keys, self._scores = keys[order], values[order]
 
     def lookup(self, documents: NDArray[np.int32]) -> FloatArray:
         """Scores of (n, k) documents; NaN where unknown or no document."""
-        keys = np.arange(len(documents), dtype=np.int64)[:, None] * len(self._corpus) + documents
+        keys = self._pairs(documents)
         if not len(self._keys):
             return np.full(documents.shape, np.nan, dtype=np.float32)
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
@@ -58,3 +76,8 @@ class ScoreBook:
         pool[rows, columns] = documents
         scores[rows, columns] = self._scores
         return pool, scores
+
+    def _pairs(self, documents: NDArray[np.int32]) -> NDArray[np.int64]:
+        """The pairs of (n, k) documents with their queries, (n, k): row * corpus size + document."""
+        rows = np.arange(len(documents), dtype=np.int64)[:, None]
+        return np.asarray(rows * len(self._corpus) + documents, dtype=np.int64)

@@ -157,7 +157,7 @@ def test_graph_gains_are_what_trec_eval_says(bench: Workbench) -> None:
 def test_stored_graph_is_the_same_and_damage_is_noticed(
     bench: Workbench, tmp_path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from searchrl.env.build import obtain_graph
+    from searchrl.env.obtain import obtain_graph
 
     queries = bench.queries("dev")
     first = obtain_graph(bench.game, queries, GraphSettings(), tmp_path)

@@ -94,3 +94,40 @@ def test_documents_are_judged_by_their_full_text() -> None:
 
     ScoreBook(Reader(), Corpus(["d"], ["Title"], ["text"]), ["a"]).ensure(np.array([[0]], np.int32))
     assert seen == ["Title text"]
+
+
+@given(
+    st.lists(st.lists(st.integers(-1, 4), min_size=4, max_size=4), min_size=3, max_size=3),
+    st.integers(1, 15),
+)
+def test_batches_hold_every_pair_once_and_never_split_a_document(rows, size):
+    judge = Judge()
+    book, whole = ScoreBook(judge, CORPUS, QUERIES), ScoreBook(Judge(), CORPUS, QUERIES)
+    documents = np.array(rows, np.int32)
+    batches = book.batches(documents, size)
+    for batch in batches:
+        book.learn(batch, book.score(batch))
+    whole.ensure(documents)
+    np.testing.assert_array_equal(book.pools()[0], whole.pools()[0])
+    np.testing.assert_array_equal(book.pools()[1], whole.pools()[1])
+    assert len(judge.asked) == len(set(judge.asked))
+    assert judge.batches == len(batches)
+    owners = [set((batch % len(CORPUS)).tolist()) for batch in batches]
+    assert sum(map(len, owners)) == len(set().union(*owners)), "a document stands in one batch"
+    assert all(len(batch) < size + len(QUERIES) for batch in batches)
+    assert all(len(batch) > 0 for batch in batches)
+    if len(judge.asked) <= size:
+        assert len(batches) <= 1
+
+
+def test_a_document_that_many_queries_met_is_read_once() -> None:
+    read: list[int] = []
+
+    class Reading(type(CORPUS)):
+        def full_text(self, index: int) -> str:
+            read.append(index)
+            return super().full_text(index)
+
+    corpus = Reading(CORPUS.ids, CORPUS.titles, CORPUS.texts)
+    ScoreBook(Judge(), corpus, QUERIES).ensure(np.array([[1, 2], [2, 1], [2, 3]], np.int32))
+    assert sorted(read) == [1, 2, 3]
