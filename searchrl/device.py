@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,15 +30,15 @@ class DeviceChoice:
     device: str
     """``mps``, ``cuda``, ``cuda:N`` or ``cpu``, as torch names it."""
     dtype: str
-    """``float32``, ``bfloat16`` or ``float16``: the attribute of ``torch`` with that name."""
+    """``float32``, ``bfloat16``, ``float16`` or ``int8`` (see ``models/int8.py``)."""
     reason: str
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The format as torch's own object."""
+        """The format of the weights as they are loaded, as torch's own object; int8 is made of float32."""
         import torch
 
-        dtype: torch.dtype = getattr(torch, self.dtype)
+        dtype: torch.dtype = getattr(torch, "float32" if self.dtype == "int8" else self.dtype)
         return dtype
 
 
@@ -57,6 +57,32 @@ def choose_device(name: str = "auto") -> DeviceChoice:
         raise DeviceError(f"device {name!r} is not here; available: {', '.join(there)} (auto chooses {there[0]})")
     dtype, because = _choose_dtype(device)
     return DeviceChoice(device, dtype, f"{why}; {dtype}, because {because}")
+
+
+def with_dtype(choice: DeviceChoice, dtype: str, keeps_int8: bool) -> DeviceChoice:
+    """The same device with a model's own numeric format.
+
+    ``auto``: the device's, but int8 on a CPU that computes it faster than anything else it has, for a model that is
+    known to keep its answers in it (``keeps_int8``). Raises DeviceError where the device has no int8.
+    """
+    if dtype == "auto":
+        if not (keeps_int8 and choice.dtype == "float32" and cpu_has_int8(choice.device)):
+            return choice
+        return replace(choice, dtype="int8", reason="this CPU multiplies int8 faster than float32")
+    if dtype == "int8" and not cpu_has_int8(choice.device):
+        raise DeviceError(f"int8 is not to be had on this {choice.device}: it needs an x86 CPU with AVX2 and oneDNN")
+    return replace(choice, dtype=dtype, reason=f"{dtype} was asked for")
+
+
+def cpu_has_int8(device: str) -> bool:
+    """Whether this is a CPU for which torch has fast 8-bit matrix products."""
+    import platform
+
+    import torch
+
+    on_x86 = device == "cpu" and platform.machine().lower() in {"x86_64", "amd64"}
+    fast = torch.backends.cpu.get_cpu_capability().startswith("AVX")  # AVX2, AVX512
+    return on_x86 and fast and hasattr(torch.ops.onednn, "qlinear_pointwise")
 
 
 def available_devices() -> list[str]:

@@ -3,58 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.errors import ConfigError, ModelError
-from searchrl.models.batching import scrub
-from searchrl.models.fingerprint import folder_fingerprint
+from searchrl.models.batching import scrub, token_batches
+from searchrl.models.fingerprint import folder_fingerprint, format_name
 from searchrl.models.presets import DEFAULT_ENCODER, encoder_folder
 from searchrl.models.quiet import quiet_transformers
 
 FloatArray = NDArray[np.float32]
 
+CHARACTERS_PER_TOKEN = 4
+"""Of English prose, about; it only shapes batches."""
+
 
 class Encoder:
-    """A sentence encoder; the embedded all-MiniLM-L6-v2 unless named otherwise.
+    """A sentence encoder; the embedded all-MiniLM-L6-v2 unless named otherwise. Loaded when it is first needed.
 
-    name: see ``presets.encoder_folder``. device: as torch names it. dtype: ``float32`` everywhere by default, because
-    published scores are made in it and encoders are small. batch_size: texts in one forward pass.
-    Raises ModelError where the model cannot be had or is not a sentence-transformers model.
+    name: see ``presets.encoder_folder``. device: as torch names it. dtype: ``float32`` by default, because published
+    scores are made in it; ``int8`` on x86 CPUs (see ``int8.py``), ``bfloat16`` or ``float16`` elsewhere are faster.
+    token_budget: about as many tokens in one forward pass; by default 1,024 on a CPU, whose cache that fits, else
+    32,768. Raises ModelError where the model cannot be had or is not a sentence-transformers model; at the first text,
+    ModelError where its files are damaged.
     """
 
     def __init__(
-        self, name: str = DEFAULT_ENCODER, device: str = "cpu", *, dtype: str = "float32", batch_size: int = 32
+        self,
+        name: str = DEFAULT_ENCODER,
+        device: str = "cpu",
+        *,
+        dtype: str = "float32",
+        token_budget: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"the encoder's batch size is {batch_size}; it must be at least 1")
-        folder = encoder_folder(name)
-        if not (folder / "modules.json").is_file():
-            raise ModelError(f"{folder} is not a sentence-transformers model (no modules.json); use {DEFAULT_ENCODER}")
+        self._budget = token_budget if token_budget is not None else (1024 if device == "cpu" else 32768)
+        if self._budget < 1:
+            raise ConfigError(f"the encoder's token budget is {self._budget}; it must be at least 1")
+        self._folder = encoder_folder(name)
+        if not (self._folder / "modules.json").is_file():
+            raise ModelError(
+                f"{self._folder} is not a sentence-transformers model (no modules.json); use {DEFAULT_ENCODER}"
+            )
+        self.name = name
+        self._device, self._dtype = device, dtype
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names weights, configuration and numeric format."""
+        return folder_fingerprint(self._folder, format_name(self._dtype))
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return len(self.encode(["dimension"])[0])
+
+    @cached_property
+    def _model(self) -> Any:
         import torch
         from sentence_transformers import SentenceTransformer
 
+        _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
+        dtype = torch.float32 if self._dtype == "int8" else getattr(torch, self._dtype)
         try:
             with quiet_transformers():
-                self._model = SentenceTransformer(
-                    str(folder),
-                    device=device,
+                model = SentenceTransformer(
+                    str(self._folder),
+                    device=self._device,
                     local_files_only=True,
-                    model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
+                    model_kwargs={"dtype": dtype, "use_safetensors": True},
                 )
         except Exception as error:  # a foreign folder fails in as many ways as there are module classes
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ModelError(f"the encoder {name!r} cannot be loaded from {folder} ({reason})") from error
-        self._model.eval()
-        self._batch_size = batch_size
-        self.name = name
-        self.fingerprint = folder_fingerprint(folder, dtype)
-        """Names weights, configuration and numeric format."""
-        self.dim = len(self.encode(["dimension"])[0])
-        """Length of a vector."""
+            raise ModelError(f"the encoder {self.name!r} cannot be loaded from {self._folder} ({reason})") from error
+        model.eval()
+        if self._dtype == "int8":
+            from searchrl.models.int8 import to_int8
+
+            to_int8(model, lambda text: model.encode([text], show_progress_bar=False))
+        return model
 
     def encode(
         self,
@@ -74,22 +103,23 @@ class Encoder:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
-        order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
-        vectors: list[FloatArray] = [np.empty(0, dtype=np.float32)] * len(texts)
+        longest = self._model.max_seq_length or 512
+        lengths = [min(1 + len(text) // CHARACTERS_PER_TOKEN, longest) for text in texts]
+        vectors: FloatArray | None = None
         with tqdm(total=len(texts), desc=description, unit="text", disable=not show_progress) as bar:
-            for start in range(0, len(order), self._batch_size):
-                batch = order[start : start + self._batch_size]
+            for batch in token_batches(lengths, self._budget):
                 part = encode(
                     [scrub(texts[i]) for i in batch],
-                    batch_size=self._batch_size,
+                    batch_size=len(batch),
                     show_progress_bar=False,
                     convert_to_numpy=True,
                 )
-                for i, vector in zip(batch, part, strict=True):
-                    vectors[i] = vector
+                if vectors is None:
+                    vectors = np.empty((len(texts), part.shape[1]), dtype=np.float32)
+                vectors[batch] = part
                 bar.update(len(batch))
-        matrix: FloatArray = np.stack(vectors).astype(np.float32)
-        if not np.isfinite(matrix).all():
+        assert vectors is not None
+        if not np.isfinite(vectors).all():
             raise ModelError(f"the encoder {self.name!r} gave vectors that are not finite; use dtype float32")
-        matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
-        return matrix
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors

@@ -12,6 +12,9 @@ from searchrl.models.sealed_folder import SEAL, file_digest
 READ = {".json", ".txt", ".model", ".jinja", ".safetensors"}
 """Kinds of file that shape a model's answers: weights, configuration, tokenizer, chat template."""
 
+INT8_VERSION = 1
+"""Raise it when ``int8.py`` gives other numbers."""
+
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,3 +35,8 @@ def folder_fingerprint(folder: Path, *settings: str | int | bool) -> str:
         raise ModelError(f"{folder} cannot be read ({error.strerror or error})") from error
     digest.update(repr(settings).encode())
     return digest.hexdigest()[:16]
+
+
+def format_name(dtype: str) -> str:
+    """A numeric format as fingerprints spell it."""
+    return f"int8-{INT8_VERSION}" if dtype == "int8" else dtype

@@ -1,4 +1,4 @@
-"""Loads a causal language model and its tokenizer from a folder, and refuses what is none."""
+"""Loads a causal language model and its tokenizer from a folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from searchrl.device import DeviceChoice
 from searchrl.errors import ModelError
 from searchrl.models.quiet import quiet_transformers
 
-GENERATIVE = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
-"""How transformers' class names of models that continue a text end."""
-
 
 def load_causal_lm(name: str, folder: Path, choice: DeviceChoice) -> tuple[Any, Any]:
-    """Tokenizer and model, on the device, ready to answer. ``name`` is how errors call it.
+    """Tokenizer and model, on the device and in the format asked for. ``name`` is how errors call it.
 
-    Raises ModelError where the folder holds no causal language model, lacks weights, or does not fit the device.
+    Raises ModelError where the folder lacks weights, is damaged, or does not fit the device.
     """
     import transformers
 
@@ -25,10 +22,6 @@ def load_causal_lm(name: str, folder: Path, choice: DeviceChoice) -> tuple[Any, 
     try:
         with quiet_transformers():
             config = library.AutoConfig.from_pretrained(folder, local_files_only=True)
-            kinds = config.architectures or []
-            if not any(kind.endswith(GENERATIVE) for kind in kinds):
-                kind = " or ".join(kinds) or config.model_type
-                raise ModelError(f"{name} is a {kind}, not a causal language model: give one that continues text")
             tokenizer = library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model, loaded = library.AutoModelForCausalLM.from_pretrained(
                 folder,
@@ -50,4 +43,10 @@ def load_causal_lm(name: str, folder: Path, choice: DeviceChoice) -> tuple[Any, 
     # Sampling settings that the model's author recommends would bend greedy decoding (repetition penalties) or
     # contradict it (temperature); only the tokens that end a text are kept.
     model.generation_config = library.GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
-    return tokenizer, model.eval()
+    model.eval()
+    if choice.dtype == "int8":
+        from searchrl.models.int8 import to_int8
+
+        # The vocabulary projection is a small part of the work, and what it rounds would fall on the scores directly.
+        to_int8(model.base_model, lambda text: model.base_model(**tokenizer(text, return_tensors="pt")))
+    return tokenizer, model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor
 from searchrl.device import DeviceChoice, choose_device, generator
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.batching import pad, token_batches
-from searchrl.models.fingerprint import folder_fingerprint
+from searchrl.models.fingerprint import folder_fingerprint, format_name
+from searchrl.models.folder_facts import causal_lm_facts
 from searchrl.models.language_model import FloatArray
 from searchrl.models.load_causal_lm import load_causal_lm
 from searchrl.models.presets import default_language_model, language_model_folder
@@ -22,21 +24,25 @@ from searchrl.models.shared_context import PackedRow, Tokens, batch_rows, pack
 LOGITS_AT_ONCE = 1 << 25
 """Float32 logits held at a time (128 MiB); the vocabulary projection runs in slices of that size."""
 
+PACKING_TOLERANCE = {"float32": 1e-3, "int8": 0.05}
+"""Nats by which a packed row may differ from a plain one; 0.25 in half precision."""
+
 SHORTEST_CUT = 64
 """Tokens below which a continuation may not be cut."""
 
 
 class TransformersLM:
-    """Implements ``LanguageModel`` (see there for the three calls).
+    """Implements ``LanguageModel`` (see there for the three calls). The weights are loaded at the first of them.
 
     name: preset, local folder or hub name; by default the device's preset. choice: device and format; by default the
-    best there is. token_budget: padded tokens in one forward pass; by default 4,096 on a CPU, else 32,768.
+    best there is. token_budget: padded tokens in one forward pass; by default 1,024 on a CPU, whose cache that
+    fits, else 32,768.
     max_context_tokens, max_continuation_tokens: texts longer than this lose their end (``continuation_logprobs``); an
     instruction that follows a document belongs at the head of the continuation, or the document be cut beforehand.
     stop_at_newline: ``generate`` returns the first line that is not empty. show_progress: a bar with items/s.
 
-    Raises ModelError where the model cannot be had or is not a causal language model; ConfigError on an impossible
-    limit.
+    Raises ModelError where the model cannot be had or is not a causal language model, ConfigError on an impossible
+    limit; at the first call, ModelError where its weights are damaged or do not fit.
     """
 
     def __init__(
@@ -58,36 +64,59 @@ class TransformersLM:
             )
         self.choice = choice or choose_device()
         self.name = name or default_language_model(self.choice.device)
-        folder = language_model_folder(self.name)
-        self._tokenizer, self._model = load_causal_lm(self.name, folder, self.choice)
+        self._folder = language_model_folder(self.name)
+        facts = causal_lm_facts(self.name, self._folder)
         on_cpu = self.choice.device == "cpu"
-        self._budget = token_budget if token_budget is not None else (4096 if on_cpu else 32768)
+        self._budget = token_budget if token_budget is not None else (1024 if on_cpu else 32768)
         # Memory on mps grows with every new input shape, and GPU kernels like even widths.
         self._multiple = {"cpu": 1, "mps": 64}.get(self.choice.device, 8)
         self._max_context = max_context_tokens
         self._max_continuation = max_continuation_tokens
         self._stop_at_newline = stop_at_newline
         self.show_progress = show_progress
-        self.parameters: int = sum(p.numel() for p in self._model.parameters())
+        self.parameters = facts.parameters
         """Number of weights; see ``presets.judging_method``."""
-        self._positions: int = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+        self._positions = facts.positions
         if max_context_tokens + max_continuation_tokens > self._positions:
             raise ConfigError(
                 f"{self.name} reads {self._positions} tokens at once, fewer than max_context_tokens + "
                 f"max_continuation_tokens ({max_context_tokens} + {max_continuation_tokens})"
             )
-        self._fill = (
-            text_start(self._tokenizer) if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
-        )
         self._packing_checked = False
-        self._fingerprint = folder_fingerprint(
-            folder, self.choice.dtype, max_context_tokens, max_continuation_tokens, stop_at_newline
-        )
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
+        return load_causal_lm(self.name, self._folder, self.choice)
 
     @property
+    def _tokenizer(self) -> Any:
+        return self._loaded[0]
+
+    @property
+    def _model(self) -> Any:
+        return self._loaded[1]
+
+    @cached_property
+    def _fill(self) -> int:
+        """The token that padding carries."""
+        pad_token = self._tokenizer.pad_token_id
+        return text_start(self._tokenizer) if pad_token is None else int(pad_token)
+
+    def load(self) -> None:
+        """Load the weights now. Raises ModelError where they are damaged or do not fit the device."""
+        _ = self._loaded
+
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over every file of the model, the numeric format, the cuts and ``stop_at_newline``."""
-        return self._fingerprint
+        return folder_fingerprint(
+            self._folder,
+            format_name(self.choice.dtype),
+            self._max_context,
+            self._max_continuation,
+            self._stop_at_newline,
+        )
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
@@ -215,7 +244,7 @@ class TransformersLM:
             logprobs = self._model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
             expected.append(float(np.mean([float(logprobs[2 + i, token]) for i, token in enumerate(ending)])))
         difference = np.abs(np.subtract(self._packed_means([PackedRow(context, endings)]), expected)).max()
-        if not difference < (1e-3 if self.choice.dtype == "float32" else 0.25):
+        if not difference < PACKING_TOLERANCE.get(self.choice.dtype, 0.25):
             raise ModelError(
                 f"{self.name} ({type(self._model).__name__}) cannot score likelihoods here: its attention or its "
                 "logits are of a kind "

@@ -15,7 +15,7 @@ import numpy as np
 
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.batching import pad, scrub, token_batches
-from searchrl.models.fingerprint import folder_fingerprint
+from searchrl.models.fingerprint import folder_fingerprint, format_name
 from searchrl.models.hub import model_folder
 from searchrl.models.language_model import FloatArray
 from searchrl.models.quiet import quiet_transformers
@@ -64,8 +64,12 @@ class HeadReward:
         self._max_batch_tokens = max_batch_tokens
         positions = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         self.max_length = min(max_length, positions or max_length)
-        self.fingerprint = f"head-1 {folder_fingerprint(folder, dtype, self.max_length)}"
+        self.fingerprint = f"head-1 {folder_fingerprint(folder, format_name(dtype), self.max_length)}"
         """Names weights, tokenizer, numeric format and the cut."""
+        if dtype == "int8":
+            from searchrl.models.int8 import to_int8
+
+            to_int8(self._model.base_model, lambda text: self.score([text], [text]))
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """The head's raw output for the n pairs (queries[i], documents[i]), shape (n,); any real number.
@@ -139,7 +143,10 @@ def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any]:
                 )
             tokenizer = AutoTokenizer.from_pretrained(folder)
             model, loading = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
+                folder,
+                dtype=getattr(torch, "float32" if dtype == "int8" else dtype),
+                use_safetensors=True,
+                output_loading_info=True,
             )
     except ModelError:
         raise

@@ -13,7 +13,7 @@ TEXTS = ["a cat sat on the mat", "", "kitten on a rug", "stock prices fell sharp
 
 @pytest.fixture(scope="module")
 def encoder():
-    return Encoder(batch_size=2)
+    return Encoder(token_budget=20)
 
 
 def test_unit_vectors_in_the_order_of_the_texts(encoder):
@@ -62,4 +62,4 @@ def test_damaged_weights_are_one_error(tmp_path):
     shutil.copytree(minilm_folder(), folder)
     (folder / "model.safetensors").write_bytes((minilm_folder() / "model.safetensors").read_bytes()[:10_000])
     with pytest.raises(ModelError, match="cannot be loaded"):
-        Encoder(str(folder))
+        Encoder(str(folder)).encode(["text"])

@@ -11,10 +11,10 @@ from searchrl.models import hub
 from searchrl.models.embedded import minilm_folder, smollm2_file, smollm2_folder
 from searchrl.models.fingerprint import folder_fingerprint
 from searchrl.models.presets import (
-    LANGUAGE_MODELS,
     default_language_model,
     encoder_folder,
     judging_method,
+    keeps_int8,
     language_model_folder,
 )
 from searchrl.models.sealed_folder import damage
@@ -56,8 +56,12 @@ def test_defaults_by_device():
 
 
 def test_small_models_judge_by_likelihood():
-    methods = {name: judging_method(preset.parameters) for name, preset in LANGUAGE_MODELS.items()}
-    assert methods == {"smollm2-135m": "likelihood", "qwen2.5-1.5b": "graded", "qwen2.5-3b": "graded"}
+    assert [judging_method(n) for n in (134_515_008, 999_999_999, 1_543_714_304)] == ["likelihood"] * 2 + ["graded"]
+
+
+def test_only_a_model_that_was_measured_is_rounded_unasked():
+    assert keeps_int8("SmolLM2-135M")
+    assert not any(keeps_int8(name) for name in ("qwen2.5-3b", "/some/folder", "owner/model"))
 
 
 @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2", "all-minilm-l6-v2"])
