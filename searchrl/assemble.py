@@ -13,7 +13,7 @@ from searchrl.config import DataConfig, GameConfig, ModelConfig
 from searchrl.data.dataset import Dataset, QuerySet, Split
 from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import read_query_bank
-from searchrl.device import DeviceChoice, choose_device
+from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -59,28 +59,35 @@ class Workbench:
         """The sentence encoder."""
         from searchrl.models.encoder import Encoder
 
-        return Encoder(self.models.encoder, self.device.device)
+        choice = with_dtype(self.device, self.models.encoder_dtype, keeps_int8=False)
+        return Encoder(self.models.encoder, choice.device, dtype=choice.dtype)
 
     @cached_property
     def retriever(self) -> Retriever:
         """Both indexes of the corpus behind one search."""
+        from searchrl.retrieval.approximate import build_approximate_index, import_faiss
         from searchrl.retrieval.dense import build_dense_index
         from searchrl.retrieval.lexical import LexicalIndex
         from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
 
-        corpus = self.dataset.corpus
+        corpus, config = self.dataset.corpus, self.game_config
+        large = 0 < config.ann_above < len(corpus)
+        if large:
+            import_faiss()  # what is missing is said before hours of encoding
         dense = build_dense_index(corpus, self.encoder, self.cache, self.show_progress)
-        share = LEXICAL_SHARE[self.game_config.retriever]
-        return Retriever(self.encoder, dense, LexicalIndex(corpus), share, self.game_config.depth)
+        approximate = build_approximate_index(corpus, self.encoder, dense, self.cache) if large else None
+        share = LEXICAL_SHARE[config.retriever]
+        return Retriever(self.encoder, dense, LexicalIndex(corpus), share, config.depth, approximate)
 
     @cached_property
     def transformers_lm(self) -> TransformersLM:
         """The language model itself."""
-        from searchrl.models.presets import default_language_model
+        from searchrl.models.presets import default_language_model, keeps_int8
         from searchrl.models.transformers_lm import TransformersLM
 
         name = self.models.lm if self.models.lm != "auto" else default_language_model(self.device.device)
-        return TransformersLM(name, self.device, stop_at_newline=True)
+        choice = with_dtype(self.device, self.models.dtype, keeps_int8(name))
+        return TransformersLM(name, choice, stop_at_newline=True)
 
     @cached_property
     def lm(self) -> CachedLanguageModel:
@@ -106,7 +113,8 @@ class Workbench:
 
             if not self.models.reward_model:
                 raise ConfigError("--reward head needs --reward-model: a sequence-classification model, name or folder")
-            return HeadReward(self.models.reward_model, self.device.device, self.device.dtype)
+            choice = with_dtype(self.device, self.models.dtype, keeps_int8=False)
+            return HeadReward(self.models.reward_model, choice.device, choice.dtype)
         if game.reward == "qrels" and game.rerank_depth == 0:
             return None
         from searchrl.models.presets import judging_method
@@ -186,20 +194,15 @@ class Workbench:
 
     def graph(self, split: Split, limit: int = 0) -> SearchGraph:
         """The search graph of one split (its first ``limit`` queries, 0 for all): stored, or built with a bar."""
-        from tqdm import tqdm
-
-        from searchrl.env.build import GraphSettings, obtain_graph
+        from searchrl.env.build import GraphSettings
+        from searchrl.env.build_bar import BuildBar
+        from searchrl.env.obtain import obtain_graph
 
         queries, game = self.queries(split), self.game  # whatever has a bar of its own goes first
         if limit:
             queries = queries.take(limit)
-        with tqdm(desc=f"search graph, {split}", unit="state", disable=not self.show_progress, leave=False) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            return obtain_graph(game, queries, GraphSettings(), self.cache, progress)
+        with BuildBar(f"search graph, {split}", self.show_progress) as bar:
+            return obtain_graph(game, queries, GraphSettings(), self.cache, bar)
 
 
 def make_env(

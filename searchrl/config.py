@@ -20,6 +20,8 @@ IdealName = Literal["pooled", "list"]
 BaselineName = Literal["leave_one_out", "value", "none"]
 EstimatorName = Literal["reinforce", "exact"]
 PolicyName = Literal["gru", "mlp"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+EncoderDtypeName = Literal["float32", "bfloat16", "float16", "int8"]
 SplitName = Literal["train", "dev", "test"]
 
 
@@ -47,6 +49,10 @@ class ModelConfig:
     """Any sentence-transformers model or folder; the default comes with the installation."""
     lm: str = "auto"
     """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
+    dtype: DtypeName = "auto"
+    """Numeric format of the language model or reward head; auto: the device's, int8 where that was measured to do."""
+    encoder_dtype: EncoderDtypeName = "float32"
+    """Numeric format of the encoder; int8 is the fastest on x86 CPUs without bfloat16."""
     judge: JudgeMethod = "auto"
     """How the language model judges a document; auto: likelihood below about 1B parameters, else graded."""
     reward_model: str | None = None
@@ -63,6 +69,8 @@ class GameConfig:
 
     retriever: RetrieverName = "dense"
     """What a plain search uses: embeddings alone, or embeddings and BM25."""
+    ann_above: int = 0
+    """Search larger corpora than this approximately where embeddings alone decide (needs FAISS); 0: never."""
     reformulator: ReformulatorName = "feedback"
     """Who rewrites queries: relevance feedback, the language model, or both."""
     reward: RewardName = "lm"
@@ -94,6 +102,12 @@ class GameConfig:
         """Refuse what cannot be played."""
         _at_least("max-steps", self.max_steps, 2)
         _at_least("depth", self.depth, 10)
+        _at_least("ann-above", self.ann_above, 0)
+        if self.ann_above and self.retriever == "hybrid":
+            raise ConfigError(
+                f"--ann-above {self.ann_above} with --retriever hybrid, which needs the score of every document; "
+                "use --retriever dense, or --ann-above 0"
+            )
         _at_least("rerank-depth", self.rerank_depth, 0)
         _between("anchor", self.anchor, 0.0, 1.0)
         _between("rerank-weight", self.rerank_weight, 0.0, 1.0)
@@ -183,6 +197,13 @@ class TrainConfig:
     config: Path | None = None
     """config.json of an earlier run: its settings become the defaults, flags given here still win."""
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be learned."""
+        if self.learning.estimator == "exact" and not self.game.mask:
+            raise ConfigError(
+                "--estimator exact needs the action mask: leave out --no-mask, or use --estimator reinforce"
+            )
+
 
 @dataclass(frozen=True)
 class EvalConfig:
@@ -221,7 +242,9 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Measure how fast this machine searches, judges, rewrites and trains, and estimate what 10,000 episodes take."""
+    """Measure what this machine does in a second against plain one-at-a-time code, and estimate what 10,000 episodes
+    take.
+    """
 
     dataset: str = "pydocs"
     """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
@@ -229,18 +252,28 @@ class BenchmarkConfig:
     """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
     lm: str = "auto"
     """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
-    num_queries: int = 100
-    """Queries that are searched and trained on, the first of the dev split."""
+    dtype: DtypeName = "auto"
+    """Numeric format of the language model; auto: as train.py chooses it."""
+    encoder_dtype: EncoderDtypeName = "float32"
+    """Numeric format of the encoder."""
+    num_queries: int = 1500
+    """Queries of train and dev whose search graphs are played to count the work; more are extrapolated."""
+    million: bool = False
+    """Also search 1,000,000 synthetic vectors (1.5 GB of memory, half a minute)."""
+    quick: bool = False
+    """Measure less of everything, once each: a first look, rougher."""
     data_dir: Path | None = None
     """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
     mirror: str | None = None
     """Base address to download BEIR zips from instead of the public host."""
     json: Path | None = None
-    """Write all figures to this file, too."""
+    """Write all figures with their units, the ratios and the machine to this file, too."""
+    plot: Path | None = None
+    """Draw growth and the time's breakdown into this PNG file (an extra: uv pip install 'searchrl[plot]')."""
     cache: bool = True
     """Use the stored index, or store it; whatever is timed with the language model is computed anew in any case."""
     seed: int = 42
-    """Seeds the sample of documents and the training."""
+    """Seeds the samples."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""

@@ -12,10 +12,9 @@ from searchrl.config import BenchmarkConfig, DataConfig, GameConfig, ModelConfig
 
 if TYPE_CHECKING:
     from searchrl.assemble import Workbench
-    from searchrl.cli.sections import Row
-    from searchrl.data.dataset import QuerySet, Split
-
-EPISODES = 10_000
+    from searchrl.benchmark.report import Report
+    from searchrl.benchmark.session import Session, Sizes
+    from searchrl.benchmark.workload import Played
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,100 +24,113 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _benchmark(arguments: Sequence[str]) -> None:
     config = parse(BenchmarkConfig, arguments, "benchmark.py")
-    from searchrl.assemble import Workbench
     from searchrl.cli.output_file import check_output_file
 
     if config.json:
         check_output_file(config.json, "--json")
+    if config.plot:
+        check_output_file(config.plot, "--plot")
+        _check_plot(config)
+    from searchrl.assemble import Workbench
+
     data = DataConfig(config.dataset, config.data_dir, config.mirror)
-    models = ModelConfig(device=config.device, lm=config.lm, cache=config.cache)
-    with closing(Workbench(data, models, GameConfig(reward="qrels"), config.seed)) as bench:
-        _measure(config, bench)
+    models = ModelConfig(
+        device=config.device,
+        lm=config.lm,
+        dtype=config.dtype,
+        encoder_dtype=config.encoder_dtype,
+        cache=config.cache,
+    )
+    with closing(Workbench(data, models, GameConfig(), config.seed)) as bench:
+        report = _measure(config, bench)
+    print(report.text())
+    _write(config, report)
 
 
-def _measure(config: BenchmarkConfig, bench: Workbench) -> None:
-    from dataclasses import asdict
+def _measure(config: BenchmarkConfig, bench: Workbench) -> Report:
+    from tqdm import tqdm
 
-    from searchrl.evaluation.timing import Rates, estimate, once
-    from searchrl.storage import write_text
-
-    _, libraries = once(_import_libraries)
+    from searchrl.benchmark.clock import once
+    from searchrl.benchmark.estimate import estimate, rates_of, workload
+    from searchrl.benchmark.machine import describe_machine, load_average
+    from searchrl.benchmark.report import Report
+    from searchrl.benchmark.run import STEPS, grow, measure
+    from searchrl.benchmark.session import Session
+    from searchrl.benchmark.startup import startup_seconds
     from searchrl.cli import describe
-    from searchrl.cli.sections import Row, Sections
 
+    _, data = once(lambda: bench.dataset)
     print(f"device: {bench.device.device} ({bench.device.reason})")
     print(describe.dataset(bench))
-    sections = Sections(bench, _queries(config, bench), config.seed, started=libraries)
-    rows = [Row("libraries", "import", libraries, "s")]
-    for section in (
-        sections.retriever,
-        sections.reward_model_init,
-        sections.scoring,
-        sections.reformulation,
-        sections.policy_forward,
-        sections.training,
-    ):
-        rows += section()
-    load = sections.workload(EPISODES)
-    rates = Rates(start=sections.started, **sections.rates)
-    guess = {name: estimate(rates, load, cold=name == "cold") for name in ("cold", "warm")}
-    print(_table(rows))
-    print(f"\ntrain.py --dataset {config.dataset}: {load.queries} queries, about {load.pairs} pairs to judge")
-    print(_estimates(guess))
+    lm = bench.transformers_lm  # what is not to be had is said before the work
+    print(f"language model: {lm.name}, {lm.choice.dtype} ({lm.choice.reason})")
+    load = [load_average()]
+    session = Session(bench, _sizes(config))
+    with tqdm(total=STEPS, unit="section") as bar:
+
+        def step(name: str) -> None:
+            bar.update(1 if bar.desc else 0)
+            bar.set_description(name)
+
+        step("libraries")
+        libraries = startup_seconds()
+        figures, played = measure(session, step)
+        _, tables = once(lambda: _tables(session, played))
+        rates, work = rates_of(session, libraries, data, tables), workload(session, played)
+        growths = grow(session, step)
+        bar.update()
+    estimates = {name: estimate(rates, work, cold=name == "cold") for name in ("cold", "warm")}
+    machine, load = describe_machine(lm.choice), [*load, load_average()]
+    return Report(machine, load, bench.dataset.name, figures, rates, work, estimates, growths)
+
+
+def _write(config: BenchmarkConfig, report: Report) -> None:
+    from searchrl.benchmark.plot import write_plot
+    from searchrl.storage import write_text
+
     if config.json:
-        figures = [asdict(row) for row in rows]
-        content = {"machine": _machine(bench), "dataset": bench.dataset.name, "figures": figures}
-        content |= {"rates": asdict(rates), "workload": asdict(load), "estimated_seconds": guess}
-        write_text(config.json, json.dumps(content, indent=2) + "\n")
+        write_text(config.json, json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n")
         print(f"figures: {config.json}")
+    if config.plot:
+        title = f"{report.dataset} on {report.machine['device_name']}"
+        write_plot(config.plot, report.growths, report.estimates, title)
+        print(f"plot: {config.plot}")
 
 
-def _import_libraries() -> None:
-    """What every training command imports."""
-    import sentence_transformers  # noqa: F401
+def _check_plot(config: BenchmarkConfig) -> None:
+    from searchrl.benchmark.plot import check_plot
 
-    from searchrl.cli import recorder, sections  # noqa: F401
-
-
-def _queries(config: BenchmarkConfig, bench: Workbench) -> QuerySet:
-    """The first queries of dev, or of the first split there is."""
-    order: tuple[Split, ...] = ("dev", "train", "test")
-    split = next((split for split in order if split in bench.dataset.splits), order[0])
-    return bench.queries(split).take(config.num_queries)
+    assert config.plot is not None
+    check_plot(config.plot)
 
 
-def _table(rows: Sequence[Row]) -> str:
-    from searchrl.evaluation.text_table import text_table
+def _sizes(config: BenchmarkConfig) -> Sizes:
+    from dataclasses import replace
 
-    cells = [[f"{row.section}: {row.measure}", _short(row.value), row.unit] for row in rows]
-    return text_table(["measured", "value", "unit"], cells)
+    from searchrl.benchmark.session import QUICK, Sizes
 
-
-def _estimates(guess: Mapping[str, Mapping[str, float]]) -> str:
-    from searchrl.evaluation.text_table import text_table
-
-    cells = [[part, *(_short(guess[name][part]) for name in ("cold", "warm"))] for part in guess["cold"]]
-    return text_table([f"estimate for {EPISODES:,} episodes, s", "cold", "warm"], cells)
+    sizes = QUICK if config.quick else Sizes()
+    corpora = (*sizes.corpora, 1_000_000) if config.million else sizes.corpora
+    return replace(sizes, queries=min(sizes.queries, config.num_queries), corpora=corpora)
 
 
-def _machine(bench: Workbench) -> Mapping[str, object]:
-    import os
-    import platform
-
+def _tables(session: Session, played: Played) -> Mapping[str, object]:
+    """What train.py says before and after training: the headroom, and the comparison on dev queries."""
     import torch
 
-    return {
-        "device": bench.device.device,
-        "dtype": bench.device.dtype,
-        "reason": bench.device.reason,
-        "processor": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    from searchrl.agent import strategies
+    from searchrl.agent.policy import Policy
+    from searchrl.agent.trainer import greedy_episodes
+    from searchrl.cli import describe
+    from searchrl.cli.compare import compare, human_first
+    from searchrl.env.batched import GraphTensors, RewardRules
 
-
-def _short(value: float) -> str:
-    """Three digits that count, without an exponent; nothing below a thousandth."""
-    return f"{value:,.0f}" if value >= 100 or value < 0.0005 else f"{value:.3g}" if value >= 0.01 else f"{value:.3f}"
+    bench = session.bench
+    split, dev = list(played.graphs.items())[-1]
+    headroom = describe.headroom(bench, dict(played.graphs.items()))
+    best = strategies.best_fixed(dev, human_first(dev, bench), bench.game_config.step_penalty)
+    actions = [int(a) for a in dev.tree.actions_to(best)]
+    torch.manual_seed(session.seed)
+    nodes, _ = greedy_episodes(Policy(dev.dim, dev.features.shape[-1]), GraphTensors(dev, RewardRules("reward")))
+    table = compare(bench, dev, session.played[split], nodes.numpy(), actions, session.seed)
+    return {"headroom": headroom, "comparison": table.summary_text()}

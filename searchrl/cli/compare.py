@@ -12,6 +12,7 @@ from searchrl.assemble import Workbench
 from searchrl.data.dataset import QuerySet
 from searchrl.device import rng
 from searchrl.env.graph import SearchGraph
+from searchrl.env.tree import ROOT
 from searchrl.evaluation.comparison import ComparisonTable
 from searchrl.evaluation.methods import REWARD_MEASURE, fixed_ends, method_result, reference_result
 from searchrl.retrieval.retriever import LEXICAL_SHARE
@@ -34,8 +35,9 @@ def compare(
     results = []
     if queries.judged:
         own = own_document(queries, corpus)
+        vectors = np.asarray(graph.query_vectors[:, graph.tree.query_slot[ROOT]])  # spares loading the encoder
         for name, share in [*LEXICAL_SHARE.items(), ("bm25", 1.0)]:
-            ranking = bench.retriever.search(bench.retriever.queries(queries.texts, share), own)
+            ranking = bench.retriever.search(bench.retriever.queries(queries.texts, share, vectors), own)
             results.append(reference_result(name, ranking, queries, corpus))
     ends = fixed_ends(graph, best_fixed, rng(seed, "random strategy"))
     ends |= {"rl_agent": agent, "oracle": strategies.oracle(graph, human_first(graph, bench))}

@@ -17,6 +17,16 @@ from searchrl.env.graph import SearchGraph
 from searchrl.evaluation.text_table import number, text_table
 
 
+def models(bench: Workbench) -> str:
+    """Where models compute and in which numeric format, and why."""
+    lines = [f"device: {bench.device.device} ({bench.device.reason})"]
+    game = bench.game_config
+    if game.reward == "lm" or "lm" in game.reformulator:
+        lm = bench.transformers_lm
+        lines.append(f"language model: {lm.name} in {lm.choice.dtype} ({lm.choice.reason})")
+    return "\n".join(lines)
+
+
 def dataset(bench: Workbench) -> str:
     """Sizes, and what a reader of the results must know about the data."""
     data = bench.dataset

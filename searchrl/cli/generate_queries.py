@@ -38,12 +38,13 @@ def _generate(arguments: Sequence[str]) -> None:
 
 
 def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
+    from searchrl.cli import describe
     from searchrl.cli.output_file import check_output_file
     from searchrl.data.query_bank import BankHeader, QueryBank, write_query_bank
     from searchrl.errors import ModelError
     from searchrl.querygen.single import choose_documents, generate_single
 
-    print(f"device: {bench.device.device} ({bench.device.reason})")
+    print(describe.models(bench))
     corpus = bench.dataset.corpus
     print(f"dataset: {bench.dataset.name}, {len(corpus)} documents")
     output = config.output or Path("runs") / f"queries-{bench.dataset.name}.jsonl"

@@ -1,62 +1,99 @@
-"""What of the benchmark takes no language model; the whole of it takes minutes."""
+"""The whole command over a small collection and a random language model of two layers; and what it refuses."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
+import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from searchrl.assemble import Workbench
-from searchrl.cli import sections
-from searchrl.cli.sections import Sections
-from tests.command import REPOSITORY, Shell
+from searchrl.benchmark import session
+from tests.command import Shell
+from tests.models.conftest import random_model
 
-
-@pytest.mark.parametrize("command", ["benchmark", "generate_queries"])
-def test_help_says_what_the_command_does_today(command: str, tmp_path: Path) -> None:
-    script = REPOSITORY / f"{command}.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--help"], capture_output=True, text=True, cwd=tmp_path, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"usage: {command}.py" in done.stdout
-    assert ("10,000 episodes" if command == "benchmark" else 'type "single" only') in re.sub(r"\s+", " ", done.stdout)
-    assert not list(tmp_path.iterdir())
-
-
-def test_rates_and_rows_of_what_needs_no_language_model(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, small in {"ENCODED": 4, "WARM_UPDATES": 1, "UPDATES": 4}.items():
-        monkeypatch.setattr(sections, name, small)
-    measured = Sections(bench, bench.queries("dev").take(3), seed=1)
-    rows = [*measured.retriever(), *measured.policy_forward(), *measured.training()]
-    assert all(row.value >= 0 for row in rows)
-    assert {row.unit for row in rows} == {"s", "ms", "ms/query", "documents/s", "queries/s", "episodes/s"}
-    assert all(measured.rates[name] > 0 for name in ("documents", "queries", "episodes"))
-    assert "transformers_lm" not in bench.__dict__
-
-
-def test_the_workload_is_that_of_training(bench: Workbench) -> None:
-    queries = bench.queries("dev").take(3)
-    measured = Sections(bench, queries, seed=1)
-    pools = measured.pools()
-    assert [set(range(len(bench.dataset.corpus))) >= set(pool.tolist()) for pool in pools] == [True] * 3
-    assert all(10 <= len(pool) <= 10 * len(measured.graph.tree.searched_nodes) for pool in pools)
-    load = measured.workload(500)
-    trained = len(bench.queries("train")) + len(bench.queries("dev"))
-    assert (load.documents, load.queries, load.episodes) == (len(bench.dataset.corpus), trained, 500)
-    assert load.pairs == round(trained * sum(map(len, pools)) / 3)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--json", "."], "is a folder; name a file with --json"),
-        (["--num-queries", "0"], "--num-queries 0: must be at least 1"),
-        (["--dataset", "pydcs"], "did you mean 'pydocs'"),
-    ],
+TINY = replace(
+    session.QUICK,
+    encoded=4,
+    judged=6,
+    rewritten=3,
+    corpora=(500, 1_000),
+    searched=8,
+    steps=20,
+    episodes=64,
+    episodes_naively=4,
+    large_batch=128,
+    growth_queries=(4, 8),
+    growth_documents=(200, 400),
 )
-def test_mistakes_are_said_before_anything_is_measured(shell: Shell, flags: list[str], message: str) -> None:
-    assert message in shell.benchmark(*flags).error
+
+SECTIONS = [
+    "retriever",
+    "reward model initialisation",
+    "search graph",
+    "encoding",
+    "matrix product",
+    "scoring",
+    "reformulator initialisation",
+    "reformulation",
+    "dense search, synthetic vectors",
+    "environment",
+    "policy forward",
+    "training",
+]
+
+
+def test_all_is_measured_printed_and_written(
+    shell: Shell, small_folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "QUICK", TINY)
+    lm = random_model(tmp_path_factory.mktemp("lm"), "llama")
+    done = shell.benchmark(
+        *("--quick", "--dataset", small_folder, "--device", "cpu", "--lm", lm, "--json", "out.json", "--plot", "p.png")
+    ).ok
+    content = json.loads((shell.folder / "out.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert (shell.folder / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert {"machine", "load_average", "dataset", "figures", "growth", "rates", "workload"} < content.keys()
+    assert content["machine"]["cpus"] == os.cpu_count()
+    assert content["machine"]["dtype"] == "float32"
+
+    figures = content["figures"]
+    assert list(dict.fromkeys(figure["section"] for figure in figures)) == SECTIONS
+    assert all(figure.keys() == {"section", "what", "ours", "unit", "naive", "ratio"} for figure in figures)
+    assert all(figure["ours"] >= 0 and figure["unit"] for figure in figures)
+    raced = {figure["section"] for figure in figures if figure["ratio"]}
+    assert raced >= {"encoding", "scoring", "reformulation", "environment", "training"}
+    for figure in figures:
+        assert f"  {figure['what']}  " in done.out, "every figure is printed, too"
+
+    assert [growth["sizes"] for growth in content["growth"]] == [[4, 8]] * 5 + [[200, 400]] * 4
+    work, estimates = content["workload"], content["estimated_seconds"]
+    assert work["queries"] == 24
+    assert work["pairs"] >= 24 * 10
+    assert work["tokens"] > work["pairs"]
+    for name in ("cold", "warm"):
+        parts = dict(estimates[name])
+        assert parts.pop("total") == pytest.approx(sum(parts.values()))
+    assert estimates["cold"]["judging"] == pytest.approx(work["tokens"] / content["rates"]["tokens"])
+    assert estimates["warm"]["judging"] == 0
+    assert "10,000 episodes" in done.out
+
+
+MISTAKES = {
+    "--json .": "is a folder; name a file with --json",
+    "--json file/x.json": "cannot be written (File exists); give another --json",
+    "--plot .": "is a folder; name a file with --plot",
+    "--plot file/x.png": "cannot be written (File exists); give another --plot",
+    "--plot x.svg": "--plot x.svg: pictures are PNG; name it x.png",
+    "--num-queries 0": "--num-queries 0: must be at least 1",
+    "--dataset pydcs": "did you mean 'pydocs'",
+    "--lm smolm2-135m": "did you mean 'smollm2-135m'",
+}
+
+
+@pytest.mark.parametrize("flags", MISTAKES)
+def test_mistakes_are_said_before_anything_is_measured(shell: Shell, flags: str, small_folder: Path) -> None:
+    (shell.folder / "file").write_text("in the way")
+    dataset = [] if "--dataset" in flags else ["--dataset", small_folder]
+    assert MISTAKES[flags] in shell.benchmark(*dataset, *flags.split()).error
