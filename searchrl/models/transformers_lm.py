@@ -24,6 +24,9 @@ from searchrl.models.shared_context import PackedRow, Tokens, batch_rows, pack
 LOGITS_AT_ONCE = 1 << 25
 """Float32 logits held at a time (128 MiB); the vocabulary projection runs in slices of that size."""
 
+GENERATION_BUDGET = 4
+"""Times the token budget: after the prompt, every step computes a single token a row, and many rows pay for one step."""
+
 PACKING_TOLERANCE = {"float32": 1e-3, "int8": 0.05}
 """Nats by which a packed row may differ from a plain one; 0.25 in half precision."""
 
@@ -141,7 +144,8 @@ class TransformersLM:
             pad_token_id=self._fill,
         )
         with self._bar(len(prompts), "generating", "prompt") as bar, torch.inference_mode():
-            for batch in token_batches([len(r) + max_new_tokens for r in rows], self._budget, self._multiple):
+            lengths = [len(row) + max_new_tokens for row in rows]
+            for batch in token_batches(lengths, GENERATION_BUDGET * self._budget, self._multiple):
                 ids, mask = pad([rows[i] for i in batch], self._fill, "left", self._multiple)
                 streams = [generator(seed, "generate", prompts[i], device=self.choice.device) for i in batch]
                 out = self._model.generate(
