@@ -86,8 +86,19 @@ class Workbench:
         from searchrl.models.transformers_lm import TransformersLM
 
         name = self.models.lm if self.models.lm != "auto" else default_language_model(self.device.device)
-        choice = with_dtype(self.device, self.models.dtype, keeps_int8(name))
+        choice = with_dtype(self.device, self.models.dtype, keeps_int8(name) and self._reads_likelihoods_only)
         return TransformersLM(name, choice, stop_at_newline=True)
+
+    @property
+    def uses_lm(self) -> bool:
+        """Whether a language model judges or rewrites."""
+        return self.game_config.reward == "lm" or "lm" in self.game_config.reformulator
+
+    @property
+    def _reads_likelihoods_only(self) -> bool:
+        """Whether the language model neither writes nor answers questions here, for which int8 is too rough."""
+        game = self.game_config
+        return game.reward == "lm" and self.models.judge in ("auto", "likelihood") and game.reformulator == "feedback"
 
     @cached_property
     def lm(self) -> CachedLanguageModel:

@@ -17,14 +17,11 @@ from searchrl.env.graph import SearchGraph
 from searchrl.evaluation.text_table import number, text_table
 
 
-def models(bench: Workbench) -> str:
+def models(bench: Workbench, uses_lm: bool) -> str:
     """Where models compute and in which numeric format, and why."""
-    lines = [f"device: {bench.device.device} ({bench.device.reason})"]
-    game = bench.game_config
-    if game.reward == "lm" or "lm" in game.reformulator:
-        lm = bench.transformers_lm
-        lines.append(f"language model: {lm.name} in {lm.choice.dtype} ({lm.choice.reason})")
-    return "\n".join(lines)
+    device = f"device: {bench.device.device} ({bench.device.reason})"
+    lm = bench.transformers_lm if uses_lm else None
+    return device + (f"\nlanguage model: {lm.name} in {lm.choice.dtype} ({lm.choice.reason})" if lm else "")
 
 
 def dataset(bench: Workbench) -> str:

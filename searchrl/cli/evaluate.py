@@ -39,7 +39,7 @@ def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench)
     from searchrl.env.batched import GraphTensors, RewardRules
     from searchrl.evaluation.results import write_results
 
-    print(describe.models(bench))
+    print(describe.models(bench, bench.uses_lm))
     print(f"policy: {config.checkpoint}, trained on {checkpoint.dataset}, episode {checkpoint.episode}")
     print(describe.dataset(bench))
     queries = bench.queries(config.split)

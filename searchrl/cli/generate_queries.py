@@ -28,7 +28,7 @@ def _generate(arguments: Sequence[str]) -> None:
 
     data = DataConfig(config.dataset, config.data_dir, config.mirror)
     models = ModelConfig(device=config.device, lm=config.lm, prompts=config.prompts, cache=config.cache)
-    with closing(Workbench(data, models, GameConfig(retriever="dense"), config.seed)) as bench:
+    with closing(Workbench(data, models, GameConfig(retriever="dense", reward="qrels"), config.seed)) as bench:
         try:
             _generate_from(config, bench)
         except KeyboardInterrupt:
@@ -44,7 +44,7 @@ def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
     from searchrl.errors import ModelError
     from searchrl.querygen.single import choose_documents, generate_single
 
-    print(describe.models(bench))
+    print(describe.models(bench, uses_lm=True))
     corpus = bench.dataset.corpus
     print(f"dataset: {bench.dataset.name}, {len(corpus)} documents")
     output = config.output or Path("runs") / f"queries-{bench.dataset.name}.jsonl"

@@ -36,7 +36,7 @@ def _train_on(config: TrainConfig, bench: Workbench) -> None:
     from searchrl.cli import describe
     from searchrl.cli.publish import check_target
 
-    print(describe.models(bench))
+    print(describe.models(bench, bench.uses_lm))
     print(describe.dataset(bench))
     # Whatever can be wrong is found before a folder is made and the long work begins.
     bench.check(["train", "dev"])

@@ -12,7 +12,7 @@ from searchrl.models.sealed_folder import SEAL, file_digest
 READ = {".json", ".txt", ".model", ".jinja", ".safetensors"}
 """Kinds of file that shape a model's answers: weights, configuration, tokenizer, chat template."""
 
-INT8_VERSION = 1
+INT8_VERSION = 2
 """Raise it when ``int8.py`` gives other numbers."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -75,7 +75,8 @@ class CachedLanguageModel:
         def compute(chosen: Sequence[str]) -> list[bytes]:
             return [_to_bytes(row) for row in self._lm.choice_logprobs(chosen, choices)]
 
-        values = self._answers("choice_logprobs", list(choices), list(prompts), _by_length, compute)
+        # In lexical order, so that prompts with a common beginning are computed together.
+        values = self._answers("choice_logprobs", list(choices), list(prompts), str, compute)
         return _from_bytes(values).reshape(len(prompts), len(choices))
 
     def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:

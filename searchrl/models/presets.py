@@ -24,7 +24,7 @@ class Preset:
     source: str | Callable[[], Path]
     """A hub name, or what finds the folder of an embedded model."""
     keeps_int8: bool = False
-    """Whether its scores in int8 were measured to rank as in float32 do (correlation at least .99)."""
+    """Whether its likelihoods in int8 were measured to rank as in float32 (correlation at least .99)."""
 
 
 LANGUAGE_MODELS = {
@@ -45,7 +45,7 @@ def default_language_model(device: str) -> str:
 
 
 def keeps_int8(name: str) -> bool:
-    """Whether this language model is known to keep its scores in 8-bit integers."""
+    """Whether this language model is known to keep its likelihoods in 8-bit integers."""
     preset = LANGUAGE_MODELS.get(name.lower())
     return preset is not None and preset.keeps_int8
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,18 +17,17 @@ from searchrl.models.fingerprint import folder_fingerprint, format_name
 from searchrl.models.folder_facts import causal_lm_facts
 from searchrl.models.language_model import FloatArray
 from searchrl.models.load_causal_lm import load_causal_lm
+from searchrl.models.packed_forward import PackedForward
 from searchrl.models.presets import default_language_model, language_model_folder
 from searchrl.models.prompt_tokens import first_tokens, prompt_tokens, text_start, text_tokens
-from searchrl.models.shared_context import PackedRow, Tokens, batch_rows, pack
-
-LOGITS_AT_ONCE = 1 << 25
-"""Float32 logits held at a time (128 MiB); the vocabulary projection runs in slices of that size."""
+from searchrl.models.shared_context import Tokens, pack
+from searchrl.models.shared_prefix import share_prefixes
 
 GENERATION_BUDGET = 4
-"""Times the token budget: after the prompt, every step computes a single token a row, and many rows pay for one step."""
+"""Times the token budget: after the prompt, a step computes a single token a row, and many rows pay for one step."""
 
-PACKING_TOLERANCE = {"float32": 1e-3, "int8": 0.05}
-"""Nats by which a packed row may differ from a plain one; 0.25 in half precision."""
+SAMPLE = "The capital of France is the city of Paris on the Seine"
+"""Tells whether a model takes packed rows."""
 
 SHORTEST_CUT = 64
 """Tokens below which a continuation may not be cut."""
@@ -85,7 +84,6 @@ class TransformersLM:
                 f"{self.name} reads {self._positions} tokens at once, fewer than max_context_tokens + "
                 f"max_continuation_tokens ({max_context_tokens} + {max_continuation_tokens})"
             )
-        self._packing_checked = False
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -105,6 +103,11 @@ class TransformersLM:
         """The token that padding carries."""
         pad_token = self._tokenizer.pad_token_id
         return text_start(self._tokenizer) if pad_token is None else int(pad_token)
+
+    @cached_property
+    def _packed(self) -> PackedForward:
+        sample = text_tokens(self._tokenizer, [SAMPLE], 32, special=False)[SAMPLE]
+        return PackedForward(self._model, self.choice, self._fill, self._multiple, sample)
 
     def load(self) -> None:
         """Load the weights now. Raises ModelError where they are damaged or do not fit the device."""
@@ -174,9 +177,23 @@ class TransformersLM:
         wanted = torch.tensor(first_tokens(self._tokenizer, choices), device=self.choice.device)
         rows = self._prompt_tokens(prompts, 1)
         result = np.zeros((len(prompts), len(choices)), dtype=np.float32)
-        with self._bar(len(prompts), "reading choices", "prompt") as bar, torch.inference_mode():
-            for batch in token_batches([len(r) for r in rows], self._budget, self._multiple):
-                ids, mask = pad([rows[i] for i in batch], self._fill, "left", self._multiple)
+        with self._bar(len(prompts), "reading choices", "prompt") as bar:
+            for batch, logits in self._choice_logits(rows, wanted):
+                result[batch] = logits.log_softmax(-1).cpu().numpy()
+                bar.update(len(batch))
+        return result
+
+    def _choice_logits(self, rows: Sequence[Tokens], wanted: Tensor) -> Iterator[tuple[list[int], Tensor]]:
+        """Batches of prompts and the logits of ``wanted`` after each; what they begin with alike is computed once."""
+        if rows and self._packed.works:
+            groups = share_prefixes(rows, self._fill)
+            for batch in token_batches([len(group.row) for group in groups], self._budget, self._multiple):
+                places = [i for g in batch for i in groups[g].places]
+                yield places, self._packed.last_logits([groups[g].row for g in batch], wanted)
+            return
+        for batch in token_batches([len(row) for row in rows], self._budget, self._multiple):
+            ids, mask = pad([rows[i] for i in batch], self._fill, "left", self._multiple)
+            with torch.inference_mode():
                 output = self._model(
                     input_ids=self._to_device(ids),
                     attention_mask=self._to_device(mask),
@@ -184,10 +201,7 @@ class TransformersLM:
                     logits_to_keep=1,
                     use_cache=False,
                 )
-                logits = output.logits[:, -1, wanted].float()
-                result[batch] = logits.log_softmax(-1).cpu().numpy()
-                bar.update(len(batch))
-        return result
+            yield batch, output.logits[:, -1, wanted].float()
 
     def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.continuation_logprobs``; an empty continuation scores 0, the logarithm of certainty.
@@ -203,12 +217,17 @@ class TransformersLM:
                     i
                 )
         rows = pack({context: list(endings) for context, endings in groups.items()})
-        self._check_packing()
+        if rows and not self._packed.works:
+            raise ModelError(
+                f"{self.name} ({type(self._model).__name__}) cannot score likelihoods here: its attention or its "
+                "logits are of a kind that shared contexts do not reproduce; judge by yes_no or graded, or use "
+                "another model"
+            )
         result = np.zeros(len(contexts), dtype=np.float32)
         with self._bar(len(contexts), "scoring", "pair") as bar:
             for batch in token_batches([len(row) for row in rows], self._budget, self._multiple):
                 chosen = [rows[i] for i in batch]
-                means = iter(self._packed_means(chosen))
+                means = iter(self._packed.mean_logprobs(chosen))
                 for packed in chosen:
                     for ending in packed.continuations:
                         places = groups[packed.context][ending]
@@ -216,58 +235,8 @@ class TransformersLM:
                         bar.update(len(places))
         return result
 
-    @torch.inference_mode()
-    def _packed_means(self, rows: Sequence[PackedRow]) -> list[float]:
-        """Mean log-probability per token of every continuation of every row, in order; one forward pass."""
-        packed = batch_rows(rows, self._fill, self._multiple)
-        hidden = self._model.base_model(
-            input_ids=self._to_device(packed.input_ids),
-            attention_mask=self._to_device(packed.attention_mask),
-            position_ids=self._to_device(packed.position_ids),
-            use_cache=False,
-        ).last_hidden_state
-        states = hidden.flatten(0, 1)[self._to_device(packed.predictors)]
-        logprobs = self._logprobs(states, self._to_device(packed.targets))
-        return [float(part.mean()) for part in torch.split(logprobs, list(packed.lengths))]
-
-    @torch.inference_mode()
-    def _check_packing(self) -> None:
-        """Once a model: packed rows must score what the model's own forward pass does.
-
-        They do for transformers that take a full attention mask and project their last hidden state as it is; not for
-        recurrent ones, nor where logits are scaled or capped afterwards. Raises ModelError for those.
-        """
-        if self._packing_checked:
-            return
-        words = self._tokenizer("The capital of France is the city of Paris on the Seine", add_special_tokens=False)
-        tokens = tuple(words["input_ids"])
-        context, endings = tokens[:3], (tokens[3:], tokens[4:])
-        expected = []
-        for ending in endings:
-            ids = torch.tensor([context + ending], device=self.choice.device)
-            logprobs = self._model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
-            expected.append(float(np.mean([float(logprobs[2 + i, token]) for i, token in enumerate(ending)])))
-        difference = np.abs(np.subtract(self._packed_means([PackedRow(context, endings)]), expected)).max()
-        if not difference < PACKING_TOLERANCE.get(self.choice.dtype, 0.25):
-            raise ModelError(
-                f"{self.name} ({type(self._model).__name__}) cannot score likelihoods here: its attention or its "
-                "logits are of a kind "
-                "that shared contexts do not reproduce; judge by yes_no or graded, or use another model"
-            )
-        self._packing_checked = True
-
-    def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Log-probability of each target after its hidden state, (m,) float32 on the CPU."""
-        head = self._model.get_output_embeddings()
-        size = max(1, LOGITS_AT_ONCE // self._model.config.get_text_config().vocab_size)
-        parts = []
-        for states, tokens in zip(torch.split(hidden, size), torch.split(targets, size), strict=True):
-            logits = head(states).float()
-            parts.append(logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1))
-        return torch.cat(parts).cpu()
-
-    def _prompt_tokens(self, prompts: Sequence[str], new_tokens: int) -> list[list[int]]:
-        rows = prompt_tokens(self._tokenizer, prompts)
+    def _prompt_tokens(self, prompts: Sequence[str], new_tokens: int) -> list[Tokens]:
+        rows = [tuple(row) for row in prompt_tokens(self._tokenizer, prompts)]
         for prompt, row in zip(prompts, rows, strict=True):
             if len(row) + new_tokens > self._positions:
                 raise ModelError(

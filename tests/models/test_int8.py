@@ -48,11 +48,11 @@ def test_layers_keep_their_output_and_do_not_look_at_their_neighbours():
 
 
 @needs_int8
-def test_layers_out_of_reach_stay_as_they_are():
-    model = nn.ModuleDict({"used": nn.Linear(8, 8), "unused": nn.Linear(8, 8)})
-    to_int8(model, lambda text: model["used"](torch.ones(1, 8)))
-    assert isinstance(model["used"], Int8Linear)
-    assert type(model["unused"]) is nn.Linear
+def test_layers_out_of_reach_and_delicate_ones_stay_as_they_are():
+    names = ("used", "unused", "down_proj")
+    model = nn.ModuleDict({name: nn.Linear(8, 8) for name in names})
+    to_int8(model, lambda text: model["down_proj"](model["used"](torch.ones(1, 8))))
+    assert [type(model[name]) for name in names] == [Int8Linear, nn.Linear, nn.Linear]
 
 
 @needs_int8
@@ -65,9 +65,28 @@ def test_the_embedded_language_model_ranks_as_in_float32():
     assert exact.fingerprint != rounded.fingerprint
     expected, scores = (lm.continuation_logprobs(*zip(*pairs, strict=True)) for lm in (exact, rounded))
     assert spearmanr(expected, scores).statistic > 0.99
+    # Other company, other last bits, some other roundings: noise of the size that rounding itself has.
     alone = [rounded.continuation_logprobs([d], [q])[0] for d, q in pairs[:6]]
-    np.testing.assert_allclose(scores[:6], alone, atol=0.05)
+    assert np.abs(scores[:6] - alone).mean() < 0.2 < np.ptp(scores) / 40
     assert (scores == rounded.continuation_logprobs(*zip(*pairs, strict=True))).all()
+
+
+def test_only_likelihoods_are_computed_in_int8_unasked(monkeypatch):
+    from searchrl.assemble import Workbench
+    from searchrl.config import DataConfig, GameConfig, ModelConfig
+
+    monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: device == "cpu")
+    monkeypatch.setattr("searchrl.device.cpu_has_native_bf16", lambda: False)
+
+    def chosen(game=None, **models):
+        bench = Workbench(DataConfig(), ModelConfig(device="cpu", **models), game or GameConfig())
+        return bench.transformers_lm.choice.dtype
+
+    assert chosen() == "int8"
+    assert chosen(judge="yes_no") == "float32"
+    assert chosen(GameConfig(reformulator="lm+feedback")) == "float32"
+    assert chosen(GameConfig(reward="qrels")) == "float32"
+    assert chosen(judge="graded", dtype="int8") == "int8"
 
 
 @needs_int8

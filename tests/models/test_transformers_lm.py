@@ -92,6 +92,20 @@ def test_choices_are_normalised_and_read_after_the_template(lm):
     np.testing.assert_allclose(logprobs[0], expected, atol=1e-4)
 
 
+def test_prompts_that_begin_alike_are_read_together_with_the_same_result(tiny):
+    prompts = [
+        f"Query: {q}\n\nDocument: {d}\n\nYes or No?" for q in ("red cars", "a sea") for d in ("x", "long " * 9, "é")
+    ]
+    together = tiny.choice_logprobs(prompts, ["Yes", "No"])
+    for prompt, got in zip(prompts, together, strict=True):
+        ids = torch.tensor([prompt_tokens(tiny._tokenizer, [prompt])[0]])
+        wanted = [tiny._tokenizer(c)["input_ids"][0] for c in ("Yes", "No")]
+        with torch.inference_mode():
+            expected = tiny._model(ids).logits[0, -1, wanted].log_softmax(-1)
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+    assert np.ptp(together[:, 0]) > 0.05
+
+
 def test_choices_that_begin_alike_are_refused(lm):
     with pytest.raises(ModelError, match="'1', '10'"):
         lm.choice_logprobs(["Grade"], ["0", "1", "10"])
@@ -180,6 +194,8 @@ def test_a_model_whose_likelihoods_cannot_be_shared_is_refused(tmp_path):
     folder = random_model(tmp_path / "granite", "granite", logits_scaling=0.05)
     with pytest.raises(ModelError, match="cannot score likelihoods"):
         TransformersLM(str(folder), CPU).continuation_logprobs(["a b"], [" c"])
+    alone = TransformersLM(str(folder), CPU).choice_logprobs(["a b", "a b c"], ["Yes", "No"])
+    assert np.isfinite(alone).all()
 
 
 def test_padding_and_sharing_do_not_shift_learned_positions(tmp_path):
