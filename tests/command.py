@@ -17,6 +17,7 @@ from unittest.mock import patch
 import torch
 
 from searchrl.cli import benchmark, evaluate, generate_queries, train
+from searchrl.evaluation import compare
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -73,6 +74,10 @@ class Shell:
     def generate_queries(self, *flags: object) -> Outcome:
         """``python generate_queries.py FLAGS``."""
         return self._run(generate_queries.main, flags)
+
+    def compare(self, *flags: object) -> Outcome:
+        """``python -m searchrl.evaluation.compare FLAGS``."""
+        return self._run(compare.main, flags)
 
     def _run(self, main: Callable[[Sequence[str]], None], flags: Sequence[object]) -> Outcome:
         out, err = io.StringIO(), io.StringIO()

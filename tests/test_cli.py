@@ -293,6 +293,7 @@ def test_eval_writes_rankings_and_every_query(evaluated: tuple[Path, Outcome], s
     folder, outcome = evaluated
     test = small_dataset.splits["test"]
     wanted = {f"{name}.run" for name in METHODS} | {"per_query.jsonl", "results.json"}
+    wanted |= {"report.html", "quality_cost.png", "difficulty.png"}
     assert {path.name for path in folder.iterdir()} == wanted
     rows = table_rows(outcome.out)
     judge = pytrec_eval.RelevanceEvaluator({q: dict(test.qrels[q]) for q in test.ids}, {"ndcg_cut.10"})

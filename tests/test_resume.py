@@ -169,15 +169,16 @@ def test_ctrl_c_in_the_middle_of_an_update_saves_and_says_how_to_go_on(
 
 
 def test_ctrl_c_while_the_graph_is_built_says_how_to_go_on(
-    shell: Shell, flags: list[str], monkeypatch: pytest.MonkeyPatch
+    shell: Shell, flags: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from searchrl.env.game import Game
 
-    monkeypatch.setattr(Game, "advance", lambda *_: signal.raise_signal(signal.SIGINT))
-    stopped = shell.train(*flags, "--max-steps", "4")
+    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path))  # where no earlier run has stored the graph
+    with monkeypatch.context() as patch:
+        patch.setattr(Game, "advance", lambda *_: signal.raise_signal(signal.SIGINT))
+        stopped = shell.train(*flags, "--max-steps", "4")
     assert stopped.code == 130
     assert "--resume" in stopped.err.splitlines()[-1]
-    monkeypatch.undo()
     assert "run: runs/small-001" in shell.train(*flags, "--max-steps", "4", "--resume").ok.out
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from searchrl.cli.command import parse, run_command
+from searchrl.command import parse, run_command
 from searchrl.config import BenchmarkConfig, DataConfig, GameConfig, ModelConfig
 
 if TYPE_CHECKING:

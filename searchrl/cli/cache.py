@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from searchrl.cli.command import parse, run_command
+from searchrl.command import parse, run_command
 
 PARTS = ("index", "graphs", "models", "datasets")
 

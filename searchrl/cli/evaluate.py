@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchrl.cli.command import parse, run_command
+from searchrl.command import parse, run_command
 from searchrl.config import EvalConfig, TrainConfig
 from searchrl.config_file import from_json
 
 if TYPE_CHECKING:
     from searchrl.agent.checkpoint import PolicyCheckpoint
     from searchrl.assemble import Workbench
+    from searchrl.data.dataset import QuerySet
     from searchrl.env.graph import SearchGraph
+    from searchrl.evaluation.comparison import ComparisonTable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,7 +54,8 @@ def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench)
     table = compare(bench, graph, queries, ends.numpy(), checkpoint.best_fixed, config.seed)
     print(f"{len(queries)} {config.split} queries:\n{table}")
     write_results(output, table, queries, bench.dataset.corpus.ids, _details(config, checkpoint, graph))
-    print(f"results: {output}")
+    _report(output, config, checkpoint, bench, graph, queries, table)
+    print(f"results: {output}, to be read from {output / 'report.html'}")
 
 
 def _workbench(config: EvalConfig, checkpoint: PolicyCheckpoint) -> Workbench:
@@ -100,6 +103,52 @@ def _check_fit(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbenc
             f"{config.checkpoint}: made for other features (differing: {', '.join(sorted(missing)) or 'their order'}); "
             "train a policy with this version"
         )
+
+
+def _report(
+    output: Path,
+    config: EvalConfig,
+    checkpoint: PolicyCheckpoint,
+    bench: Workbench,
+    graph: SearchGraph,
+    queries: QuerySet,
+    table: ComparisonTable,
+) -> None:
+    """The same for people: ``report.html``, and plots where matplotlib is installed."""
+    from searchrl.env.actions import Action
+    from searchrl.evaluation.report.curves import find_run, read_curves
+    from searchrl.evaluation.report.page import write_report
+    from searchrl.evaluation.report.pictures import write_pictures
+
+    dataset, game = bench.dataset, bench.game_config
+    run = find_run(config.checkpoint, Path(checkpoint.config.get("output", {}).get("runs_dir", "runs")))
+    facts = {
+        "collection": f"{dataset.name}, {len(dataset.corpus):,} documents",
+        "queries": f"{len(queries)} {config.split} queries" + ("" if queries.judged else ", without human judgments"),
+        "policy": f"{config.checkpoint}, trained on {checkpoint.dataset}, episode {checkpoint.episode}",
+        "paid in training by": {"qrels": "human judgments", "lm": "a language model", "head": "a reward head"}[
+            game.reward
+        ],
+        "retriever": f"{game.retriever}, encoder {bench.models.encoder}",
+        "reformulator": game.reformulator,
+        "episodes": f"at most {game.max_steps} steps, {game.step_penalty} taken off for each; fusion {game.fusion}",
+        "reranking": f"top {game.rerank_depth}, weight {game.rerank_weight}" if game.rerank_depth else "none",
+        "best_fixed is": " ".join(Action(action).name.lower() for action in checkpoint.best_fixed),
+        "seed": config.seed,
+        "version": checkpoint.version,
+    }
+    write_report(
+        output,
+        table,
+        graph,
+        queries,
+        dataset.corpus,
+        title=f"Search agent on {dataset.name}, {config.split} queries",
+        facts=facts,
+        notes=dataset.notes,
+        curves=read_curves(run) if run else None,
+    )
+    write_pictures(output, table)
 
 
 def _details(config: EvalConfig, checkpoint: PolicyCheckpoint, graph: SearchGraph) -> dict[str, object]:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchrl.cli.command import parse, run_command
+from searchrl.command import parse, run_command
 from searchrl.config import DataConfig, GameConfig, GenerateConfig, ModelConfig
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchrl.cli.command import held_interrupt, parse, run_command
+from searchrl.command import held_interrupt, parse, run_command
 from searchrl.config import TrainConfig
 from searchrl.config_file import read_config
 

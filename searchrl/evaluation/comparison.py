@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.errors import DataError
 from searchrl.evaluation.difficulty import DifficultyTable, difficulty_table
-from searchrl.evaluation.statistics import PairedComparison, bootstrap_interval, holm, paired_comparison
+from searchrl.evaluation.paired_tests import PairedTest, paired_tests, paired_tests_json, paired_tests_text
+from searchrl.evaluation.statistics import bootstrap_interval
 from searchrl.evaluation.text_table import json_number, number, text_table
 from searchrl.retrieval.ranking import Ranking
 
 FloatArray = NDArray[np.float64]
 
 SINGLE_PASS = "single_pass"
-ORACLE = "oracle"
 BASELINES = (SINGLE_PASS, "best_fixed")
 
 
@@ -55,16 +55,6 @@ class MethodResult:
         return {name: float(np.mean(values)) for name, values in costs.items()}
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """One method against one baseline; ``p_holm`` corrects the randomisation p over all methods against it."""
-
-    method: str
-    baseline: str
-    comparison: PairedComparison
-    p_holm: float
-
-
 @dataclass(frozen=True, eq=False)
 class ComparisonTable:
     """Methods on the same queries, as text (``str``) and as JSON values. Make one with ``build``.
@@ -95,17 +85,11 @@ class ComparisonTable:
         """
         _check(methods, measure)
         values = {method.name: method.metrics[measure] for method in methods}
-        tests: list[PairedTest] = []
-        for baseline in (name for name in baselines if name in values):
-            names = [name for name in values if name not in (baseline, ORACLE)]
-            compared = [paired_comparison(values[name], values[baseline], seed) for name in names]
-            adjusted = holm([comparison.p_randomisation for comparison in compared])
-            tests += [PairedTest(n, baseline, c, p) for n, c, p in zip(names, compared, adjusted, strict=True)]
         return cls(
             methods=tuple(methods),
             measure=measure,
             intervals={name: bootstrap_interval(array, seed) for name, array in values.items()},
-            tests=tuple(tests),
+            tests=tuple(paired_tests([values], baselines, seed)[0]),
             difficulty=difficulty_table(values[SINGLE_PASS], values) if SINGLE_PASS in values else None,
         )
 
@@ -139,15 +123,7 @@ class ComparisonTable:
 
     def tests_text(self) -> str:
         """One row per method and baseline: difference, interval, p-values, wins/ties/losses."""
-        header = ["method", "against", "difference", "95% interval", "p t-test", "p random.", "p Holm", "W/T/L"]
-        rows = []
-        for test in self.tests:
-            c = test.comparison
-            interval = f"[{number(c.ci_low, '+.4f')}, {number(c.ci_high, '+.4f')}]"
-            p_values = [_p_value(p) for p in (c.p_ttest, c.p_randomisation, test.p_holm)]
-            counts = f"{c.wins}/{c.ties}/{c.losses}"
-            rows.append([test.method, test.baseline, number(c.mean_difference, "+.4f"), interval, *p_values, counts])
-        return text_table(header, rows)
+        return paired_tests_text(self.tests)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything the text shows, unrounded, as values that ``json.dumps`` writes as they are."""
@@ -160,22 +136,13 @@ class ComparisonTable:
             }
             for method in self.methods
         }
-        tests = []
-        for test in self.tests:
-            c = asdict(test.comparison)
-            bounds = {"ci_low": json_number(c.pop("ci_low")), "ci_high": json_number(c.pop("ci_high"))}
-            tests.append({"method": test.method, "baseline": test.baseline, **c, **bounds, "p_holm": test.p_holm})
         return {
             "queries": len(self.methods[0].steps),
             "measure": self.measure,
             "methods": methods,
-            "tests": tests,
+            "tests": paired_tests_json(self.tests),
             "difficulty": None if self.difficulty is None else self.difficulty.to_json(),
         }
-
-
-def _p_value(p: float) -> str:
-    return "<.0001" if p < 0.0001 else number(p)
 
 
 def _check(methods: Sequence[MethodResult], measure: str) -> None:
