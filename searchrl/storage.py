@@ -96,15 +96,21 @@ def locked(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all. Raises OutputError when the place cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes, way_out: str = "") -> None:
+    """Write a file whole or not at all. Raises OutputError, which ends with ``way_out``, when it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        hint = f"; {way_out}" if way_out else ""
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}){hint}.") from error
 
 
 def _crc(path: Path) -> int:

@@ -192,13 +192,13 @@ def test_text_is_replaced_whole(tmp_path: Path) -> None:
 def test_text_that_cannot_be_written_leaves_what_stood_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "text.md"
     write_text(path, "first")
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def half(self: Path, text: str, encoding: str) -> int:
-        write(self, text[:3], encoding=encoding)
+    def half(self: Path, content: bytes) -> int:
+        write(self, content[:3])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OutputError, match="No space left"):
         write_text(path, "second")
     assert path.read_text(encoding="utf-8") == "first"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchrl.errors import ConfigError, OutputError
+from searchrl.errors import ConfigError
+from searchrl.storage import write_bytes
 
 if TYPE_CHECKING:
     from searchrl.benchmark.growth import Growth
@@ -53,13 +53,6 @@ def write_plot(path: Path, growths: Sequence[Growth], estimates: Mapping[str, Ma
     axis.set(xlabel="seconds", title="10,000 episodes")
     axis.legend(fontsize="x-small")
     figure.suptitle(title)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=120)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); give another --plot") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_bytes(path, picture.getvalue(), "give another --plot")

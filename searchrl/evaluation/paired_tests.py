@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from searchrl.evaluation.statistics import PairedComparison, holm, paired_comparison
-from searchrl.evaluation.text_table import json_number, number, text_table
+from searchrl.evaluation.text_table import json_number, number, p_value, text_table
 
 ORACLE = "oracle"
 """Never tested: it chose by the scores it is judged on."""
@@ -55,7 +55,7 @@ def paired_tests_text(tests: Sequence[PairedTest]) -> str:
     for test in tests:
         c = test.comparison
         interval = f"[{number(c.ci_low, '+.4f')}, {number(c.ci_high, '+.4f')}]"
-        p_values = [_p_value(p) for p in (c.p_ttest, c.p_randomisation, test.p_holm)]
+        p_values = [p_value(p) for p in (c.p_ttest, c.p_randomisation, test.p_holm)]
         counts = f"{c.wins}/{c.ties}/{c.losses}"
         rows.append([test.method, test.baseline, number(c.mean_difference, "+.4f"), interval, *p_values, counts])
     return text_table(header, rows)
@@ -69,7 +69,3 @@ def paired_tests_json(tests: Sequence[PairedTest]) -> list[dict[str, Any]]:
         bounds = {"ci_low": json_number(c.pop("ci_low")), "ci_high": json_number(c.pop("ci_high"))}
         values.append({"method": test.method, "baseline": test.baseline, **c, **bounds, "p_holm": test.p_holm})
     return values
-
-
-def _p_value(p: float) -> str:
-    return "<.0001" if p < 0.0001 else number(p)

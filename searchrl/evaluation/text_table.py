@@ -22,6 +22,11 @@ def number(value: float, spec: str = ".4f") -> str:
     return "-" if math.isnan(value) else format(value, spec)
 
 
+def p_value(p: float) -> str:
+    """Format a p-value so that it never reads as zero."""
+    return "<.0001" if p < 0.0001 else number(p)
+
+
 def json_number(value: float) -> float | None:
     """Return a number as JSON has it: null for NaN, which strict JSON lacks."""
     return None if math.isnan(value) else float(value)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchrl.errors import OutputError
 from searchrl.evaluation.comparison import ComparisonTable
 from searchrl.evaluation.difficulty import BIN_RULES, BINS
+from searchrl.storage import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,14 +73,7 @@ def _save(figure: Figure, path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=120)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_bytes(path, picture.getvalue())
     return path

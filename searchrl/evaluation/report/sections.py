@@ -14,7 +14,7 @@ from searchrl.evaluation.report import charts
 from searchrl.evaluation.report.curves import Curves
 from searchrl.evaluation.report.markup import Markup, element, join
 from searchrl.evaluation.report.tree import action_tree, end_states
-from searchrl.evaluation.text_table import number
+from searchrl.evaluation.text_table import number, p_value
 
 METHODS = {
     "dense": "one search by embeddings alone",
@@ -221,11 +221,6 @@ def training(curves: Curves | None) -> Markup:
     ]
     intro = f"From run {curves.run}, a point each time the dev queries were looked at."
     return section("Training", element("p", intro), *drawings)
-
-
-def p_value(p: float) -> str:
-    """A p-value that never reads as zero."""
-    return "<.0001" if p < 0.0001 else number(p)
 
 
 def _in_words(test: PairedTest) -> str:
