@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from searchrl.config import DataConfig, GameConfig, ModelConfig
 from searchrl.data.dataset import Dataset, QuerySet, Split
 from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import read_query_bank
+from searchrl.data.splits import train_from_dev
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError, DataError
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from searchrl.reformulate.reformulator import Reformulator
     from searchrl.retrieval.retriever import Retriever
     from searchrl.reward.reward_model import RewardModel
+
+_SHARED = ("device", "cache", "encoder", "transformers_lm", "lm", "prompts", "reward_model")
+"""Parts of a workbench that do not depend on its collection."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,12 @@ class Workbench:
     @cached_property
     def dataset(self) -> Dataset:
         """Documents and queries."""
-        return load_dataset(self.data.dataset, data_dir=self.data.data_dir, mirror=self.data.mirror, seed=self.seed)
+        data = self.data
+        if len(data.datasets) > 1:
+            raise ConfigError(f"--dataset {data.dataset}: only train.py works with several at once; name one of them")
+        seed = self.seed if data.split_seed is None else data.split_seed
+        dataset = load_dataset(data.dataset, data_dir=data.data_dir, mirror=data.mirror, seed=seed)
+        return train_from_dev(dataset, seed) if data.train_from_dev and "train" not in dataset.splits else dataset
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -181,6 +190,12 @@ class Workbench:
         if "lm" in self.game_config.reformulator:
             _ = self.lm
 
+    def beside(self, dataset: str) -> Workbench:
+        """Another collection with the models that were made here so far; closing this one closes them for both."""
+        other = replace(self, data=replace(self.data, dataset=dataset))
+        other.__dict__.update({name: part for name, part in self.__dict__.items() if name in _SHARED})
+        return other
+
     def close(self) -> None:
         """Close the language model's cache, if it was opened."""
         if "lm" in self.__dict__:
@@ -194,7 +209,8 @@ class Workbench:
         if found is None or not len(found):
             there = ", ".join(self.dataset.splits) or "none"
             hint = (
-                "; train on another dataset and evaluate here (transfer), or on generated queries (--query-bank)"
+                "; train on another dataset and evaluate here (transfer), on generated queries (--query-bank), or on "
+                "half of the dev queries (--train-from-dev)"
                 if split == "train"
                 else ""
             )

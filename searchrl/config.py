@@ -19,6 +19,7 @@ FusionName = Literal["minmax", "rrf", "last"]
 IdealName = Literal["pooled", "list"]
 BaselineName = Literal["leave_one_out", "value", "none"]
 EstimatorName = Literal["reinforce", "exact"]
+ObservedName = Literal["features", "all"]
 PolicyName = Literal["gru", "mlp"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EncoderDtypeName = Literal["float32", "bfloat16", "float16", "int8"]
@@ -30,13 +31,42 @@ class DataConfig:
     """Which documents and queries."""
 
     dataset: str = "pydocs"
-    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
+    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded). To train on several,
+    join them by commas: each counts the same."""
     data_dir: Path | None = None
     """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
     mirror: str | None = None
     """Base address to download BEIR zips from instead of the public host."""
     query_bank: Path | None = None
     """Train on the generated queries of this file instead of the dataset's train split."""
+    split_seed: int | None = None
+    """Seeds which train queries become dev where a dataset has no dev split; --seed if not given."""
+    train_from_dev: bool = False
+    """Train on half of the dev queries where a dataset has no train split."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        names = self.datasets
+        if len(names) > 1 and not all(names):
+            raise ConfigError(f"--dataset {self.dataset}: an empty name between commas")
+        if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise ConfigError(f"--dataset {self.dataset}: {repeated[0]} is named twice")
+        if len(names) > 1 and self.query_bank:
+            raise ConfigError(
+                f"--query-bank {self.query_bank} with --dataset {self.dataset}: a query bank belongs to one dataset"
+            )
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The datasets one by one."""
+        if "," not in self.dataset or Path(self.dataset).is_dir():
+            return (self.dataset,)
+        return tuple(name.strip() for name in self.dataset.split(","))
+
+    @property
+    def label(self) -> str:
+        """What a run on them is called: their names without folders."""
+        return "+".join(Path(name).resolve().name for name in self.datasets)
 
 
 @dataclass(frozen=True)
@@ -136,14 +166,29 @@ class LearningConfig:
     """gru remembers the episode; mlp sees only the present."""
     hidden: int = 256
     """Width of the policy."""
-    estimator: EstimatorName = "reinforce"
-    """Sampled episodes, or the exact gradient over all of them."""
+    observe: ObservedName = "features"
+    """What the policy sees: named features alone, or embeddings too, by which it learns small collections by heart."""
+    hide: str = ""
+    """Groups of features that the policy does not see, joined by commas: level, overlap, agreement, lexical, words,
+    query, reward. Shows what a group is worth."""
+    estimator: EstimatorName = "exact"
+    """REINFORCE from sampled episodes, or with its expectation summed exactly over every path of a query's tree."""
     baseline: BaselineName = "leave_one_out"
     """What a sampled return is compared with: the other rollouts of its query, a learned value, or nothing."""
     rollouts: int = 4
     """Episodes of the same query in a batch, for leave_one_out."""
     entropy: float = 0.6
     """Entropy bonus at the start, falling linearly to a hundredth of it; in units of a query's spread of outcomes."""
+    loss_aversion: float = 2.0
+    """How many times a loss against one plain search counts while learning; above 1, the agent acts when sure."""
+    curriculum: bool = False
+    """After a warm-up, draw hard queries more often than they come."""
+    hard_threshold: float = 0.6
+    """A query is hard if the gain of one plain search lies below."""
+    hard_ratio: float = 0.7
+    """Share of hard queries under --curriculum."""
+    warm_up: int = 2_000
+    """Episodes before --curriculum begins."""
     weight_decay: float = 0.01
     """Decoupled weight decay (AdamW)."""
     eval_every: int = 640
@@ -158,6 +203,10 @@ class LearningConfig:
         if not self.lr > 0:
             raise ConfigError(f"--lr {self.lr}: must be above 0")
         _at_least("entropy", self.entropy, 0.0)
+        _at_least("loss-aversion", self.loss_aversion, 0.0)
+        _between("hard-threshold", self.hard_threshold, 0.0, 1.0)
+        _between("hard-ratio", self.hard_ratio, 0.0, 1.0)
+        _at_least("warm-up", self.warm_up, 0)
         _at_least("weight-decay", self.weight_decay, 0.0)
         _at_least("seed", self.seed, 0)
         if self.estimator == "reinforce" and self.baseline == "leave_one_out":
@@ -196,6 +245,9 @@ class TrainConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
     config: Path | None = None
     """config.json of an earlier run: its settings become the defaults, flags given here still win."""
+    sweep: str | None = None
+    """Train one policy for each value of a setting that is a number: seed=1,2,3,4,5 or step_penalty=0,.01,.05. All go
+    into one run folder, and a table compares them on dev queries; shared checkpoints stay as they are."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be learned."""
@@ -209,8 +261,9 @@ class TrainConfig:
 class EvalConfig:
     """Compare a trained agent with fixed ways to search."""
 
-    checkpoint: Path = Path("checkpoints/policy_final.pt")
-    """A policy that train.py wrote."""
+    checkpoint: str = "auto"
+    """A policy that train.py wrote, or hf://USER/REPO on the Hugging Face hub; auto: the newest of yours,
+    checkpoints/policy_final.pt, else checkpoints/pydocs.pt, which comes with SearchRL."""
     dataset: str | None = None
     """What to search; the dataset the policy was trained on if not given. Another one measures transfer."""
     split: SplitName = "test"

@@ -269,7 +269,8 @@ def test_settings_that_are_right_only_together_can_be_read_back(shell: Shell, fl
 
 
 def test_without_the_mask(shell: Shell, flags: list[str]) -> None:
-    shell.train(*flags, "--no-mask", "--policy", "mlp", "--baseline", "value", "--episodes", "256").ok  # noqa: B018
+    settings = "--no-mask --estimator reinforce --policy mlp --baseline value --episodes 256".split()
+    shell.train(*flags, *settings).ok  # noqa: B018
     assert list(table_rows(shell.eval().ok.out)) == METHODS
 
 

@@ -36,7 +36,7 @@ def train(
 
 
 def test_without_mask_the_old_settings_collapse_and_it_is_noticed() -> None:
-    old = LearningConfig(seed=0, entropy=0.01)
+    old = LearningConfig(seed=0, estimator="reinforce", entropy=0.01)
     trainer, reports = train(as_the_list_ideal_sees_it(toy_graph(seed=100)), False, OLD, old)
     ends, steps = greedy_episodes(trainer.policy, trainer.dev_graph)
     assert len(set(ends.tolist())) == 1, "every query should end alike"

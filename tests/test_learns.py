@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,12 +20,19 @@ PENALTY = 0.002
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(
-    ("estimator", "baseline"), [("reinforce", "leave_one_out"), ("reinforce", "value"), ("exact", "none")]
+    "settings",
+    [
+        {},
+        {"loss_aversion": 1.0},
+        {"loss_aversion": 1.0, "estimator": "reinforce"},
+        {"loss_aversion": 1.0, "estimator": "reinforce", "baseline": "value"},
+    ],
+    ids=lambda settings: " ".join(map(str, settings.values())) or "defaults",
 )
-def test_reaches_the_oracle_and_beats_every_fixed_sequence(seed: int, estimator: str, baseline: str) -> None:
+def test_reaches_the_oracle_and_beats_every_fixed_sequence(seed: int, settings: dict[str, Any]) -> None:
     train, held_out = toy_graph(seed=100), toy_graph(seed=200)
     rules = RewardRules("qrels", PENALTY)
-    config = LearningConfig(seed=seed, estimator=estimator, baseline=baseline)  # type: ignore[arg-type]
+    config = LearningConfig(seed=seed, **settings)
     trainer = Trainer(GraphTensors(train, rules), GraphTensors(held_out, rules), config, train.dim)
     trainer.run(lambda _: None)
     paid = returns(held_out, "qrels", PENALTY)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any, cast
 import torch
 
 from searchrl import __version__
-from searchrl.agent.policy import Policy, PolicyKind
-from searchrl.errors import CheckpointError, OutputError
+from searchrl.agent.policy import Observed, Policy, PolicyKind
+from searchrl.errors import CheckpointError
+from searchrl.storage import write_bytes
 
 FORMAT = "searchrl-policy"
 
@@ -30,6 +30,7 @@ class PolicyCheckpoint:
     config: dict[str, Any]
     """The training command's settings, as ``config.to_json`` gives them."""
     dataset: str
+    """What it was trained on: one collection, or several joined by commas."""
     encoder: str
     """Fingerprint of the encoder whose embeddings the policy reads."""
     feature_names: Sequence[str]
@@ -46,8 +47,9 @@ def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
     meta = {
         "format": FORMAT,
         "kind": policy.kind,
-        "dim": policy.query_layer.in_features,
+        "dim": policy.dim,
         "hidden": policy.hidden_size,
+        "observe": policy.observe,
         "config": checkpoint.config,
         "dataset": checkpoint.dataset,
         "encoder": checkpoint.encoder,
@@ -67,7 +69,13 @@ def load_policy(path: Path) -> PolicyCheckpoint:
         meta = json.loads(content["meta"])
         if meta["format"] != FORMAT:
             raise KeyError("format")
-        policy = Policy(meta["dim"], len(meta["feature_names"]), cast(PolicyKind, meta["kind"]), meta["hidden"])
+        policy = Policy(
+            meta["dim"],
+            len(meta["feature_names"]),
+            cast(PolicyKind, meta["kind"]),
+            meta["hidden"],
+            cast(Observed, meta["observe"]),
+        )
         policy.load_state_dict(content["weights"])
         policy.eval()
         return PolicyCheckpoint(
@@ -89,13 +97,7 @@ def save_torch(path: Path, content: dict[str, Any]) -> None:
     """``torch.save`` to a temporary name, then rename. Raises OutputError when the place cannot be written."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    write_bytes(path, buffer.getvalue())
 
 
 def load_torch(path: Path) -> dict[str, Any]:

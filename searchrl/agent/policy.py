@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from searchrl.env.actions import N_ACTIONS
 from searchrl.env.batched import Observation
 
 PolicyKind = Literal["gru", "mlp"]
+Observed = Literal["features", "all"]
 
 HEAD_SCALE = 20.0
 """Factor on the logits. Ten thousand episodes are 156 updates; without it Adam's steps at the usual learning rate are
@@ -31,24 +33,36 @@ class PolicyOutput(NamedTuple):
 class Policy(nn.Module):
     """Maps an observation, the last action and the memory to action probabilities and a value.
 
-    Embeddings pass through a narrow layer: with a few hundred training queries a wide one would learn the queries by
-    heart. Features are standardised with the training queries' mean and spread, kept in the checkpoint.
+    ``observe``: the features alone, or all, the embeddings too. With embeddings a policy learns a few hundred training
+    queries by heart, and what a collection is about does not say how to search another. Features are standardised with
+    the training queries' mean and spread, kept in the checkpoint.
     """
 
     feature_mean: Tensor
     feature_scale: Tensor
 
-    def __init__(self, dim: int, n_features: int, kind: PolicyKind = "gru", hidden: int = 256) -> None:
+    def __init__(
+        self,
+        dim: int,
+        n_features: int,
+        kind: PolicyKind = "gru",
+        hidden: int = 256,
+        observe: Observed = "features",
+    ) -> None:
         super().__init__()
+        self.dim = dim
         self.kind = kind
         self.hidden_size = hidden
+        self.observe = observe
         self.register_buffer("feature_mean", torch.zeros(n_features))
         self.register_buffer("feature_scale", torch.ones(n_features))
-        self.query_layer = nn.Linear(dim, 64)
-        self.result_layer = nn.Linear(dim, 64)
+        width = 128 + 16
+        if observe == "all":
+            self.query_layer = nn.Linear(dim, 64)
+            self.result_layer = nn.Linear(dim, 64)
+            width += 64 + 64
         self.feature_layer = nn.Linear(n_features, 128)
         self.action_embedding = nn.Embedding(N_ACTIONS + 1, 16)
-        width = 64 + 64 + 128 + 16
         self.body: nn.Module = nn.GRUCell(width, hidden) if kind == "gru" else nn.Linear(width, hidden)
         self.action_head = nn.Linear(hidden + n_features, N_ACTIONS)
         self.value_head = nn.Linear(hidden, 1)
@@ -62,6 +76,10 @@ class Policy(nn.Module):
         self.feature_mean.copy_(flat.mean(dim=0))
         self.feature_scale.copy_(flat.std(dim=0, correction=0).clamp(min=1e-3))
 
+    def hide(self, features: Sequence[int]) -> None:
+        """Make the policy blind to some features, by their places; call it after ``standardise``."""
+        self.feature_scale[list(features)] = float("inf")
+
     def start(self, batch: int) -> tuple[Tensor, Tensor]:
         """Memory (b, hidden) and last action (b,) before the first step."""
         device = self.feature_mean.device
@@ -74,12 +92,9 @@ class Policy(nn.Module):
 
     def perceive(self, seen: Observation, last_action: Tensor) -> Tensor:
         """First part of a step: what the body makes of the present alone, (..., width), for any number of states."""
-        parts = [
-            torch.tanh(self.query_layer(seen.query)),
-            torch.tanh(self.result_layer(seen.result)),
-            torch.relu(self.feature_layer(self._standardised(seen.features))),
-            self.action_embedding(last_action),
-        ]
+        parts = [torch.relu(self.feature_layer(self._standardised(seen.features))), self.action_embedding(last_action)]
+        if self.observe == "all":
+            parts = [torch.tanh(self.query_layer(seen.query)), torch.tanh(self.result_layer(seen.result)), *parts]
         x = torch.cat(parts, dim=-1)
         if isinstance(self.body, nn.GRUCell):
             return nn.functional.linear(x, self.body.weight_ih, self.body.bias_ih)

@@ -60,7 +60,7 @@ def open_run(config: TrainConfig) -> RunDir:
     if output.resume:
         return _find_resumable(output.runs_dir, output.run_name, wanted)
     if output.run_name is None:
-        run = RunDir(next_free(output.runs_dir, Path(config.data.dataset).resolve().name))
+        run = RunDir(next_free(output.runs_dir, config.data.label))
     else:
         run = RunDir(output.runs_dir / output.run_name)
         if run.path.exists():

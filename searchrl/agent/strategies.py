@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from searchrl.env.actions import Action
 from searchrl.env.graph import SearchGraph
+from searchrl.env.joined import query_weights
 from searchrl.env.tree import ROOT, Tree
 
 IntVector = NDArray[np.int64]
@@ -48,8 +49,11 @@ def random_actions(graph: SearchGraph, rng: np.random.Generator) -> IntVector:
 
 
 def best_fixed(graph: SearchGraph, source: str, step_penalty: float) -> int:
-    """The sequence, given by its end state, that pays best on average over these queries. Choose on dev queries."""
-    return int(graph.tree.searched_nodes[returns(graph, source, step_penalty).mean(axis=0).argmax()])
+    """The sequence, given by its end state, that pays best on average over these queries. Choose on dev queries.
+
+    Over several collections, each counts the same.
+    """
+    return int(graph.tree.searched_nodes[(query_weights(graph) @ returns(graph, source, step_penalty)).argmax()])
 
 
 def oracle(graph: SearchGraph, source: str, step_penalty: float = 0.0) -> IntVector:

@@ -18,6 +18,7 @@ from searchrl.agent.walk import walk
 from searchrl.config import LearningConfig
 from searchrl.device import generator, seed_everything
 from searchrl.env.batched import GraphTensors
+from searchrl.env.features import members
 from searchrl.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class DevScore:
     """The greedy policy on the dev queries."""
 
     score: float
-    """Mean return."""
+    """Mean return; over several collections, the mean of their means."""
     gain: float
     """Mean gain of the final ranking, step penalties aside."""
 
@@ -63,16 +64,19 @@ class Trainer:
                 "--estimator exact needs the action mask: leave out --no-mask, or use --estimator reinforce"
             )
         seed_everything(config.seed)
-        self.train_graph = train
+        self.train_graph = train.averse(config.loss_aversion)
         self.dev_graph = dev
         self.config = config
-        self.policy = Policy(dim, train.features.shape[-1], config.policy, config.hidden)
+        self.policy = Policy(dim, train.features.shape[-1], config.policy, config.hidden, config.observe)
         self.policy.standardise(train.features)
+        hidden = members(config.hide)
+        self.policy.hide([place for place, name in enumerate(train.feature_names) if name in hidden])
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         self.generator = generator(config.seed, "training")
         self.rules = LearningRules(config.estimator, config.baseline, config.rollouts)
+        self._hard_weights = _curriculum(train, config.hard_threshold, config.hard_ratio)
         self.episode = 0
         self.best_score = float("-inf")
         self.best_episode = 0
@@ -116,8 +120,8 @@ class Trainer:
         """Play the greedy policy on every dev query."""
         graph = self.dev_graph
         ends, steps = greedy_episodes(self.policy, graph)
-        gain = graph.end_gain[torch.arange(graph.size), ends].mean()
-        return DevScore(float(gain - graph.rules.step_penalty * steps.float().mean()), float(gain))
+        gain = graph.mean(graph.end_gain[torch.arange(graph.size), ends])
+        return DevScore(gain - graph.rules.step_penalty * graph.mean(steps.float()), gain)
 
     def best_policy(self) -> Policy:
         """A copy of the policy that did best on the dev queries."""
@@ -153,11 +157,24 @@ class Trainer:
             raise CheckpointError(f"{path}: cannot be resumed from ({error}); start a new run") from error
 
     def _draw(self) -> torch.Tensor:
-        config, size = self.config, self.train_graph.size
-        if config.estimator == "reinforce" and config.baseline == "leave_one_out":
-            rows = torch.randint(0, size, (config.batch_size // config.rollouts,), generator=self.generator)
-            return rows.repeat_interleave(config.rollouts)
-        return torch.randint(0, size, (config.batch_size,), generator=self.generator)
+        """Queries for a batch; without a curriculum, every collection is drawn from as often."""
+        config = self.config
+        grouped = self.rules.estimator == "reinforce" and config.baseline == "leave_one_out"
+        repeats = config.rollouts if grouped else 1
+        hard = config.curriculum and self.episode >= config.warm_up
+        weights = self._hard_weights if hard else self.train_graph.weights
+        count = config.batch_size // repeats
+        rows = torch.multinomial(weights.cpu(), count, replacement=True, generator=self.generator)
+        return rows.to(self.train_graph.device).repeat_interleave(repeats)
+
+
+def _curriculum(graph: GraphTensors, threshold: float, ratio: float) -> torch.Tensor:
+    """Weights (n,) under which ``ratio`` of the queries drawn are hard: one plain search gains less than threshold."""
+    hard = graph.single_gain < threshold
+    share = float(graph.weights[hard].sum())
+    if not 0.0 < share < 1.0:
+        return graph.weights
+    return graph.weights * torch.where(hard, ratio / share, (1.0 - ratio) / (1.0 - share))
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from searchrl.benchmark.growth import fitted_exponent
 from searchrl.benchmark.judging import work_of
 from searchrl.benchmark.session import Session
 from searchrl.benchmark.workload import Pairs, Played
+from searchrl.config import LearningConfig
 
 EPISODES = 10_000
 
@@ -110,6 +111,6 @@ def rates_of(session: Session, libraries: float, data: float, tables: float) -> 
         queries=found["queries played"],
         load_graph=found["load graph, a query"],
         tokens=found["tokens judged"],
-        episodes=found["episodes, reinforce"],
+        episodes=found[f"episodes, {LearningConfig().estimator}"],
         tables=tables,
     )

@@ -13,6 +13,7 @@ from searchrl.assemble import Workbench
 from searchrl.cli.compare import compare
 from searchrl.config import TrainConfig
 from searchrl.config_file import to_json
+from searchrl.env.batched import GraphTensors
 from searchrl.env.graph import SearchGraph
 from searchrl.evaluation.text_table import number, text_table
 
@@ -82,7 +83,7 @@ def identity(
     return PolicyCheckpoint(
         policy=trainer.policy,
         config=to_json(config),
-        dataset=bench.dataset.name,
+        dataset=config.data.label,
         encoder=bench.encoder.fingerprint,
         feature_names=train.feature_names,
         episode=0,
@@ -93,6 +94,7 @@ def identity(
 
 def final(bench: Workbench, trainer: Trainer, dev: SearchGraph, best_fixed: Sequence[int]) -> str:
     """The table on dev queries after training, by the policy of the last episode."""
-    nodes, _ = greedy_episodes(trainer.policy, trainer.dev_graph)
+    shown = GraphTensors(dev, trainer.dev_graph.rules, trainer.dev_graph.use_mask)
+    nodes, _ = greedy_episodes(trainer.policy, shown)
     table = compare(bench, dev, bench.queries("dev"), nodes.numpy(), best_fixed, bench.seed)
     return f"dev queries:\n{table.summary_text()}"

@@ -28,8 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _evaluate(arguments: Sequence[str]) -> None:
     config = parse(EvalConfig, arguments, "eval.py")
     from searchrl.agent.checkpoint import load_policy
+    from searchrl.cli.policy_source import find_policy
 
-    checkpoint = load_policy(config.checkpoint)
+    path = find_policy(config.checkpoint)
+    config = replace(config, checkpoint=str(path))
+    checkpoint = load_policy(path)
     with closing(_workbench(config, checkpoint)) as bench:
         _compare(config, checkpoint, bench)
 
@@ -53,7 +56,7 @@ def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench)
     ends, _ = greedy_episodes(checkpoint.policy, GraphTensors(graph, rules, bench.game_config.mask))
     table = compare(bench, graph, queries, ends.numpy(), checkpoint.best_fixed, config.seed)
     print(f"{len(queries)} {config.split} queries:\n{table}")
-    write_results(output, table, queries, bench.dataset.corpus.ids, _details(config, checkpoint, graph))
+    write_results(output, table, queries, bench.dataset.corpus.ids, _details(config, checkpoint, bench, graph))
     _report(output, config, checkpoint, bench, graph, queries, table)
     print(f"results: {output}, to be read from {output / 'report.html'}")
 
@@ -62,10 +65,11 @@ def _workbench(config: EvalConfig, checkpoint: PolicyCheckpoint) -> Workbench:
     """The parts the policy was trained with, on the dataset asked for."""
     from searchrl.assemble import Workbench
 
-    trained = from_json(TrainConfig, checkpoint.config, str(config.checkpoint))
+    trained = from_json(TrainConfig, checkpoint.config, config.checkpoint)
     data = replace(trained.data, query_bank=None)
     if config.dataset:
-        data = replace(data, dataset=config.dataset)
+        known = config.dataset in data.datasets
+        data = replace(data, dataset=config.dataset, train_from_dev=data.train_from_dev and known)
     if config.data_dir:
         data = replace(data, data_dir=config.data_dir)
     data = replace(data, mirror=config.mirror or data.mirror)
@@ -121,7 +125,7 @@ def _report(
     from searchrl.evaluation.report.pictures import write_pictures
 
     dataset, game = bench.dataset, bench.game_config
-    run = find_run(config.checkpoint, Path(checkpoint.config.get("output", {}).get("runs_dir", "runs")))
+    run = find_run(Path(config.checkpoint), Path(checkpoint.config.get("output", {}).get("runs_dir", "runs")))
     facts = {
         "collection": f"{dataset.name}, {len(dataset.corpus):,} documents",
         "queries": f"{len(queries)} {config.split} queries" + ("" if queries.judged else ", without human judgments"),
@@ -151,11 +155,14 @@ def _report(
     write_pictures(output, table)
 
 
-def _details(config: EvalConfig, checkpoint: PolicyCheckpoint, graph: SearchGraph) -> dict[str, object]:
+def _details(
+    config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench, graph: SearchGraph
+) -> dict[str, object]:
     """What ``results.json`` says about how it came to be."""
     return {
-        "checkpoint": str(config.checkpoint),
+        "checkpoint": config.checkpoint,
         "trained_on": checkpoint.dataset,
+        "dataset": bench.dataset.name,
         "episode": checkpoint.episode,
         "split": config.split,
         "seed": config.seed,

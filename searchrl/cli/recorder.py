@@ -83,13 +83,14 @@ class Recorder:
         if progress.dev is not None:
             self._after_evaluation(progress)
 
-    def finish(self) -> None:
-        """Write ``policy_best.pt`` and ``policy_final.pt`` and publish the run's checkpoints."""
+    def finish(self, share: bool = True) -> None:
+        """Write ``policy_best.pt`` and ``policy_final.pt``; ``share``: publish the run's checkpoints."""
         folder = self.run.checkpoints
         best = replace(self.identity, policy=self.trainer.best_policy(), dev_score=self.trainer.best_score)
         save_policy(folder / "policy_best.pt", replace(best, episode=self.trainer.best_episode))
         self._save(folder / "policy_final.pt")
-        publish(folder, self.config.output.checkpoint_dir)
+        if share:
+            publish(folder, self.config.output.checkpoint_dir)
 
     def save_state(self) -> str:
         """Save where training stands, between two updates, and say how to go on."""

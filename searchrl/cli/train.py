@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from searchrl.config import TrainConfig
 from searchrl.config_file import read_config
 
 if TYPE_CHECKING:
+    from searchrl.agent.checkpoint import PolicyCheckpoint
     from searchrl.agent.run_dir import RunDir
-    from searchrl.agent.trainer import Progress
+    from searchrl.agent.trainer import Progress, Trainer
     from searchrl.assemble import Workbench
     from searchrl.env.graph import SearchGraph
 
@@ -25,9 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _train(arguments: Sequence[str]) -> None:
     config = parse(TrainConfig, arguments, "train.py", _defaults(arguments))
+    if config.sweep is not None:
+        from searchrl.cli.sweep import train_sweep
+
+        train_sweep(config)
+        return
     from searchrl.assemble import Workbench
 
-    with closing(Workbench(config.data, config.models, config.game, config.learning.seed)) as bench:
+    data = replace(config.data, dataset=config.data.datasets[0])
+    with closing(Workbench(data, config.models, config.game, config.learning.seed)) as bench:
         _train_on(config, bench)
 
 
@@ -35,21 +43,54 @@ def _train_on(config: TrainConfig, bench: Workbench) -> None:
     from searchrl.agent.run_dir import open_run
     from searchrl.cli import describe
     from searchrl.cli.publish import check_target
+    from searchrl.env.joined import join
 
-    print(describe.models(bench, bench.uses_lm))
-    print(describe.dataset(bench))
-    # Whatever can be wrong is found before a folder is made and the long work begins.
-    bench.check(["train", "dev"])
+    benches = prepare(config, bench)
     check_target(config.output.checkpoint_dir)
     run = open_run(config)
     print(f"run: {run.path}")
     try:
-        train, dev = bench.graph("train"), bench.graph("dev")
-        print(describe.judge(bench, train))
-        print(describe.headroom(bench, {"train": train, "dev": dev}))
-        _learn(config, bench, run, train, dev)
+        train, dev = graphs(benches)
+        trainer, identity = learn(config, bench, run, join(train), join(dev))
+        for one, graph in zip(benches, dev, strict=True):
+            if len(benches) > 1:
+                print(describe.dataset(one))
+            print(describe.final(one, trainer, graph, identity.best_fixed))
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(str(stop) or "go on with the same command and --resume") from None
+    print(f"checkpoints: {config.output.checkpoint_dir}/policy_final.pt, policy_best.pt (copies of {run.checkpoints})")
+
+
+def prepare(config: TrainConfig, bench: Workbench) -> list[Workbench]:
+    """The collections to train on, the one of ``bench`` first, told and checked.
+
+    Whatever can be wrong is found before a folder is made and the long work begins.
+    """
+    from searchrl.cli import describe
+    from searchrl.env.features import members
+
+    members(config.learning.hide)
+    print(describe.models(bench, bench.uses_lm))
+    benches: list[Workbench] = []
+    for name in config.data.datasets:
+        one = bench.beside(name) if benches else bench  # beside it only once it has its models, to share them
+        print(describe.dataset(one))
+        one.check(["train", "dev"])
+        benches.append(one)
+    return benches
+
+
+def graphs(benches: Sequence[Workbench]) -> tuple[list[SearchGraph], list[SearchGraph]]:
+    """Train and dev graph of each collection, and what there is to learn on them."""
+    from searchrl.cli import describe
+
+    train, dev = [], []
+    for one in benches:
+        train.append(one.graph("train"))
+        dev.append(one.graph("dev"))
+        print(describe.judge(one, train[-1]))
+        print(describe.headroom(one, {"train": train[-1], "dev": dev[-1]}))
+    return train, dev
 
 
 def _defaults(arguments: Sequence[str]) -> TrainConfig:
@@ -62,7 +103,10 @@ def _defaults(arguments: Sequence[str]) -> TrainConfig:
     return TrainConfig()
 
 
-def _learn(config: TrainConfig, bench: Workbench, run: RunDir, train: SearchGraph, dev: SearchGraph) -> None:
+def learn(
+    config: TrainConfig, bench: Workbench, run: RunDir, train: SearchGraph, dev: SearchGraph, share: bool = True
+) -> tuple[Trainer, PolicyCheckpoint]:
+    """Train a policy on one graph, watched by another, in a run's folder; ``share``: copy it to --checkpoint-dir."""
     from searchrl.agent import strategies
     from searchrl.agent.trainer import Trainer
     from searchrl.cli import describe
@@ -86,6 +130,5 @@ def _learn(config: TrainConfig, bench: Workbench, run: RunDir, train: SearchGrap
 
         recorder.begin()
         trainer.run(on_progress)
-        recorder.finish()
-    print(describe.final(bench, trainer, dev, identity.best_fixed))
-    print(f"checkpoints: {config.output.checkpoint_dir}/policy_final.pt, policy_best.pt (copies of {run.checkpoints})")
+        recorder.finish(share)
+    return trainer, identity

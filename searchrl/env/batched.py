@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from searchrl.env.actions import Action
 from searchrl.env.graph import SearchGraph
+from searchrl.env.joined import query_weights
 from searchrl.env.tree import ROOT
 from searchrl.errors import ConfigError, nearest
 
@@ -64,6 +66,8 @@ class GraphTensors:
         self.use_mask = use_mask
         self.device = device
         self.size = len(graph)
+        self.weights = self._put(query_weights(graph))
+        self.feature_names = graph.feature_names
         self.step_feature = graph.feature_names.index("step")
         self.features = self._put(graph.features)
         self.query_vectors = self._put(graph.query_vectors)
@@ -76,6 +80,7 @@ class GraphTensors:
         self.steps = self._put(tree.step).long()
         # What the episode pays when it ends in a state, step penalties aside.
         gains = graph.state_gains(rules.source)
+        self.single_gain = self._put(gains[:, int(tree.searched_nodes[0])])
         if rules.baseline == "single_pass":
             gains = gains - gains[:, [int(tree.searched_nodes[0])]]
         gains[:, tree.search_slot < 0] = -rules.empty_penalty
@@ -83,10 +88,24 @@ class GraphTensors:
         # How far apart one query's outcomes lie: the unit in which learning compares them, so that the weight of the
         # entropy bonus means the same whatever the data and the source of gains.
         found = gains[:, tree.searched_nodes]
-        self.spread = max(float(found.std(axis=1).mean()), 1e-3)
+        self.spread = max(float(found.std(axis=1) @ query_weights(graph)), 1e-3)
 
     def _put(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.array(array)).to(self.device)
+
+    def averse(self, loss_aversion: float) -> GraphTensors:
+        """The same, but what an episode finds less than one plain search would have counts that many times."""
+        searched = torch.from_numpy(self.tree.searched_nodes).long().to(self.device)
+        other = copy.copy(self)
+        other.end_gain = self.end_gain.clone()
+        single = self.end_gain[:, searched[:1]]
+        lost = (single - self.end_gain[:, searched]).clamp(min=0.0)
+        other.end_gain[:, searched] -= (loss_aversion - 1.0) * lost
+        return other
+
+    def mean(self, values: Tensor) -> float:
+        """Mean of a value a query, (n,), over collections, each of which counts the same."""
+        return float((values * self.weights).sum())
 
     def observe(self, rows: Tensor, nodes: Tensor, step: Tensor | int) -> Observation:
         """What episodes on query ``rows`` in states ``nodes`` see after ``step`` steps; the three broadcast."""

@@ -1,4 +1,8 @@
-"""The named scalars of an observation: what a person would look at to decide whether another search pays."""
+"""The named scalars of an observation: what a person would look at to decide whether another search pays.
+
+None has a level of its own in each collection, so that what a policy learns on one holds on another: cosines are
+measured from what the query has with documents at random, BM25 against the best there is or could be.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from searchrl.errors import ConfigError, nearest
 from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
 
 TOP = 10
+SAMPLE = 1024
+"""Documents, evenly spaced in the corpus, that say what cosine a query has with documents at random."""
 
 RANKING_FEATURES = (
-    "level_top",  # cosine of the original query with the last ranking's first document
+    "level_top",  # cosine of the original query with the last ranking's first document, in background units
     "level_mean",  # the same, mean over the top 10
     "level_gap",  # first minus second
     "level_drop",  # first minus tenth
     "level_spread",  # standard deviation over the top 10
-    "coherence_5",  # length of the mean vector of the top 5: 1 when they say the same
-    "coherence_10",
+    "coherence",  # length of the mean vector of the top 10, beyond that of documents at random
     "overlap_first",  # share of the top 10 that the first ranking's top 10 had
     "overlap_previous",  # and the previous ranking's
     "novelty",  # share of the top 10 that no earlier top 10 had
+    "lead_kept",  # 1 if the first document is the first ranking's first
     "lexical_support",  # mean BM25 of the top 10 for the original words, as a share of the best BM25 there is
 )
-PROBE_FEATURES = (
-    "agreement",  # share of documents that the dense and the lexical top 10 of the original query have in common
-    "agreement_top",  # 1 if the dense first document is in the lexical top 10
-    "agreement_top_lexical",  # 1 if the lexical first document is in the dense top 10
-    "lexical_top",  # best BM25, by word of the query
-    "lexical_gap",  # first minus second BM25, as a share of the first
+PROBE_FEATURES = (  # all of them compare the dense with the lexical ranking of the original query
+    "agreement",  # share of documents that the two top 10 have in common
+    "agreement_early",  # the same for the top 1, 2 ... 10, averaged with weights that fall by a tenth each
+    "agreement_scores",  # correlation of cosine and BM25 over the dense ranking
+    "rank_dense_top",  # where the dense first document stands in the lexical ranking: 0 first, 1 not there; log scale
+    "rank_lexical_top",  # where the lexical first document stands in the dense ranking
+    "support_dense_top",  # BM25 of the dense first document, as a share of the best
+    "level_lexical_top",  # cosine of the lexical first minus that of the dense first, in background units
+    "level_lexical_mean",  # the same, mean over the top 10
+    "lexical_second",  # second, tenth and last BM25 as shares of the first: near 1 where words single nothing out
+    "lexical_tenth",
+    "lexical_last",
+    "cover_lexical",  # best BM25 as a share of what a document full of the query's words would have
+    "cover_dense",  # BM25 of the dense first document, likewise
+    "idf_max",  # of the query's words: 1 for a word in one document, 0 for a word in all
+    "idf_mean",
     "query_words",  # log(1 + words that the corpus knows)
 )
 QUERY_FEATURES = (
@@ -43,6 +60,16 @@ REWARD_FEATURES = (
     "reward_max",
     "reward_change",  # mean minus that of the first ranking
 )
+GROUPS = {
+    "level": ("level_top", "level_mean", "level_gap", "level_drop", "level_spread", "coherence"),
+    "overlap": ("overlap_first", "overlap_previous", "novelty", "lead_kept"),
+    "agreement": PROBE_FEATURES[:5],
+    "lexical": ("lexical_support", *PROBE_FEATURES[5:13]),
+    "words": PROBE_FEATURES[13:],
+    "query": ("drift", "lexical_share"),
+    "reward": REWARD_FEATURES,
+}
+"""What an ablation can hide; what is left says how far the episode is."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +83,35 @@ class Probe:
 
 
 def probe(retriever: Retriever, original: Queries, exclude: IntArray | None) -> Probe:
-    """Compare the dense with the lexical top 10 of the original query."""
-    n = len(original)
-    dense = retriever.search(_with_share(original, 0.0), exclude).documents[:, :TOP]
-    lexical = retriever.search(_with_share(original, 1.0), exclude)
-    words = lexical.documents[:, :TOP]
-    best = np.where(np.isfinite(lexical.scores[:, 0]), lexical.scores[:, 0], 0.0)
-    second = lexical.scores[:, 1] if lexical.scores.shape[1] > 1 else np.full(n, -np.inf)
-    second = np.where(np.isfinite(second), second, 0.0)
-    count = np.asarray(original.terms.sum(axis=1)).ravel()
-    both = _member(dense, words)
+    """Compare the dense with the lexical ranking of the original query."""
+    lexical = retriever.lexical
+    by_cosine = retriever.search(_with_share(original, 0.0), exclude)
+    by_words = retriever.search(_with_share(original, 1.0), exclude)
+    dense, words = by_cosine.documents[:, :TOP], by_words.documents[:, :TOP]
+    bm25 = np.where(np.isfinite(by_words.scores), by_words.scores, 0.0)
+    best, found = bm25[:, 0], words[:, 0] >= 0
+    scale = np.maximum(best, 1e-6)
+    crossed = lexical.pair_scores(original.terms, by_cosine.documents)
+    _, spread = background(retriever, original)
+    level, level_words = _levels(retriever, original, dense), _levels(retriever, original, words)
+    idf_most, idf_mean, most = _idf(retriever, original)
     features = [
-        both.mean(axis=1),
-        both[:, 0],
-        _member(words, dense)[:, 0],
-        best / np.maximum(count, 1.0),
-        (best - second) / np.maximum(best, 1e-6),
-        np.log1p(count),
+        _member(dense, words).mean(axis=1),
+        _early_agreement(dense, words),
+        _correlation(by_cosine, crossed),
+        _rank(by_cosine.documents[:, 0], by_words.documents),
+        _rank(by_words.documents[:, 0], by_cosine.documents),
+        crossed[:, 0] / scale,
+        np.where(found, level_words[0] - level[0], 0.0) / spread,
+        np.where(found, level_words[1] - level[1], 0.0) / spread,
+        bm25[:, min(1, bm25.shape[1] - 1)] / scale,
+        bm25[:, min(TOP, bm25.shape[1]) - 1] / scale,
+        bm25[:, -1] / scale,
+        best / most,
+        crossed[:, 0] / most,
+        idf_most,
+        idf_mean,
+        np.log1p(np.asarray(original.terms.sum(axis=1)).ravel()),
     ]
     return Probe(np.stack(features, axis=1).astype(np.float32), best.astype(np.float32))
 
@@ -88,7 +127,9 @@ def ranking_features(
     last = top[-1]
     present = last >= 0
     vectors = np.where(present[:, :, None], retriever.dense.vectors[np.maximum(last, 0)], 0.0)
-    level = np.einsum("nkd,nd->nk", vectors, original.vectors)
+    usual, unit = background(retriever, original)
+    cosine = np.einsum("nkd,nd->nk", vectors, original.vectors)
+    level = np.where(present, (cosine - usual[:, None]) / unit[:, None], 0.0)
     mean, spread = _masked_moments(level, present)
     at_end = np.take_along_axis(level, np.maximum(present.sum(axis=1) - 1, 0)[:, None], axis=1)[:, 0]
     second = np.where(present[:, 1], level[:, 1], level[:, 0]) if last.shape[1] > 1 else level[:, 0]
@@ -100,11 +141,11 @@ def ranking_features(
         level[:, 0] - second,
         level[:, 0] - at_end,
         spread,
-        _coherence(vectors[:, :5], present[:, :5]),
-        _coherence(vectors, present),
+        np.where(present[:, 0], _coherence(vectors, present) - np.linalg.norm(_sample(retriever).mean(axis=0)), 0.0),
         _member(last, top[0]).mean(axis=1),
         _member(last, top[-2] if len(top) > 1 else top[0]).mean(axis=1),
         (present - _member(last, earlier)).mean(axis=1),
+        (last[:, 0] == top[0][:, 0]) & present[:, 0],
         support,
     ]
     discount = 1.0 / np.log2(np.arange(2, last.shape[1] + 2, dtype=np.float32))
@@ -112,6 +153,12 @@ def ranking_features(
     embedding /= np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
     stacked: FloatArray = np.stack(features, axis=1).astype(np.float32)
     return stacked, embedding.astype(np.float32)
+
+
+def background(retriever: Retriever, original: Queries) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation (n,) of each query's cosine with documents at random."""
+    cosines = original.vectors @ _sample(retriever).T
+    return cosines.mean(axis=1), np.maximum(cosines.std(axis=1), 1e-3)
 
 
 def query_features(original: Queries, current: Queries, step: int, max_steps: int, searched: bool) -> FloatArray:
@@ -131,8 +178,73 @@ def reward_features(first: FloatArray, last: FloatArray) -> FloatArray:
     return stacked
 
 
+def members(groups: str) -> list[str]:
+    """Names of the features in groups joined by commas. Raises ConfigError on a group that is not there."""
+    names = [name.strip() for name in groups.split(",") if name.strip()]
+    for name in names:
+        if name not in GROUPS:
+            raise ConfigError(f"--hide {groups}: there is no group of features {name!r}; {nearest(name, GROUPS)}")
+    return [feature for name in names for feature in GROUPS[name]]
+
+
 def _with_share(queries: Queries, share: float) -> Queries:
     return Queries(queries.texts, queries.vectors, queries.terms, np.full(len(queries), share, dtype=np.float32))
+
+
+def _sample(retriever: Retriever) -> FloatArray:
+    vectors = retriever.dense.vectors
+    return np.asarray(vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(np.int64)])
+
+
+def _levels(retriever: Retriever, original: Queries, documents: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Cosine of each query with the first and, on average, with all of its own documents (n, k)."""
+    vectors = retriever.dense.vectors[np.maximum(documents, 0)]
+    cosine = np.einsum("nkd,nd->nk", vectors, original.vectors)
+    return cosine[:, 0], _masked_moments(cosine, documents >= 0)[0]
+
+
+def _idf(retriever: Retriever, original: Queries) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Highest and mean idf of each query's words, as shares of the highest possible, and the sum of all of them.
+
+    The sum, (n,), is the limit of BM25 for the query.
+    """
+    matrix, terms = retriever.lexical.matrix, original.terms
+    count = matrix.shape[0]
+    frequency = np.diff(matrix.indptr)[terms.indices]
+    idf = np.log1p((count - frequency + 0.5) / (frequency + 0.5))
+    rows = np.repeat(np.arange(len(original)), np.diff(terms.indptr))
+    most, total = np.zeros(len(original)), np.zeros(len(original))
+    np.maximum.at(most, rows, idf)
+    np.add.at(total, rows, idf * terms.data)
+    words = np.maximum(np.asarray(terms.sum(axis=1)).ravel(), 1.0)
+    highest = np.log1p((count - 0.5) / 1.5)
+    return most / highest, total / words / highest, np.maximum(total, 1e-6)
+
+
+def _early_agreement(documents: IntArray, others: IntArray) -> FloatArray:
+    """Rank-biased overlap, p = 0.9, cut at the lists' length (Webber, Moffat and Zobel 2010), (n,)."""
+    same = (documents[:, :, None] == others[:, None, :]) & (documents >= 0)[:, :, None]
+    k = documents.shape[1]
+    common = same.cumsum(axis=1).cumsum(axis=2)[:, np.arange(k), np.arange(k)]
+    weight = 0.9 ** np.arange(k)
+    return np.asarray((common / np.arange(1, k + 1)) @ weight / weight.sum(), dtype=np.float32)
+
+
+def _correlation(ranking: Ranking, others: FloatArray) -> FloatArray:
+    """Pearson's correlation of a ranking's scores with others of the same documents, (n,); 0 where one is constant."""
+    present = ranking.documents >= 0
+    one = np.where(present, ranking.scores - _masked_moments(ranking.scores, present)[0][:, None], 0.0)
+    other = np.where(present, others - _masked_moments(others, present)[0][:, None], 0.0)
+    size = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    return np.asarray((one * other).sum(axis=1) / np.maximum(size, 1e-6), dtype=np.float32)
+
+
+def _rank(document: IntArray, documents: IntArray) -> FloatArray:
+    """Where each row's document (n,) stands among its others (n, k), from 0, first, to 1, not there; log scale."""
+    same = (documents == document[:, None]) & (documents >= 0)
+    k = documents.shape[1]
+    rank = np.where(same.any(axis=1), same.argmax(axis=1), k)
+    return np.asarray(np.log1p(rank) / np.log1p(k), dtype=np.float32)
 
 
 def _member(documents: IntArray, others: IntArray) -> FloatArray:

@@ -1,9 +1,9 @@
-"""Relevance feedback: the last ranking's top documents pull the query towards themselves (Rocchio 1971).
+"""Relevance feedback: the last ranking's top documents pull the query to themselves or push it away (Rocchio 1971).
 
-In the vector, the query moves part of the way to the documents' mean; in the words, the documents' weightiest terms
-can join it (RM3, Abdul-Jaleel et al. 2004). NARROW is shallow and leans towards meaning. BROADEN is
-deep and trusts words: it brings in the lexical leg, evidence of another kind. Both keep most of the current query:
-feedback that replaces the query loses it.
+In the vector, the query moves along the line through the documents' mean; in the words, the documents' weightiest terms
+can join it (RM3, Abdul-Jaleel et al. 2004). NARROW leans towards meaning and narrows the query to what the documents
+found do not say yet: it moves away from them. BROADEN trusts words: it brings in the lexical leg, evidence of another
+kind. Both keep most of the current query: feedback that replaces the query loses it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class FeedbackSettings:
     documents: int
     """Top documents that give feedback."""
     vector_weight: float
-    """How far the vector moves to their mean, 0 to 1."""
+    """How far the vector moves to their mean, below 1; negative: away from it."""
     terms: int
     """Words added."""
     term_weight: float
@@ -37,7 +37,7 @@ class FeedbackSettings:
     """How far it goes there, 0 to 1."""
 
 
-NARROW = FeedbackSettings(3, vector_weight=0.15, terms=0, term_weight=0.0, lexical_target=0.0, lexical_pull=0.5)
+NARROW = FeedbackSettings(10, vector_weight=-0.6, terms=0, term_weight=0.0, lexical_target=0.0, lexical_pull=0.5)
 BROADEN = FeedbackSettings(10, vector_weight=0.3, terms=0, term_weight=0.0, lexical_target=1.0, lexical_pull=0.75)
 
 
@@ -76,7 +76,10 @@ def pull(share: FloatArray, target: float, strength: float) -> FloatArray:
 
 
 def move(vectors: FloatArray, index: FloatArray, documents: IntArray, weight: float) -> FloatArray:
-    """Unit vectors moved by ``weight`` to the mean of their documents' vectors; rows without documents stay."""
+    """Unit vectors moved by ``weight`` to the mean of their documents' vectors; a negative weight moves them away.
+
+    Rows without documents stay.
+    """
     present = (documents >= 0)[:, :, None]
     found = np.where(present, index[np.maximum(documents, 0)], 0.0)
     mean = found.sum(axis=1) / np.maximum(present.sum(axis=1), 1)

@@ -10,9 +10,9 @@ from searchrl.env.batched import Observation
 DIM, FEATURES, B = 8, 5, 6
 
 
-def some(kind: str = "gru") -> Policy:
+def some(kind: str = "gru", observe: str = "all") -> Policy:
     torch.manual_seed(0)
-    policy = Policy(DIM, FEATURES, kind, hidden=16)  # type: ignore[arg-type]
+    policy = Policy(DIM, FEATURES, kind, hidden=16, observe=observe)  # type: ignore[arg-type]
     torch.nn.init.normal_(policy.action_head.weight, std=0.5 / HEAD_SCALE)
     return policy
 
@@ -25,8 +25,9 @@ def observation(mask: torch.Tensor | None = None) -> Observation:
 
 
 @pytest.mark.parametrize("kind", ["gru", "mlp"])
-def test_the_size_is_about_half_a_million_or_lighter(kind: str) -> None:
-    size = sum(p.numel() for p in Policy(384, 24, kind).parameters())  # type: ignore[arg-type]
+@pytest.mark.parametrize("observe", ["features", "all"])
+def test_the_size_is_about_half_a_million_or_lighter(kind: str, observe: str) -> None:
+    size = sum(p.numel() for p in Policy(384, 31, kind, observe=observe).parameters())  # type: ignore[arg-type]
     assert size < 600_000
     assert (size > 300_000) == (kind == "gru")
 
@@ -141,6 +142,17 @@ def test_everything_else_that_is_shown_counts(kind: str, what: str) -> None:
     before = policy(seen, last, hidden).log_probs
     after = policy(changed, torch.zeros_like(last) if what == "last action" else last, hidden).log_probs
     assert not torch.allclose(before, after, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gru", "mlp"])
+def test_a_policy_that_observes_features_does_not_see_embeddings(kind: str) -> None:
+    policy = some(kind, "features")
+    hidden, last = policy.start(B)
+    seen = observation()
+    blind = Observation(torch.zeros_like(seen.query), seen.result.flip(1), seen.features, seen.mask)
+    assert policy(seen, last, hidden).log_probs.equal(policy(blind, last, hidden).log_probs)
+    other = Observation(seen.query, seen.result, seen.features.flip(1), seen.mask)
+    assert not torch.allclose(policy(seen, last, hidden).log_probs, policy(other, last, hidden).log_probs, atol=1e-5)
 
 
 def test_before_the_first_step_there_is_no_memory_and_no_action() -> None:

@@ -39,6 +39,8 @@ ORIGINAL = Queries(
     ["whale"], np.array([[1, 0]], np.float32), RETRIEVER.lexical.query_terms(["whale"]), np.zeros(1, np.float32)
 )
 NO_EXCLUSION = np.array([-1], np.int32)
+USUAL, UNIT = float(PLANE[:, 0].mean()), float(PLANE[:, 0].std())  # the query's cosine with documents at random
+ANY_COHERENCE = float(np.linalg.norm(PLANE.mean(axis=0)))
 
 
 def shown(*rankings, evidence: Probe | None = None) -> dict[str, float]:
@@ -50,13 +52,24 @@ def shown(*rankings, evidence: Probe | None = None) -> dict[str, float]:
 
 def test_level_and_coherence_of_a_ranking() -> None:
     seen = shown(ranking_of([(0, 3.0), (3, 2.0), (1, 1.0)]))  # cosines with the query: 1, .6, 0
-    assert seen["level_top"] == pytest.approx(1.0)
-    assert seen["level_mean"] == pytest.approx(1.6 / 3)
-    assert seen["level_gap"] == pytest.approx(0.4)
-    assert seen["level_drop"] == pytest.approx(1.0)
-    assert seen["level_spread"] == pytest.approx(np.std([1.0, 0.6, 0.0]))
-    assert seen["coherence_5"] == pytest.approx(math.hypot(1.6, 1.8) / 3)
-    assert seen["coherence_10"] == seen["coherence_5"]
+    assert seen["level_top"] == pytest.approx((1.0 - USUAL) / UNIT)
+    assert seen["level_mean"] == pytest.approx((1.6 / 3 - USUAL) / UNIT)
+    assert seen["level_gap"] == pytest.approx(0.4 / UNIT)
+    assert seen["level_drop"] == pytest.approx(1.0 / UNIT)
+    assert seen["level_spread"] == pytest.approx(np.std([1.0, 0.6, 0.0]) / UNIT)
+    assert seen["coherence"] == pytest.approx(math.hypot(1.6, 1.8) / 3 - ANY_COHERENCE)
+
+
+def test_levels_do_not_change_with_the_collections_own_level() -> None:
+    """All cosines raised and squeezed, as in a collection about one thing, and the documents kept in their order."""
+    narrow = np.stack([0.5 * PLANE[:, 0] + 0.4, np.sqrt(1 - (0.5 * PLANE[:, 0] + 0.4) ** 2)], axis=1)
+    retriever = Retriever(WordEncoder(), DenseIndex(narrow.astype(np.float32)), RETRIEVER.lexical, 0.0, depth=3)
+    ranking = ranking_of([(0, 3.0), (3, 2.0), (1, 1.0)])
+    seen = {}
+    for name, where in (("wide", RETRIEVER), ("narrow", retriever)):
+        values, _ = ranking_features(where, ORIGINAL, [ranking], probe(where, ORIGINAL, NO_EXCLUSION))
+        seen[name] = values[0, [RANKING_FEATURES.index(n) for n in RANKING_FEATURES if n.startswith("level")]]
+    np.testing.assert_allclose(seen["wide"], seen["narrow"], rtol=1e-4)
 
 
 def test_overlap_and_novelty_between_rankings() -> None:
@@ -68,6 +81,11 @@ def test_overlap_and_novelty_between_rankings() -> None:
     assert (seen["overlap_first"], seen["overlap_previous"], seen["novelty"]) == pytest.approx((1 / 3, 1 / 3, 2 / 3))
     seen = shown(first, second, third)
     assert (seen["overlap_first"], seen["overlap_previous"], seen["novelty"]) == pytest.approx((1 / 3, 2 / 3, 0))
+    assert [shown(*rankings)["lead_kept"] for rankings in ([first], [first, second], [first, second, third])] == [
+        1,
+        1,
+        0,
+    ]
 
 
 def test_lexical_support_is_a_share_of_the_best_bm25() -> None:
@@ -78,9 +96,9 @@ def test_lexical_support_is_a_share_of_the_best_bm25() -> None:
 
 def test_a_short_ranking_counts_what_is_there() -> None:
     seen = shown(ranking_of([(0, 1), (1, 1), (2, 1)]), ranking_of([(3, 2.0), (0, 1.0)], depth=4))
-    assert seen["level_mean"] == pytest.approx(0.8)
-    assert seen["level_drop"] == pytest.approx(-0.4)
-    assert seen["coherence_5"] == pytest.approx(math.hypot(1.6, 0.8) / 2)
+    assert seen["level_mean"] == pytest.approx((0.8 - USUAL) / UNIT)
+    assert seen["level_drop"] == pytest.approx(-0.4 / UNIT)
+    assert seen["coherence"] == pytest.approx(math.hypot(1.6, 0.8) / 2 - ANY_COHERENCE)
     assert seen["overlap_first"] == pytest.approx(1 / 4)
     assert seen["novelty"] == pytest.approx(1 / 4), "an empty place is not a new document"
 
@@ -115,33 +133,56 @@ def test_only_the_top_ten_are_looked_at() -> None:
     np.testing.assert_array_equal(both[0][1], both[1][1])
 
 
+def probed(original: Queries = ORIGINAL, exclude: int = -1) -> dict[str, float]:
+    evidence = probe(RETRIEVER, original, np.array([exclude], np.int32))
+    return dict(zip(PROBE_FEATURES, evidence.features[0].tolist(), strict=True))
+
+
 def test_probe_compares_the_dense_with_the_lexical_ranking() -> None:
     """Dense: 0, 4, 3. Lexical: 0, 1, nothing."""
-    evidence = probe(RETRIEVER, ORIGINAL, NO_EXCLUSION)
-    seen = dict(zip(PROBE_FEATURES, evidence.features[0].tolist(), strict=True))
+    seen = probed()
     bm25 = RETRIEVER.lexical.scores(ORIGINAL.terms)[0]
+    idf = math.log1p((5 - 2 + 0.5) / (2 + 0.5))  # the word is in two of five documents
     assert seen["agreement"] == pytest.approx(1 / 3)
-    assert (seen["agreement_top"], seen["agreement_top_lexical"]) == (1, 1)
-    assert seen["lexical_top"] == pytest.approx(bm25[0])
-    assert seen["lexical_gap"] == pytest.approx((bm25[0] - bm25[1]) / bm25[0], abs=1e-6)
+    assert seen["agreement_early"] == pytest.approx((1 + 0.9 / 2 + 0.81 / 3) / (1 + 0.9 + 0.81))
+    cosines, crossed = np.array([1, 0.8, 0.6]), np.array([bm25[0], 0, 0])
+    assert seen["agreement_scores"] == pytest.approx(np.corrcoef(cosines, crossed)[0, 1], abs=1e-5)
+    assert (seen["rank_dense_top"], seen["rank_lexical_top"]) == (0, 0)
+    assert seen["support_dense_top"] == pytest.approx(1)
+    assert seen["level_lexical_top"] == pytest.approx(0, abs=1e-6)
+    assert seen["level_lexical_mean"] == pytest.approx((0.5 - 0.8) / UNIT)
+    assert seen["lexical_second"] == pytest.approx(bm25[1] / bm25[0])
+    assert (seen["lexical_tenth"], seen["lexical_last"]) == (0, 0)
+    assert seen["cover_lexical"] == seen["cover_dense"] == pytest.approx(bm25[0] / idf)
+    assert 0 < seen["cover_lexical"] < 1
+    assert seen["idf_max"] == seen["idf_mean"] == pytest.approx(idf / math.log1p(4.5 / 1.5))
     assert seen["query_words"] == pytest.approx(math.log(2))
-    assert evidence.best_bm25.tolist() == [pytest.approx(bm25[0])]
+    assert probe(RETRIEVER, ORIGINAL, NO_EXCLUSION).best_bm25.tolist() == [pytest.approx(bm25[0])]
+
+
+def test_probe_weighs_all_words_of_a_query() -> None:
+    seen = probed(replace(ORIGINAL, terms=RETRIEVER.lexical.query_terms(["list of whales"])))
+    rare, common = math.log1p((5 - 1 + 0.5) / 1.5), math.log1p((5 - 2 + 0.5) / 2.5)
+    assert seen["idf_max"] == pytest.approx(1), "no word is rarer than one in a single document"
+    assert seen["idf_mean"] == pytest.approx((rare + common) / 2 / rare)
+    assert seen["cover_lexical"] < 0.8, "no document has both"
 
 
 def test_probe_leaves_out_the_querys_own_document() -> None:
     """Dense: 4, 3, 1. Lexical: 1."""
-    evidence = probe(RETRIEVER, ORIGINAL, np.array([0], np.int32))
-    seen = dict(zip(PROBE_FEATURES, evidence.features[0].tolist(), strict=True))
+    seen = probed(exclude=0)
     assert seen["agreement"] == pytest.approx(1 / 3)
-    assert (seen["agreement_top"], seen["agreement_top_lexical"]) == (0, 1)
-    assert seen["lexical_gap"] == 1
+    assert seen["rank_dense_top"] == 1
+    assert seen["rank_lexical_top"] == pytest.approx(math.log(3) / math.log(4))
+    assert seen["support_dense_top"] == seen["lexical_second"] == 0
 
 
 def test_probe_of_a_query_without_a_known_word() -> None:
     unknown = replace(ORIGINAL, terms=RETRIEVER.lexical.query_terms(["zebra"]))
-    evidence = probe(RETRIEVER, unknown, NO_EXCLUSION)
-    assert not evidence.features.any()
-    assert evidence.best_bm25.tolist() == [0]
+    seen = probed(unknown)
+    assert {name for name, value in seen.items() if value} == {"rank_dense_top", "rank_lexical_top"}
+    assert seen["rank_dense_top"] == seen["rank_lexical_top"] == 1, "not there"
+    assert probe(RETRIEVER, unknown, NO_EXCLUSION).best_bm25.tolist() == [0]
 
 
 def test_query_features() -> None:

@@ -42,8 +42,8 @@ def rows_found(*rows: list[int]) -> Ranking:
     return Ranking(documents, np.zeros(documents.shape, dtype=np.float32))
 
 
-@given(documents=FOUND, weight=st.floats(0, 0.9))
-def test_moved_vectors_stay_unit_and_turn_to_the_documents(documents, weight):
+@given(documents=FOUND, weight=st.floats(-1.0, 0.9))
+def test_moved_vectors_stay_unit_and_turn_to_the_documents_or_away(documents, weight):
     before = asked("whales", "order").vectors
     after = move(before, RETRIEVER.dense.vectors, np.array([documents, [-1, -1, -1]], np.int32), weight)
     np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1.0, atol=1e-5)
@@ -53,7 +53,7 @@ def test_moved_vectors_stay_unit_and_turn_to_the_documents(documents, weight):
         mean = RETRIEVER.dense.vectors[found].mean(axis=0)
         line = (1 - weight) * before[0] + weight * mean
         np.testing.assert_allclose(after[0], line / np.linalg.norm(line), atol=1e-5)
-        assert after[0] @ mean >= before[0] @ mean - 1e-5
+        assert np.sign(weight) * (after[0] @ mean - before[0] @ mean) >= -1e-5
 
 
 @pytest.mark.parametrize("direction", ["narrow", "broaden"])
@@ -94,8 +94,17 @@ def test_narrow_trusts_meaning_and_broaden_brings_in_the_words() -> None:
     narrowed = feedback.reformulate("narrow", current, current, last).lexical[0]
     broadened = feedback.reformulate("broaden", current, current, last).lexical[0]
     assert 0.0 <= narrowed < 0.4 < broadened <= 1.0
-    assert NARROW.documents < BROADEN.documents
-    assert NARROW.vector_weight <= BROADEN.vector_weight < 0.5, "most of the query stays"
+    assert NARROW.vector_weight < 0 < BROADEN.vector_weight < 0.5, "most of the query stays"
+
+
+def test_narrow_asks_for_what_was_not_found_yet() -> None:
+    query = asked("whales")
+    found = rows_found([0])
+    feedback = FeedbackReformulator(RETRIEVER.dense, WORDS)
+    narrowed = feedback.reformulate("narrow", query, query, found)
+    before, after = (RETRIEVER.search(q).documents[0].tolist() for q in (query, narrowed))
+    assert before[:2] == [0, 1]
+    assert after[0] == 1, "the other document on whales"
 
 
 def test_only_the_top_documents_give_feedback() -> None:

@@ -63,13 +63,14 @@ def write_report(
         explorer(table.measure, agent.name, single.name),
         element("script", embedded_json(data), id="data", type="application/json"),
     ]
-    page = _page(title, *content)
+    page = html_page(title, *content)
     # Lone surrogates, which a path or a query can carry, have no UTF-8 form.
     write_text(folder / REPORT_FILE, page.encode("utf-8", "replace").decode("utf-8"))
     return folder / REPORT_FILE
 
 
-def _page(title: str, *content: str | None) -> str:
+def html_page(title: str, *content: str | None) -> str:
+    """A whole document that needs nothing else."""
     style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
     head = element(

@@ -1,0 +1,206 @@
+"""``train.py --sweep NAME=VALUE,VALUE,...``: one policy a value on the same search graphs, and one table of all."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from searchrl.config import GameConfig, LearningConfig, TrainConfig
+from searchrl.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from searchrl.agent.run_dir import RunDir
+    from searchrl.assemble import Workbench
+    from searchrl.env.graph import SearchGraph
+    from searchrl.evaluation.sweep_table import SweepRow, SweepTable
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a sweep, as it is written in flags, and the settings of its run, but for where results go."""
+
+    value: str
+    config: TrainConfig
+
+    @property
+    def graph_settings(self) -> GameConfig:
+        """What shapes the search graphs: not how one learns on them, and of the game not what a step costs."""
+        return replace(self.config.game, step_penalty=0.0)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A setting, by its flag without dashes, and its values."""
+
+    setting: str
+    points: Sequence[Point]
+
+    def __str__(self) -> str:
+        return f"{self.setting}={','.join(point.value for point in self.points)}"
+
+
+def read_sweep(config: TrainConfig) -> Sweep:
+    """Read ``--sweep``. Raises ConfigError for what is no number, a number that a run cannot have, or a repeat."""
+    flag = f"--sweep {config.sweep}"
+    name, equals, listed = (config.sweep or "").partition("=")
+    if not equals:
+        raise ConfigError(f"{flag}: write NAME=VALUE,VALUE,..., as in step-penalty=0,.01,.02")
+    numeric = _numeric_settings()
+    setting = name.strip().lstrip("-").replace("_", "-")
+    if setting not in numeric:
+        raise ConfigError(f"{flag}: {setting!r} is not a setting with numbers for values; {nearest(setting, numeric)}")
+    group, kind = numeric[setting]
+    points: list[Point] = []
+    for text in listed.split(","):
+        value = _number(kind, text, flag)
+        if _written(value) in (point.value for point in points):
+            raise ConfigError(f"{flag}: {_written(value)} is given twice")
+        points.append(Point(_written(value), _with(config, group, setting, value)))
+    return Sweep(setting, points)
+
+
+def train_sweep(config: TrainConfig) -> None:
+    """Train a policy for every value; write ``sweep.html``, ``.json``, ``.csv``, renewed after each; print the table.
+
+    With --resume, values whose run came to its end are not trained again.
+    """
+    sweep = read_sweep(config)
+    try:
+        folder, table = _train_all(config, sweep)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(str(stop) or "go on with the same command and --resume") from None
+    print(f"dev queries, policy_final.pt of each run:\n{table}")
+    print(f"sweep: {folder.path}/sweep.html, sweep.json, sweep.csv; curves: tensorboard --logdir {folder.path}")
+
+
+def _train_all(config: TrainConfig, sweep: Sweep) -> tuple[RunDir, SweepTable]:
+    from searchrl.assemble import Workbench
+    from searchrl.cli.train import graphs, prepare
+    from searchrl.env.joined import join
+    from searchrl.evaluation.sweep_table import SweepTable
+
+    folder: RunDir | None = None
+    table = SweepTable(sweep.setting, ())
+    data = replace(config.data, dataset=config.data.datasets[0])
+    for game, points in groupby(sweep.points, key=lambda point: point.graph_settings):
+        game = replace(game, step_penalty=config.game.step_penalty)
+        # Every split is made with the seed of the command, also where the sweep is over seeds.
+        with closing(Workbench(data, config.models, game, config.learning.seed)) as bench:
+            benches = prepare(config, bench)
+            if folder is None:
+                folder = _open(config, sweep)
+                print(f"sweep: {folder.path}")
+            train, dev = graphs(benches)
+            joined = join(train), join(dev)
+            for point in points:
+                print(f"{sweep.setting} {point.value} ({len(table.rows) + 1} of {len(sweep.points)})")
+                run = _train(point, folder, f"{sweep.setting}={point.value}", bench, *joined)
+                table = SweepTable(sweep.setting, (*table.rows, _row(point, run, benches, dev)))
+                _write(folder, table, config, sum(map(len, dev)))
+    assert folder is not None
+    return folder, table
+
+
+def _open(config: TrainConfig, sweep: Sweep) -> RunDir:
+    """The sweep's folder, which is a run's folder that holds runs: made, or found to be resumed."""
+    from searchrl.agent.run_dir import next_free, open_run
+
+    output = config.output
+    if output.run_name is None and not output.resume:
+        name = next_free(output.runs_dir, f"{config.data.label}-{sweep.setting}").name
+        output = replace(output, run_name=name)
+    return open_run(replace(config, sweep=str(sweep), output=output))
+
+
+def _train(
+    point: Point,
+    folder: RunDir,
+    name: str,
+    bench: Workbench,
+    train: SearchGraph,
+    dev: SearchGraph,
+) -> RunDir:
+    """Train one value's policy in a run folder of its own, unless that was done before."""
+    from searchrl.agent.run_dir import RunDir, open_run
+    from searchrl.cli.train import learn
+
+    run = RunDir(folder.path / name)
+    if run.finished:
+        print(f"finished before: {run.path}")
+        return run
+    begun = run.config.exists()
+    if not begun:
+        shutil.rmtree(run.path, ignore_errors=True)  # a kill while it was made leaves an empty folder
+    output = replace(point.config.output, runs_dir=folder.path, run_name=name, overwrite=False, resume=begun)
+    config = replace(point.config, output=output)
+    learn(config, bench, open_run(config), train, dev, share=False)
+    return run
+
+
+def _row(point: Point, run: RunDir, benches: Sequence[Workbench], graphs: Sequence[SearchGraph]) -> SweepRow:
+    """What the run's policy does on the dev queries of each collection."""
+    from searchrl.agent.checkpoint import load_policy
+    from searchrl.agent.trainer import greedy_episodes
+    from searchrl.env.batched import GraphTensors, RewardRules
+    from searchrl.evaluation.methods import method_result
+    from searchrl.evaluation.sweep_table import SweepRow
+
+    policy = load_policy(run.checkpoints / "policy_final.pt").policy
+    results = {}
+    for bench, dev in zip(benches, graphs, strict=True):
+        tensors = GraphTensors(dev, RewardRules(bench.reward_source), point.config.game.mask)
+        ends, steps = greedy_episodes(policy, tensors)
+        name, queries, corpus = bench.dataset.name, bench.queries("dev"), bench.dataset.corpus
+        results[name] = method_result("rl_agent", dev, ends.numpy(), queries, corpus, steps.numpy())
+    return SweepRow.of(point.value, run.path.name, results)
+
+
+def _write(folder: RunDir, table: SweepTable, config: TrainConfig, queries: int) -> None:
+    from searchrl.evaluation.report.sweep_page import write_sweep_page
+    from searchrl.storage import write_text
+
+    facts = {"dataset": config.data.label, "split": "dev", "queries": queries}
+    write_sweep_page(folder.path, table, facts)
+    write_text(folder.path / "sweep.csv", table.to_csv())
+    write_text(folder.path / "sweep.json", json.dumps({**facts, **table.to_json()}, indent=1, allow_nan=False) + "\n")
+
+
+def _numeric_settings() -> dict[str, tuple[str, type[Any]]]:
+    """Flag -> (its group in ``TrainConfig``, int or float) of every setting that is a number and can be swept."""
+    groups = {"learning": LearningConfig, "game": GameConfig}
+    return {
+        name.replace("_", "-"): (group, kind)
+        for group, settings in groups.items()
+        for name, kind in get_type_hints(settings).items()
+        if kind in (int, float)
+    }
+
+
+def _number(kind: type[Any], text: str, flag: str) -> float | int:
+    try:
+        value: float | int = kind(text)
+    except ValueError:
+        raise ConfigError(f"{flag}: {text!r} is not {'an integer' if kind is int else 'a number'}") from None
+    if not math.isfinite(value):
+        raise ConfigError(f"{flag}: {text!r} is not a finite number")
+    return value
+
+
+def _written(value: float | int) -> str:
+    """As short as it can be written without becoming another number: 0, 0.01, 640."""
+    short = f"{value:g}"
+    return short if isinstance(value, float) and float(short) == value else repr(value)
+
+
+def _with(config: TrainConfig, group: str, setting: str, value: float | int) -> TrainConfig:
+    """The settings of one value's run. Raises ConfigError, naming the flag, where it cannot have that value."""
+    changed: dict[str, Any] = {group: replace(getattr(config, group), **{setting.replace("-", "_"): value})}
+    if setting == "seed" and config.data.split_seed is None:
+        changed["data"] = replace(config.data, split_seed=config.learning.seed)  # the same dev queries for all
+    return replace(config, **changed, sweep=None)
