@@ -137,7 +137,7 @@ def _exact(policy: Policy, graph: GraphTensors, rows: Tensor, entropy_weight: fl
     weight = seen.visits.detach() * seen.choice
     entropy = (seen.entropy * weight).sum() / weight.sum().clamp(min=1e-9)
     loss = -expected / graph.spread - entropy_weight * entropy
-    ends = torch.bincount(seen.greedy)
+    ends = seen.ends.detach().mean(dim=0)
     end = int(ends.argmax())
     share = (seen.log_probs.detach().exp() * weight[:, :, None]).sum(dim=(0, 1))
     return loss, UpdateReport(
@@ -147,5 +147,5 @@ def _exact(policy: Policy, graph: GraphTensors, rows: Tensor, entropy_weight: fl
         entropy=float(entropy.detach()),
         actions=(share / share.sum().clamp(min=1e-9)).tolist(),
         commonest=[int(a) for a in graph.tree.actions_to(end)],
-        commonest_share=float(ends[end] / ends.sum()),
+        commonest_share=float(ends[end]),
     )

@@ -29,6 +29,8 @@ class Walk:
     """(b, S) in nats."""
     visits: Tensor
     """(b, S) probability that an episode comes by."""
+    ends: Tensor
+    """(b, S) probability that it ends there."""
     returns: Tensor
     """(b,) exact expected return."""
     greedy: Tensor
@@ -44,12 +46,14 @@ def walk(policy: Policy, graph: GraphTensors, rows: Tensor) -> Walk:
     log_probs = torch.cat([decided, rest.expand(len(rows), -1, -1)], dim=1)
     probs = log_probs.exp()
     visits = _visits(graph.tree, probs)
+    ends = visits * probs[:, :, Action.TERMINATE]
     return Walk(
         choice=choice,
         log_probs=log_probs,
         entropy=-(probs * log_probs.masked_fill(log_probs == float("-inf"), 0.0)).sum(dim=2),
         visits=visits,
-        returns=_returns(graph, rows, visits * probs[:, :, Action.TERMINATE]),
+        ends=ends,
+        returns=_returns(graph, rows, ends),
         greedy=_greedy(graph, log_probs.detach()),
     )
 

@@ -37,7 +37,7 @@ class FeedbackSettings:
     """How far it goes there, 0 to 1."""
 
 
-NARROW = FeedbackSettings(10, vector_weight=-0.6, terms=0, term_weight=0.0, lexical_target=0.0, lexical_pull=0.5)
+NARROW = FeedbackSettings(20, vector_weight=-0.6, terms=0, term_weight=0.0, lexical_target=0.0, lexical_pull=0.5)
 BROADEN = FeedbackSettings(10, vector_weight=0.3, terms=0, term_weight=0.0, lexical_target=1.0, lexical_pull=0.75)
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from searchrl.agent.checkpoint import load_policy
 from searchrl.cli.policy_source import OWN, SHIPPED, find_policy
+from searchrl.env.features import PROBE_FEATURES, QUERY_FEATURES, RANKING_FEATURES, REWARD_FEATURES
 from tests.command import REPOSITORY, Outcome, Shell
 
 REVISION = "0" * 40
@@ -165,3 +167,11 @@ def test_your_own_newest_policy_comes_before_the_one_that_ships(
     OWN.touch()
     assert find_policy("auto") == OWN
     assert find_policy("other.pt") == Path("other.pt")
+
+
+@pytest.mark.parametrize(("name", "judged"), [("pydocs", REWARD_FEATURES), ("transfer", ())])
+def test_the_policies_that_ship_fit_todays_features(name: str, judged: tuple[str, ...]) -> None:
+    folder = REPOSITORY / "checkpoints"
+    features = load_policy(folder / f"{name}.pt").feature_names
+    assert tuple(features) == (*RANKING_FEATURES, *PROBE_FEATURES, *judged, *QUERY_FEATURES)
+    assert f"# {name}" in (folder / f"{name}.md").read_text()
