@@ -1,13 +1,32 @@
 """SearchRL learns how to search: a Gymnasium retrieval environment, a small policy, language-model rewards.
 
-After ``import searchrl``, ``gymnasium.make("searchrl/Search-v0", dataset="pydocs")`` works.
+After ``import searchrl``, ``gymnasium.make("searchrl/Search-v0", dataset="pydocs")`` works. ``Search`` and ``Services``
+rank and generate texts with reward models; they are imported when first asked for.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+if TYPE_CHECKING:
+    from searchrl.search.api import Search as Search
+    from searchrl.search.services import Services as Services
+
 __version__ = "0.1.0"
+
+_LATER = {"Search": "searchrl.search.api", "Services": "searchrl.search.services"}
+"""Public names that would slow every ``--help`` if they were imported here."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LATER])
 
 
 @wrapt.when_imported("gymnasium")

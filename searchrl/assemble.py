@@ -8,28 +8,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchrl.cache_dir import cache_dir
-from searchrl.config import DataConfig, GameConfig, ModelConfig
+from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig
 from searchrl.data.dataset import Dataset, QuerySet, Split
 from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import read_query_bank
 from searchrl.data.splits import train_from_dev
-from searchrl.device import DeviceChoice, choose_device, with_dtype
+from searchrl.device import DeviceChoice, with_dtype
 from searchrl.errors import ConfigError, DataError
+from searchrl.models.loader import ModelLoader
 
 if TYPE_CHECKING:
     from searchrl.env.game import Game
     from searchrl.env.graph import SearchGraph
     from searchrl.env.search_env import SearchEnv
     from searchrl.models.encoder import Encoder
+    from searchrl.models.language_model import Engine
     from searchrl.models.lm_cache import CachedLanguageModel
+    from searchrl.models.loader import Use
     from searchrl.models.prompts import Prompts
     from searchrl.models.transformers_lm import TransformersLM
     from searchrl.reformulate.reformulator import Reformulator
     from searchrl.retrieval.retriever import Retriever
+    from searchrl.reward.lm import Method
     from searchrl.reward.reward_model import RewardModel
 
-_SHARED = ("device", "cache", "encoder", "transformers_lm", "lm", "prompts", "reward_model")
+_SHARED = ("loader", "encoder", "prompts", "reward_model")
 """Parts of a workbench that do not depend on its collection."""
 
 
@@ -44,14 +47,26 @@ class Workbench:
     show_progress: bool = True
 
     @cached_property
+    def loader(self) -> ModelLoader:
+        """What makes language models, and closes them."""
+        models = self.models
+        return ModelLoader(
+            models.serving,
+            device=models.device,
+            dtype=models.dtype,
+            cache=models.cache,
+            show_progress=self.show_progress,
+        )
+
+    @property
     def device(self) -> DeviceChoice:
         """Where models run."""
-        return choose_device(self.models.device)
+        return self.loader.device
 
-    @cached_property
+    @property
     def cache(self) -> Path | None:
         """The folder for whatever can be computed again; None with --no-cache."""
-        return cache_dir() if self.models.cache else None
+        return self.loader.cache
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -88,15 +103,33 @@ class Workbench:
         share = LEXICAL_SHARE[config.retriever]
         return Retriever(self.encoder, dense, LexicalIndex(corpus), share, config.depth, approximate)
 
-    @cached_property
+    @property
+    def lm_name(self) -> str | None:
+        """The language model as ``ModelLoader`` takes it; None for the device's, or the one that is served."""
+        return None if self.models.lm == "auto" else self.models.lm
+
+    @property
+    def language_model(self) -> Engine:
+        """The language model itself, whatever runs it."""
+        return self.loader.backend(self.lm_name, self._lm_use, stop_at_newline=True)
+
+    @property
+    def lm(self) -> CachedLanguageModel:
+        """The language model behind its cache, compared with --golden first.
+
+        Raises EngineError where its server does not answer, or it and transformers do not agree on the golden pairs.
+        """
+        return self.loader.language_model(self.lm_name, self._lm_use, stop_at_newline=True)
+
+    @property
     def transformers_lm(self) -> TransformersLM:
-        """The language model itself."""
-        from searchrl.models.presets import default_language_model, keeps_int8
+        """The language model itself, which runs in this process, for whoever measures it."""
         from searchrl.models.transformers_lm import TransformersLM
 
-        name = self.models.lm if self.models.lm != "auto" else default_language_model(self.device.device)
-        choice = with_dtype(self.device, self.models.dtype, keeps_int8(name) and self._reads_likelihoods_only)
-        return TransformersLM(name, choice, stop_at_newline=True)
+        lm = self.language_model
+        if not isinstance(lm, TransformersLM):
+            raise ConfigError(f"{lm.name}: only a language model that transformers runs can be measured")
+        return lm
 
     @property
     def uses_lm(self) -> bool:
@@ -104,18 +137,17 @@ class Workbench:
         return self.game_config.reward == "lm" or "lm" in self.game_config.reformulator
 
     @property
-    def _reads_likelihoods_only(self) -> bool:
-        """Whether the language model neither writes nor answers questions here, for which int8 is too rough."""
+    def _lm_use(self) -> Use:
+        """What the language model is asked for in this game."""
         game = self.game_config
-        return game.reward == "lm" and self.models.judge in ("auto", "likelihood") and game.reformulator == "feedback"
+        if game.reward != "lm" or self.judging_method != "likelihood":
+            return "chat"
+        return "both" if "lm" in game.reformulator else "likelihoods"
 
-    @cached_property
-    def lm(self) -> CachedLanguageModel:
-        """The language model behind its cache."""
-        from searchrl.models.lm_cache import CachedLanguageModel, default_cache_path
-
-        path = default_cache_path() if self.cache else None
-        return CachedLanguageModel(self.transformers_lm, path, show_progress=self.show_progress)
+    @property
+    def judging_method(self) -> Method:
+        """How the language model judges. Raises ConfigError where that depends on a size its server does not tell."""
+        return self.models.judge if self.models.judge != "auto" else self.loader.judging_method(self.lm_name)
 
     @cached_property
     def prompts(self) -> Prompts:
@@ -137,12 +169,9 @@ class Workbench:
             return HeadReward(self.models.reward_model, choice.device, choice.dtype)
         if game.reward == "qrels" and game.rerank_depth == 0:
             return None
-        from searchrl.models.presets import judging_method
         from searchrl.reward.lm import LMReward
 
-        judge = self.models.judge
-        method = judging_method(self.transformers_lm.parameters) if judge == "auto" else judge
-        return LMReward(self.lm, method, self.prompts)
+        return LMReward(self.lm, self.judging_method, self.prompts)
 
     @cached_property
     def reformulator(self) -> Reformulator:
@@ -187,19 +216,19 @@ class Workbench:
         for split in splits:
             self.queries(split)
         _ = self.prompts, self.encoder, self.reward_model
-        if "lm" in self.game_config.reformulator:
-            _ = self.lm
+        if self.uses_lm:
+            _ = self.lm.fingerprint
 
     def beside(self, dataset: str) -> Workbench:
         """Another collection with the models that were made here so far; closing this one closes them for both."""
-        other = replace(self, data=replace(self.data, dataset=dataset))
+        other, _ = replace(self, data=replace(self.data, dataset=dataset)), self.loader
         other.__dict__.update({name: part for name, part in self.__dict__.items() if name in _SHARED})
         return other
 
     def close(self) -> None:
-        """Close the language model's cache, if it was opened."""
-        if "lm" in self.__dict__:
-            self.lm.close()
+        """Close the language model and its cache, if they were opened."""
+        if "loader" in self.__dict__:
+            self.loader.close()
 
     def queries(self, split: Split) -> QuerySet:
         """The queries of one split. Raises DataError saying which splits there are."""
@@ -237,14 +266,15 @@ def make_env(
 ) -> SearchEnv:
     """Entry point of ``gymnasium.make("searchrl/Search-v0", dataset=..., split=..., reward=..., max_steps=...)``.
 
-    ``settings`` are fields of ``DataConfig``, ``ModelConfig`` and ``GameConfig``. The reward is human judgments unless
-    ``reward="lm"`` or ``"head"`` asks for a model, so that the default environment needs no language model.
+    ``settings`` are fields of ``DataConfig``, ``ModelConfig``, ``EngineConfig`` and ``GameConfig``. The reward is
+    human judgments unless ``reward="lm"`` or ``"head"`` asks for a model, so that the default environment needs no
+    language model.
     """
     from searchrl.env.batched import RewardRules
     from searchrl.env.search_env import SearchEnv
 
     settings.setdefault("reward", "qrels")
-    chosen = {kind: {} for kind in (DataConfig, ModelConfig, GameConfig)}  # type: ignore[var-annotated]
+    chosen = {kind: {} for kind in (DataConfig, ModelConfig, EngineConfig, GameConfig)}  # type: ignore[var-annotated]
     for name, value in settings.items():
         owner = next((kind for kind in chosen if name in kind.__dataclass_fields__), None)
         if owner is None:
@@ -254,7 +284,7 @@ def make_env(
             raise ConfigError(f"searchrl/Search-v0: unknown setting {name!r}; {nearest(name, names)}")
         chosen[owner][name] = value
     game = GameConfig(**chosen[GameConfig])
-    models = ModelConfig(**chosen[ModelConfig])
+    models = ModelConfig(**{"serving": EngineConfig(**chosen[EngineConfig]), **chosen[ModelConfig]})
     bench = Workbench(DataConfig(dataset=dataset, **chosen[DataConfig]), models, game, show_progress=False)
     reward = RewardRules(bench.reward_source, game.step_penalty, game.reward_baseline)
     return SearchEnv(bench.game, bench.queries(split), reward, use_mask=game.mask, render_mode=render_mode)

@@ -6,12 +6,14 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
-from searchrl.errors import SearchRLError
+from searchrl.errors import OutputError, SearchRLError
 
 Config = TypeVar("Config")
 
@@ -69,6 +71,18 @@ def held_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: came
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def check_output_file(path: Path, flag: str) -> None:
+    """Make the file's folder and try it. Raises OutputError, naming the flag, where the file cannot be written."""
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file with {flag}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); give another {flag}") from error
 
 
 def _one_line(error: Exception) -> str:

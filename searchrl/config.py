@@ -24,6 +24,7 @@ PolicyName = Literal["gru", "mlp"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EncoderDtypeName = Literal["float32", "bfloat16", "float16", "int8"]
 SplitName = Literal["train", "dev", "test"]
+EngineName = Literal["auto", "transformers", "http", "vllm"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,48 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """What runs the language model."""
+
+    engine: EngineName = "auto"
+    """transformers in this process, http (a server, --base-url), vllm in this process (an extra; GPUs); auto:
+    transformers, or, for a policy, what it was trained with."""
+    base_url: str | None = None
+    """With --engine http: an OpenAI-compatible server, such as http://127.0.0.1:8000."""
+    engine_model: str | None = None
+    """The model's name on that server; by default the only one it serves."""
+    api_key_env: str | None = None
+    """Environment variable that holds the server's key."""
+    concurrency: int = 8
+    """Requests to the server at a time."""
+    request_timeout: float = 120.0
+    """Seconds to wait for one answer of the server."""
+    golden: str | None = None
+    """A model as --lm names it that transformers runs on a few pairs first; the engine must answer them alike."""
+    tensor_parallel_size: int = 1
+    """With --engine vllm: GPUs that share every layer."""
+    pipeline_parallel_size: int = 1
+    """With --engine vllm: groups of GPUs that share the layers out."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        for name in ("concurrency", "tensor_parallel_size", "pipeline_parallel_size"):
+            _at_least(name.replace("_", "-"), getattr(self, name), 1)
+        if not self.request_timeout > 0:
+            raise ConfigError(f"--request-timeout {self.request_timeout}: must be above 0")
+        if self.engine == "http" and not self.base_url:
+            raise ConfigError("--engine http needs --base-url: the server's address, such as http://127.0.0.1:8000")
+        for name in ("base_url", "engine_model", "api_key_env"):
+            if getattr(self, name) is not None and self.engine != "http":
+                raise ConfigError(f"--{name.replace('_', '-')} needs --engine http, not {self.engine}")
+        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            if getattr(self, name) > 1 and self.engine != "vllm":
+                raise ConfigError(f"--{name.replace('_', '-')} above 1 needs --engine vllm, not {self.engine}")
+        if self.golden is not None and self.engine not in ("http", "vllm"):
+            raise ConfigError("--golden compares another engine with transformers: needs --engine http or vllm")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Which models, and on what."""
 
@@ -91,6 +134,18 @@ class ModelConfig:
     """TOML file that overrides prompts of searchrl/prompts.toml."""
     cache: bool = True
     """Keep the index, search graphs and language model answers for the next command."""
+    serving: EngineConfig = field(default_factory=EngineConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what would be ignored."""
+        engine = self.serving.engine
+        if engine == "http" and self.lm != "auto":
+            raise ConfigError(
+                f"--lm {self.lm} with --engine http, whose server has the model: name it as the server does with "
+                "--engine-model; to compare it with one that runs here, use --golden"
+            )
+        if engine == "http" and self.dtype != "auto" and not self.reward_model:
+            raise ConfigError(f"--dtype {self.dtype} with --engine http, whose server has chosen the numeric format")
 
 
 @dataclass(frozen=True)
@@ -278,6 +333,7 @@ class EvalConfig:
     """Base address to download BEIR zips from instead of the public host."""
     lm: str | None = None
     """Another language model than the policy was trained with."""
+    serving: EngineConfig = field(default_factory=EngineConfig)
     output_dir: Path | None = None
     """Folder for TREC runs and per-query results; runs/eval-<dataset>-<split>-<number> if not given."""
     overwrite: bool = False
@@ -358,6 +414,7 @@ class GenerateConfig:
     """Keep the index and the language model's answers, so that a killed command goes on where it stopped."""
     seed: int = 42
     """Seeds the sample of documents."""
+    serving: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be generated."""

@@ -5,6 +5,7 @@ SearchRLError             anything below; the commands print it as one line and 
 ├── DataError             a corpus, query, qrels or ranking file is missing, damaged or empty
 │   └── DownloadError     a dataset could not be fetched, or what came is not what was asked for
 ├── ModelError            a model cannot be had, or does not do what its role needs
+├── EngineError           a model server does not answer, refuses, or answers otherwise than it should
 ├── CheckpointError       a checkpoint or a run folder is truncated, foreign, or made for something else
 ├── CacheError            a stored index, graph or language-model cache is damaged
 ├── DeviceError           the device that was asked for is not there
@@ -16,7 +17,8 @@ Messages name the file, line or value at fault, and the way out.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class SearchRLError(Exception):
@@ -37,6 +39,15 @@ class DownloadError(DataError):
 
 class ModelError(SearchRLError):
     """A model cannot be had, or does not do what its role needs."""
+
+
+class EngineError(SearchRLError):
+    """A model server does not answer, refuses, lacks what is asked of it, or answers otherwise than it should."""
+
+    def __init__(self, message: str, answered: Mapping[int, Any] | None = None) -> None:
+        super().__init__(message)
+        self.answered: Mapping[int, Any] = answered or {}
+        """What the failed call was answered all the same: place among its inputs -> answer. To be kept."""
 
 
 class CheckpointError(SearchRLError):

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import torch
 
 from searchrl.cli import benchmark, evaluate, generate_queries, train
-from searchrl.evaluation import compare
+from searchrl.evaluation import compare, embed, ndcg, rerank
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -78,6 +78,18 @@ class Shell:
     def compare(self, *flags: object) -> Outcome:
         """``python -m searchrl.evaluation.compare FLAGS``."""
         return self._run(compare.main, flags)
+
+    def embed(self, *flags: object) -> Outcome:
+        """``python -m searchrl.evaluation.embed FLAGS``."""
+        return self._run(embed.main, flags)
+
+    def rerank(self, *flags: object) -> Outcome:
+        """``python -m searchrl.evaluation.rerank FLAGS``."""
+        return self._run(rerank.main, flags)
+
+    def ndcg(self, *flags: object) -> Outcome:
+        """``python -m searchrl.evaluation.ndcg FLAGS``."""
+        return self._run(ndcg.main, flags)
 
     def _run(self, main: Callable[[Sequence[str]], None], flags: Sequence[object]) -> Outcome:
         out, err = io.StringIO(), io.StringIO()

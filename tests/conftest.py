@@ -13,6 +13,7 @@ from searchrl.config import DataConfig, GameConfig, ModelConfig
 from searchrl.data.beir_folder import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.pydocs.queries import load_pydocs
+from searchrl.models.embedded import smollm2_folder
 from tests.command import Outcome, Shell
 
 # A shared machine makes single examples slow now and then; that says nothing about the code.
@@ -62,8 +63,12 @@ def bench(small_folder: Path) -> Workbench:
 
 @pytest.fixture(scope="session")
 def command_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all commands, so that the small collection is encoded once."""
-    return tmp_path_factory.mktemp("cache")
+    """One cache for all commands, so that the small collection is encoded once. The embedded language model is the
+    user's own, if it was unpacked before: that takes longer than most tests.
+    """
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "models").symlink_to(smollm2_folder().parent, target_is_directory=True)
+    return cache
 
 
 @pytest.fixture

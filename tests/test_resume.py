@@ -169,17 +169,17 @@ def test_ctrl_c_in_the_middle_of_an_update_saves_and_says_how_to_go_on(
 
 
 def test_ctrl_c_while_the_graph_is_built_says_how_to_go_on(
-    shell: Shell, flags: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    shell: Shell, flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from searchrl.env.game import Game
 
-    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path))  # where no earlier run has stored the graph
+    own = [*flags, "--max-steps", "3", "--depth", "37"]  # a graph that no other test has stored
     with monkeypatch.context() as patch:
         patch.setattr(Game, "advance", lambda *_: signal.raise_signal(signal.SIGINT))
-        stopped = shell.train(*flags, "--max-steps", "4")
+        stopped = shell.train(*own)
     assert stopped.code == 130
     assert "--resume" in stopped.err.splitlines()[-1]
-    assert "run: runs/small-001" in shell.train(*flags, "--max-steps", "4", "--resume").ok.out
+    assert "run: runs/small-001" in shell.train(*own, "--resume").ok.out
 
 
 def test_refused_when_the_settings_changed(shell: Shell, flags: list[str], trained: tuple[Shell, object]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from searchrl.command import parse, run_command
+from searchrl.command import check_output_file, parse, run_command
 from searchrl.config import BenchmarkConfig, DataConfig, GameConfig, ModelConfig
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _benchmark(arguments: Sequence[str]) -> None:
     config = parse(BenchmarkConfig, arguments, "benchmark.py")
-    from searchrl.cli.output_file import check_output_file
 
     if config.json:
         check_output_file(config.json, "--json")

@@ -21,8 +21,7 @@ from searchrl.evaluation.text_table import number, text_table
 def models(bench: Workbench, uses_lm: bool) -> str:
     """Where models compute and in which numeric format, and why."""
     device = f"device: {bench.device.device} ({bench.device.reason})"
-    lm = bench.transformers_lm if uses_lm else None
-    return device + (f"\nlanguage model: {lm.name} in {lm.choice.dtype} ({lm.choice.reason})" if lm else "")
+    return device + (f"\nlanguage model: {bench.language_model.description}" if uses_lm else "")
 
 
 def dataset(bench: Workbench) -> str:

@@ -73,7 +73,9 @@ def _workbench(config: EvalConfig, checkpoint: PolicyCheckpoint) -> Workbench:
     if config.data_dir:
         data = replace(data, data_dir=config.data_dir)
     data = replace(data, mirror=config.mirror or data.mirror)
-    models = replace(trained.models, device=config.device, cache=config.cache, lm=config.lm or trained.models.lm)
+    serving = config.serving if config.serving.engine != "auto" else trained.models.serving
+    lm = config.lm or ("auto" if serving.engine == "http" else trained.models.lm)
+    models = replace(trained.models, device=config.device, cache=config.cache, lm=lm, serving=serving)
     return Workbench(data, models, trained.game, trained.learning.seed)
 
 

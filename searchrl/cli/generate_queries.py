@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchrl.command import parse, run_command
+from searchrl.command import check_output_file, parse, run_command
 from searchrl.config import DataConfig, GameConfig, GenerateConfig, ModelConfig
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def _generate(arguments: Sequence[str]) -> None:
     from searchrl.assemble import Workbench
 
     data = DataConfig(config.dataset, config.data_dir, config.mirror)
-    models = ModelConfig(device=config.device, lm=config.lm, prompts=config.prompts, cache=config.cache)
+    models = ModelConfig(
+        device=config.device, lm=config.lm, prompts=config.prompts, cache=config.cache, serving=config.serving
+    )
     with closing(Workbench(data, models, GameConfig(retriever="dense", reward="qrels"), config.seed)) as bench:
         try:
             _generate_from(config, bench)
@@ -39,7 +41,6 @@ def _generate(arguments: Sequence[str]) -> None:
 
 def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
     from searchrl.cli import describe
-    from searchrl.cli.output_file import check_output_file
     from searchrl.data.query_bank import BankHeader, QueryBank, write_query_bank
     from searchrl.errors import ModelError
     from searchrl.querygen.single import choose_documents, generate_single
@@ -55,11 +56,11 @@ def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
     print(_table(made))
     if not made.queries:
         raise ModelError(
-            f"{bench.transformers_lm.name} asked no question that can be kept, so {output} is not written; "
-            "raise --num-single, or name a larger model with --lm"
+            f"{bench.language_model.name} asked no question that can be kept, so {output} is not written; "
+            "raise --num-single, or use a larger model"
         )
     header = BankHeader(
-        model=f"{bench.transformers_lm.name} {lm.fingerprint}",
+        model=f"{bench.language_model.name} {lm.fingerprint}",
         prompt_version=f"{prompts.version} {prompts.digest('single')}",
         corpus_fingerprint=corpus.fingerprint,
         seed=config.seed,

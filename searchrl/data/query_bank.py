@@ -6,6 +6,7 @@ one ``{"_id", "text", "type", "source_ids", "difficulty"}``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -119,8 +120,8 @@ def _query(fields: dict[str, Any], place: str) -> BankQuery:
         raise DataError(f"{place}: 'type' must be one of {', '.join(get_args(QueryType))}, not {kind!r}")
     if not isinstance(sources, list):
         raise DataError(f"{place}: 'source_ids' must be a list, not {type(sources).__name__}")
-    if difficulty is not None and (isinstance(difficulty, bool) or not isinstance(difficulty, (int, float))):
-        raise DataError(f"{place}: 'difficulty' must be a number or null, not {difficulty!r}")
+    if difficulty is not None and not _is_number(difficulty):
+        raise DataError(f"{place}: 'difficulty' must be a number or null, not {str(difficulty)[:60]!r}")
     return BankQuery(
         checked_id(fields.get("_id"), "'_id'", place),
         checked_text(fields.get("text"), "'text'", place),
@@ -128,3 +129,10 @@ def _query(fields: dict[str, Any], place: str) -> BankQuery:
         [checked_id(source, "a source id", place) for source in sources],
         None if difficulty is None else float(difficulty),
     )
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value out of JSON, whose integers have no end, is a number that a float holds."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, float)

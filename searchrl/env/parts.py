@@ -1,7 +1,7 @@
-"""The finished parts of a graph that is being built, so that a build that was killed goes on from there.
+"""The finished parts of long work, a graph's build say, so that work that was killed goes on from there.
 
-A part is what one step of the build computed for all queries. In memory, parts are a dict. On disk, each is a folder
-written whole or not at all, and read by memory map: a build then holds no more than the step in flight.
+A part is what one step of the work computed. In memory, parts are a dict. On disk, each is a folder
+written whole or not at all, and read by memory map: the work then holds no more than the step in flight.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StoredParts:
             for path in folder.glob("[!.]*"):  # what begins with a dot was being written when its process died
                 _ = self[path.name]
         except CacheError as error:
-            logger.warning("A search graph's finished parts are damaged, so its build starts over: %s", error)
+            logger.warning("%s: finished parts are damaged, so the work starts over: %s", folder, error)
             shutil.rmtree(folder, ignore_errors=True)
             self._read.clear()
 

@@ -1,7 +1,7 @@
 """What every language model backend offers: three calls, all batched.
 
-Backends (transformers; over HTTP and vLLM to come) and the cache in front of them share this protocol, so whoever
-holds a ``LanguageModel`` does not know which it is.
+Backends (transformers, over HTTP, vLLM) and the cache in front of them share this protocol, so whoever holds a
+``LanguageModel`` does not know which it is.
 """
 
 from __future__ import annotations
@@ -46,4 +46,27 @@ class LanguageModel(Protocol):
 
         Shape (n,). Contexts that repeat are the normal case: a backend may compute each distinct one once.
         """
+        ...
+
+
+class Engine(LanguageModel, Protocol):
+    """A backend: what runs a model, and can say which."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as whoever runs it knows it."""
+        ...
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of weights; None where a server does not say it."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """For people: the model and what runs it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of weights or connections."""
         ...

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from searchrl.cache_dir import cache_dir
+from searchrl.errors import EngineError
 from searchrl.models.answer_store import AnswerStore
 from searchrl.models.language_model import FloatArray, LanguageModel
 
@@ -62,33 +63,31 @@ class CachedLanguageModel:
         """See ``LanguageModel.generate``."""
         settings = [max_new_tokens, temperature, seed if temperature else 0]
 
-        def compute(chosen: Sequence[str]) -> list[bytes]:
-            answers = self._lm.generate(chosen, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-            return [answer.encode("utf-8", "surrogatepass") for answer in answers]
+        def compute(chosen: Sequence[str]) -> list[str]:
+            return self._lm.generate(chosen, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
-        values = self._answers("generate", settings, list(prompts), _by_length, compute)
+        values = self._answers("generate", settings, list(prompts), _by_length, compute, _text_to_bytes)
         return [value.decode("utf-8", "surrogatepass") for value in values]
 
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.choice_logprobs``."""
 
-        def compute(chosen: Sequence[str]) -> list[bytes]:
-            return [_to_bytes(row) for row in self._lm.choice_logprobs(chosen, choices)]
+        def compute(chosen: Sequence[str]) -> FloatArray:
+            return self._lm.choice_logprobs(chosen, choices)
 
         # In lexical order, so that prompts with a common beginning are computed together.
-        values = self._answers("choice_logprobs", list(choices), list(prompts), str, compute)
+        values = self._answers("choice_logprobs", list(choices), list(prompts), str, compute, _to_bytes)
         return _from_bytes(values).reshape(len(prompts), len(choices))
 
     def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.continuation_logprobs``."""
 
-        def compute(chosen: Sequence[tuple[str, str]]) -> list[bytes]:
-            scores = self._lm.continuation_logprobs([c for c, _ in chosen], [c for _, c in chosen])
-            return [_to_bytes(score) for score in scores]
+        def compute(chosen: Sequence[tuple[str, str]]) -> FloatArray:
+            return self._lm.continuation_logprobs([c for c, _ in chosen], [c for _, c in chosen])
 
         pairs = list(zip(contexts, continuations, strict=True))
         # Ordered by context, so that a chunk holds all pairs of a context and the model computes it once.
-        return _from_bytes(self._answers("continuation_logprobs", [], pairs, _by_context, compute))
+        return _from_bytes(self._answers("continuation_logprobs", [], pairs, _by_context, compute, _to_bytes))
 
     def _answers(
         self,
@@ -96,12 +95,14 @@ class CachedLanguageModel:
         settings: Sequence[Any],
         items: Sequence[Any],
         group: Callable[[Any], Any],
-        compute: Callable[[Sequence[Any]], list[bytes]],
+        compute: Callable[[Sequence[Any]], Sequence[Any] | FloatArray],
+        to_bytes: Callable[[Any], bytes],
     ) -> list[bytes]:
         """The answer to each item, from the store or from ``compute``, which gets chunks of whole groups.
 
         Chunks are cut from the sorted rest, so that a job that was killed and starts again computes the chunks it had
-        left, with the same members and therefore the same last bits.
+        left, with the same members and therefore the same last bits. What a server answered of a chunk before it
+        failed is stored, too.
         """
         from tqdm import tqdm
 
@@ -117,8 +118,12 @@ class CachedLanguageModel:
             for i, members in enumerate(groups):
                 chunk += members
                 if len(chunk) >= self._chunk or i == len(groups) - 1:
-                    answers = compute([item for _, item in chunk])
-                    fresh = {key: answer for (key, _), answer in zip(chunk, answers, strict=True)}
+                    try:
+                        answers = compute([item for _, item in chunk])
+                    except EngineError as error:
+                        self._store.put({chunk[i][0]: to_bytes(answer) for i, answer in error.answered.items()})
+                        raise
+                    fresh = {key: to_bytes(answer) for (key, _), answer in zip(chunk, answers, strict=True)}
                     self._store.put(fresh)
                     known.update(fresh)
                     self.calls += len(fresh)
@@ -133,6 +138,10 @@ def _by_length(prompt: str) -> tuple[int, str]:
 
 def _by_context(pair: tuple[str, str]) -> tuple[int, str]:
     return len(pair[0]), pair[0]
+
+
+def _text_to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _to_bytes(values: Any) -> bytes:

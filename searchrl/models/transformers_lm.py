@@ -85,6 +85,11 @@ class TransformersLM:
                 f"max_continuation_tokens ({max_context_tokens} + {max_continuation_tokens})"
             )
 
+    @property
+    def description(self) -> str:
+        """For people: name and numeric format, and why that one."""
+        return f"{self.name} in {self.choice.dtype} ({self.choice.reason})"
+
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
@@ -108,6 +113,11 @@ class TransformersLM:
     def _packed(self) -> PackedForward:
         sample = text_tokens(self._tokenizer, [SAMPLE], 32, special=False)[SAMPLE]
         return PackedForward(self._model, self.choice, self._fill, self._multiple, sample)
+
+    def close(self) -> None:
+        """Let go of the weights; a later call would load them again."""
+        for part in ("_loaded", "_packed"):
+            self.__dict__.pop(part, None)
 
     def load(self) -> None:
         """Load the weights now. Raises ModelError where they are damaged or do not fit the device."""

@@ -109,6 +109,7 @@ def line(**changes):
         (HEAD + line(source_ids="d1"), "line 2: 'source_ids' must be a list"),
         (HEAD + line(source_ids=[1]), "line 2: a source id must be a string"),
         (HEAD + line(difficulty="hard"), "line 2: 'difficulty' must be a number or null"),
+        (HEAD + line(difficulty=10**400), "line 2: 'difficulty' must be a number or null"),
         (HEAD + line(difficulty=True), "line 2: 'difficulty' must be a number or null"),
     ],
 )

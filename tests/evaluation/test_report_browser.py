@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import browser
 from tests.evaluation import report_case as case
 
-NO_BROWSER = 77
-
-BROWSER = Path(__file__).with_name("browser.py")
 ROWS = "[...document.querySelectorAll('#list summary')].map((row) => row.childNodes[1].textContent)"
 CHANGES = "[...document.querySelectorAll('#list .change')].map((change) => Number(change.textContent))"
 COUNT = "document.getElementById('count').textContent"
@@ -36,17 +30,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def browse(page: Path, *steps: list[str], scheme: str = "light") -> list[Any]:
     """Open a page, take steps and return what they gave; no page may complain, or ask for anything but itself."""
-    if importlib.util.find_spec("PySide6") is None:
-        pytest.skip("no browser: it is an extra, uv pip install 'searchrl[browser]'")
-    command = [sys.executable, str(BROWSER), str(page), scheme]
-    done = subprocess.run(command, input=json.dumps(steps), capture_output=True, text=True, timeout=120)
-    if done.returncode == NO_BROWSER:
-        pytest.skip(f"no browser can be started here: {done.stderr}")
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
-    assert seen["console"] == []
-    assert seen["requests"] == [page.as_uri()]
-    return list(seen["values"])
+    seen = browser.browse(page.as_uri(), *steps, scheme=scheme)
+    assert seen.requests == [page.as_uri()]
+    return seen.values
 
 
 def test_worst_losses_come_first_and_a_search_filters(page: Path) -> None:

@@ -1,0 +1,213 @@
+"""Asks a model server over HTTP: so many requests at a time, again after a failure, and one clear error in the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from searchrl.errors import ConfigError, EngineError, SearchRLError
+
+if TYPE_CHECKING:
+    import httpx
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+CONNECT_SECONDS = 10.0
+LONGEST_WAIT = 30.0
+"""Seconds between two attempts at most, also where the server asks for more."""
+
+
+class HttpClient:
+    """A connection to one server, shared by threads.
+
+    base_url: with or without the ``/v1`` that OpenAI's clients want; paths below name it. concurrency: requests in
+    flight at most. timeout: seconds until a request counts as failed. attempts, backoff: connection errors, timeouts,
+    429 and 5xx are tried again after about ``backoff``, twice that, four times that, ... seconds.
+    Raises ConfigError on an address or a limit that cannot be.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        concurrency: int = 8,
+        timeout: float = 120.0,
+        attempts: int = 6,
+        backoff: float = 0.5,
+    ) -> None:
+        self.base_url = _normal(base_url)
+        for name, value in {"concurrency": concurrency, "attempts": attempts}.items():
+            if value < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 1")
+        if not timeout > 0 or backoff < 0:
+            raise ConfigError(f"timeout {timeout} and backoff {backoff}: seconds to wait must be above 0")
+        import httpx
+
+        self.concurrency = concurrency
+        self._attempts = attempts
+        self._backoff = backoff
+        # Not seeded on purpose: clients that failed together must not come back together. It shapes no result.
+        self._jitter = random.Random()
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS), pool=None),
+            limits=httpx.Limits(max_connections=concurrency),
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def get(self, path: str) -> Any:
+        """The JSON at a path such as ``/v1/models``. Raises EngineError as ``post`` does."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON that answers a JSON body.
+
+        Raises EngineError naming the address and the way out where the server is not there, keeps failing, refuses,
+        or answers with something else; ``MissingEndpoint`` where it has no such path.
+        """
+        return self._ask("POST", path, body)
+
+    def each(self, items: Sequence[Item], work: Callable[[Item], Answer]) -> list[Answer]:
+        """``work`` (never None) on every item, ``concurrency`` at a time, in the order of the items.
+
+        At the first error nothing more is begun and what is under way is waited for. An EngineError then carries all
+        that was answered (``EngineError.answered``).
+        """
+        failed = threading.Event()
+
+        def guarded(item: Item) -> Answer | None:
+            if failed.is_set():
+                return None
+            try:
+                return work(item)
+            except SearchRLError:
+                failed.set()
+                raise
+
+        answers: dict[int, Any] = {}
+        failure: SearchRLError | None = None
+        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="searchrl-http")
+        try:
+            places = {pool.submit(guarded, item): i for i, item in enumerate(items)}
+            for future in as_completed(places):
+                try:
+                    answer = future.result()
+                except SearchRLError as error:
+                    failure = failure or error
+                else:
+                    if answer is not None:
+                        answers[places[future]] = answer
+        except BaseException:  # Ctrl-C, or a fault of ours: requests in flight must not hold the process up
+            failed.set()
+            self.close()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if isinstance(failure, EngineError):
+            raise type(failure)(str(failure), answers) from failure
+        if failure:
+            raise failure
+        return [answers[i] for i in range(len(items))]
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        import httpx
+
+        url = self.base_url + path
+        for attempt in range(1, self._attempts + 1):
+            wait: float | None = None
+            try:
+                response = self._client.request(method, url, json=body)
+            except httpx.TransportError as error:
+                problem = f"does not answer ({type(error).__name__}: {error})"
+            else:
+                if response.status_code != 429 and response.status_code < 500:
+                    return _read(url, response)
+                problem = f"fails with {_said(response)}"
+                wait = _retry_after(response)
+            if attempt < self._attempts:
+                pause = self._pause(attempt) if wait is None else wait
+                logger.debug("%s %s; again in %.1f s", url, problem, pause)
+                time.sleep(pause)
+        raise EngineError(
+            f"the model server {url} {problem}, {self._attempts} times; see that it runs and that --base-url is right, "
+            "then give the same command again: answers so far are kept in the cache"
+        )
+
+    def _pause(self, attempt: int) -> float:
+        return min(self._backoff * 2.0 ** (attempt - 1) * self._jitter.uniform(0.5, 1.5), LONGEST_WAIT)
+
+
+class MissingEndpoint(EngineError):
+    """The server has no such path."""
+
+
+def key_from(variable: str | None) -> str | None:
+    """The key in an environment variable; None where none is named. Raises ConfigError where it is empty."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"--api-key-env {variable}: that environment variable is not set; put the server's key there")
+    return key
+
+
+def _normal(base_url: str) -> str:
+    import httpx
+
+    try:
+        parts = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        parts = httpx.URL("")
+    if parts.userinfo:
+        raise ConfigError("the base URL holds a password; put the key into an environment variable (--api-key-env)")
+    whole = parts.scheme in ("http", "https") and parts.host and (parts.port or 0) < 1 << 16
+    if not whole or parts.query or parts.fragment:
+        raise ConfigError(f"the base URL {base_url!r} is not an address such as http://127.0.0.1:8000")
+    return base_url.rstrip("/").removesuffix("/v1")
+
+
+def _read(url: str, response: httpx.Response) -> Any:
+    status = response.status_code
+    if status in (404, 405, 501):
+        raise MissingEndpoint(f"the model server does not offer {url}: {_said(response)}")
+    if status in (401, 403):
+        raise EngineError(
+            f"the model server {url} refuses the key ({status}): put the right one into an environment variable and "
+            "name that with --api-key-env"
+        )
+    if status != 200:
+        raise EngineError(f"the model server {url} refuses the request: {_said(response)}")
+    try:
+        return response.json()
+    except ValueError as error:
+        raise EngineError(f"{url} answers with something that is not JSON ({response.text[:60]!r})") from error
+
+
+def _said(response: httpx.Response) -> str:
+    """Status and message, in whichever of the usual places the server puts it, in one line."""
+    try:
+        said = response.json()
+    except ValueError:
+        said = response.text
+    while isinstance(said, Mapping):
+        said = next((said[key] for key in ("error", "message", "detail") if key in said), str(dict(said)))
+    return f"{response.status_code} {' '.join(str(said).split())[:300]}".rstrip()
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds the server asks to wait (RFC 9110, 10.2.3; its other form, a date, is not read)."""
+    value = response.headers.get("retry-after", "")
+    return min(float(value), LONGEST_WAIT) if value.isdigit() else None

@@ -1,0 +1,204 @@
+"""A language model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp and their kin.
+
+Answers come one request a prompt, several in flight; the server batches them. ``generate`` needs chat completions,
+``choice_logprobs`` their log-probabilities, ``continuation_logprobs`` what ``http_likelihood.py`` says. What a server
+lacks is said when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from searchrl.device import rng
+from searchrl.errors import ConfigError, EngineError, ModelError
+from searchrl.models.batching import scrub
+from searchrl.models.http_client import HttpClient
+from searchrl.models.http_likelihood import FORCED, mean_logprob
+from searchrl.models.http_tokens import HttpTokenizer
+from searchrl.models.language_model import FloatArray
+from searchrl.models.served_model import ServedModel, served_model
+
+TOP = 20
+"""Most likely tokens to ask for: the most that OpenAI's interface allows."""
+
+SLACK = 1.0
+"""Nats by which a server's two answers to the same prompt may differ: coarse formats do by some tenths. The last
+of 20 tokens is at most at -ln 20 = -3, so that a log-probability from after the bias, about 0, is still told apart."""
+
+_NO_THOUGHTS = {"chat_template_kwargs": {"enable_thinking": False}}
+PLAIN: Mapping[str, Mapping[str, Any]] = {
+    "vllm": {**_NO_THOUGHTS, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
+    "sglang": {**_NO_THOUGHTS, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
+    "llamacpp": {**_NO_THOUGHTS, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
+}
+"""Servers' own names for what keeps a model's distribution as it is, and reasoning models from thinking aloud. Others
+would refuse words they do not know."""
+
+
+class HttpLM:
+    """Implements ``LanguageModel`` over HTTP (see there for the three calls).
+
+    model: its name on the server; by default the only one served. api_key, concurrency, timeout, attempts, backoff:
+    see ``HttpClient``. max_context_tokens, max_continuation_tokens, stop_at_newline: as in ``TransformersLM``.
+    The server is first asked when something is needed of it; whatever goes wrong with it is an EngineError that names
+    its address and carries what was answered all the same.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str | None = None,
+        *,
+        api_key: str | None = None,
+        concurrency: int = 8,
+        timeout: float = 120.0,
+        attempts: int = 6,
+        backoff: float = 0.5,
+        max_context_tokens: int = 256,
+        max_continuation_tokens: int = 256,
+        stop_at_newline: bool = False,
+    ) -> None:
+        self._client = HttpClient(
+            base_url, api_key=api_key, concurrency=concurrency, timeout=timeout, attempts=attempts, backoff=backoff
+        )
+        self._model = model
+        self._max_context = max_context_tokens
+        self._max_continuation = max_continuation_tokens
+        self._stop_at_newline = stop_at_newline
+
+    @cached_property
+    def served(self) -> ServedModel:
+        """What the server says about the model."""
+        return served_model(self._client, self._model)
+
+    @property
+    def name(self) -> str:
+        """The model's name on the server."""
+        return self.served.name
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of weights, where the server says it."""
+        return self.served.parameters
+
+    @property
+    def description(self) -> str:
+        """For people: what answers, and where."""
+        return f"{self.name}, served by {self.served.server or 'a server'} at {self._client.base_url}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Address, name, what the server says about the model, the cuts and ``stop_at_newline``."""
+        settings = f"{self._max_context} {self._max_continuation} {self._stop_at_newline}"
+        return f"http-1 {self.served.fingerprint} {settings}"
+
+    @cached_property
+    def _tokenizer(self) -> HttpTokenizer:
+        return HttpTokenizer(self._client, self.name)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        """See ``LanguageModel.generate``; white space around the answer is removed."""
+        if max_new_tokens < 1 or temperature < 0:
+            raise ConfigError(f"cannot generate {max_new_tokens} tokens at temperature {temperature}")
+
+        def answer(prompt: str) -> str:
+            stream = int(rng(seed, "generate", prompt).integers(2**31)) if temperature else 0
+            choice = self._chat(prompt, max_tokens=max_new_tokens, temperature=temperature, top_p=1.0, seed=stream)
+            text = (_part(choice, "message", "content") or "").strip()
+            return text.split("\n", 1)[0].rstrip() if self._stop_at_newline else text
+
+        return self._client.each(prompts, answer)
+
+    def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
+        """See ``LanguageModel.choice_logprobs``.
+
+        A choice that is not among the likeliest 20 tokens is asked for by itself, with a bias that makes it certain;
+        servers report log-probabilities from before the bias. Raises ModelError where two such choices begin with the
+        same token.
+        """
+
+        def answer(prompt: str) -> FloatArray:
+            _, top = self._next_token(prompt, TOP)
+            floor = min(top.values())
+            found = [top[c] if c in top else self._forced(prompt, c, choices, floor) for c in choices]
+            logits = np.array(found, dtype=np.float64)
+            return np.asarray(logits - np.logaddexp.reduce(logits), dtype=np.float32)
+
+        rows = self._client.each(prompts, answer)
+        return np.array(rows, dtype=np.float32).reshape(len(prompts), len(choices))
+
+    def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
+        """See ``LanguageModel.continuation_logprobs``; an empty continuation scores 0, the logarithm of certainty."""
+        tokens = self._tokenizer
+        pairs = list(zip(contexts, continuations, strict=True))
+        if not pairs:
+            return np.zeros(0, dtype=np.float32)
+        served = self.served  # asked once, not by every thread
+
+        def answer(pair: tuple[str, str]) -> float:
+            start = tokens.ids(pair[0], special=True)[: self._max_context]
+            ending = tokens.ids(pair[1], special=False)[: self._max_continuation]
+            return mean_logprob(self._client, served, start, ending) if ending else 0.0
+
+        return np.array(self._client.each(pairs, answer), dtype=np.float32)
+
+    def _chat(self, prompt: str, **settings: Any) -> Mapping[str, Any]:
+        """The first choice of a chat completion of one user's turn."""
+        body = {
+            "model": self.name,
+            "messages": [{"role": "user", "content": scrub(prompt)}],
+            **PLAIN.get(self.served.server, {}),
+            **settings,
+        }
+        choice = _part(self._client.post("/v1/chat/completions", body), "choices", 0)
+        return dict(choice)
+
+    def _next_token(self, prompt: str, top: int, **settings: Any) -> tuple[tuple[str, float], dict[str, float]]:
+        """The first token of the answer, and the ``top`` likeliest: texts and log-probabilities."""
+        choice = self._chat(prompt, max_tokens=1, temperature=0.0, logprobs=True, top_logprobs=top, **settings)
+        try:
+            first = choice["logprobs"]["content"][0]
+            likeliest = {str(entry["token"]): float(entry["logprob"]) for entry in reversed(first["top_logprobs"])}
+            said = str(first["token"]), float(first["logprob"])
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise EngineError(
+                f"{self._client.base_url} gives no log-probabilities with chat completions, which judging by yes_no "
+                "or graded needs; use a server that does (vLLM, llama.cpp), or --engine transformers"
+            ) from error
+        return said, likeliest or dict([said])
+
+    def _forced(self, prompt: str, choice: str, choices: Sequence[str], floor: float) -> float:
+        first = {c: self._tokenizer.ids(c, special=False)[:1] for c in choices}
+        alike = [c for c in choices if list(first.values()).count(first[c]) > 1 or not first[c]]
+        if alike:
+            raise ModelError(
+                f"{self.name} cannot tell {', '.join(map(repr, alike))} apart by their first token: choose answers "
+                "that begin differently (digits 0-9, letters, Yes and No)"
+            )
+        (token, logprob), _ = self._next_token(prompt, 1, logit_bias={str(first[choice][0]): FORCED})
+        if not choice.startswith(token) or logprob > floor + SLACK:
+            raise EngineError(
+                f"{self._client.base_url} does not say how likely the answer {choice!r} is: it is not among the "
+                f"likeliest {TOP}, and asked for by logit_bias the server says {token!r} at {logprob:.2f}; judge by "
+                "likelihood, or use vLLM, llama.cpp or --engine transformers"
+            )
+        return logprob
+
+
+def _part(answer: Any, *keys: str | int) -> Any:
+    for key in keys:
+        try:
+            answer = answer[key]
+        except (KeyError, IndexError, TypeError) as error:
+            raise EngineError(f"the model server's answer has no {key!r}: {str(answer)[:80]}") from error
+    return answer

@@ -1,0 +1,227 @@
+"""Models by their names, all run by one engine: in this process by transformers or vLLM, or behind a server.
+
+The one place where engines are made: commands come here through ``assemble.Workbench``, everything else directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+from searchrl.cache_dir import cache_dir
+from searchrl.config import DtypeName, EngineConfig, EngineName
+from searchrl.device import DeviceChoice, choose_device, with_dtype
+from searchrl.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from searchrl.models.encoder import Encoder
+    from searchrl.models.http_encoder import HttpEncoder
+    from searchrl.models.language_model import Engine
+    from searchrl.models.lm_cache import CachedLanguageModel
+    from searchrl.models.presets import JudgingMethod
+
+Use = Literal["likelihoods", "chat", "both"]
+"""What a language model is asked: for the likelihood of a text, or, in its chat template, for answers."""
+
+CONTEXT_TOKENS = 256
+"""What a language model reads of a context by default; a longer one loses its end."""
+
+Model = TypeVar("Model")
+
+
+class ModelLoader:
+    """Makes models, and closes them.
+
+    engine: a name, or all that may be said about one. device, dtype: of models in this process, as on the command line.
+    cache: keep language model answers, servers' scores and indexes in the user's cache folder. show_progress: bars over
+    what language models compute. Raises ConfigError on an unknown engine.
+    """
+
+    def __init__(
+        self,
+        engine: EngineName | EngineConfig = "transformers",
+        *,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        cache: bool = True,
+        show_progress: bool = False,
+    ) -> None:
+        self.config = EngineConfig(engine=engine) if isinstance(engine, str) else engine
+        if self.config.engine not in get_args(EngineName):
+            raise ConfigError(
+                f"unknown engine {self.config.engine!r}: {nearest(str(self.config.engine), get_args(EngineName))}"
+            )
+        self.engine = "transformers" if self.config.engine == "auto" else self.config.engine
+        """Who runs the models."""
+        self._device, self._dtype, self._cache, self._show_progress = device, dtype, cache, show_progress
+        self._engines: dict[tuple[object, ...], Engine] = {}
+        self._cached: dict[Engine, CachedLanguageModel] = {}
+        self._checked: set[tuple[Engine, Use]] = set()
+        self._opened = ExitStack()
+
+    @cached_property
+    def device(self) -> DeviceChoice:
+        """Where models of this process run, and its own numeric format."""
+        return choose_device(self._device)
+
+    @property
+    def cache(self) -> Path | None:
+        """Where indexes are kept; None without a cache."""
+        return cache_dir() if self._cache else None
+
+    @property
+    def answers(self) -> Path | None:
+        """The file where answers and servers' scores are kept; None without a cache."""
+        from searchrl.models.lm_cache import default_cache_path
+
+        return default_cache_path() if self._cache else None
+
+    def format(self, keeps_int8: bool = False) -> DeviceChoice:
+        """The device with the numeric format asked for; see ``device.with_dtype``."""
+        return with_dtype(self.device, self._dtype, keeps_int8)
+
+    def opened(self, model: Model, close: Callable[[], object]) -> Model:
+        """The model, which ``close`` will close."""
+        self._opened.callback(close)
+        return model
+
+    def language_model(
+        self, name: str | None, use: Use, *, context_tokens: int = CONTEXT_TOKENS, stop_at_newline: bool = False
+    ) -> CachedLanguageModel:
+        """A language model (see ``backend``) behind the cache of its answers.
+
+        Raises ModelError where it cannot be had, EngineError where it and the golden model (``EngineConfig.golden``) do
+        not answer alike.
+        """
+        engine = self.backend(name, use, context_tokens=context_tokens, stop_at_newline=stop_at_newline)
+        if self.config.golden and (engine, use) not in self._checked:
+            self._check_golden(self.config.golden, engine, use)
+            self._checked.add((engine, use))
+        if engine not in self._cached:
+            cached = self._behind_cache(engine)
+            self._cached[engine] = self.opened(cached, cached.close)
+        return self._cached[engine]
+
+    def backend(
+        self, name: str | None, use: Use, *, context_tokens: int = CONTEXT_TOKENS, stop_at_newline: bool = False
+    ) -> Engine:
+        """What runs a language model: the one of this name (None: the device's, or the one that is served).
+
+        context_tokens, stop_at_newline: see ``TransformersLM``. Asked for again in the same format and with the same
+        cut, it is the same object. Raises ModelError where it cannot be had.
+        """
+        if name is None and self.engine == "transformers":
+            from searchrl.models.presets import default_language_model
+
+            name = default_language_model(self.device.device)
+        choice = self._choice(name, use)
+        key = (name, choice and choice.dtype, context_tokens, stop_at_newline)
+        if key not in self._engines:
+            engine = self._make(name, choice, context_tokens, stop_at_newline)
+            self._engines[key] = self.opened(engine, engine.close)
+        return self._engines[key]
+
+    def judging_method(self, name: str | None) -> JudgingMethod:
+        """How a language model of its size judges best. Raises ConfigError where its server does not tell the size."""
+        from searchrl.models.presets import judging_method
+
+        lm = self.backend(name, "chat")
+        if lm.parameters is None:
+            raise ConfigError(
+                f"{lm.name}: its server does not say how large it is; choose --judge likelihood (best below about 1B "
+                "parameters), graded or yes_no"
+            )
+        return judging_method(lm.parameters)
+
+    def _choice(self, name: str | None, use: Use) -> DeviceChoice | None:
+        """Device and format of a model in this process; int8 is too rough for what a model writes."""
+        if self.engine != "transformers":
+            return None
+        from searchrl.models.presets import keeps_int8
+
+        return self.format(use == "likelihoods" and name is not None and keeps_int8(name))
+
+    def _make(
+        self, name: str | None, choice: DeviceChoice | None, context_tokens: int, stop_at_newline: bool
+    ) -> Engine:
+        if self.engine == "http":
+            from searchrl.models.http_lm import HttpLM
+
+            return HttpLM(
+                self.url,
+                name or self.config.engine_model,
+                max_context_tokens=context_tokens,
+                stop_at_newline=stop_at_newline,
+                **self.client,
+            )
+        if self.engine == "vllm":
+            from searchrl.models.vllm_lm import VllmLM
+
+            return VllmLM(
+                name,
+                tensor_parallel_size=self.config.tensor_parallel_size,
+                pipeline_parallel_size=self.config.pipeline_parallel_size,
+                dtype=self._dtype,
+                max_context_tokens=context_tokens,
+                stop_at_newline=stop_at_newline,
+            )
+        from searchrl.models.transformers_lm import SHORTEST_CUT, TransformersLM
+
+        return TransformersLM(
+            name,
+            choice,
+            max_context_tokens=context_tokens,
+            # A long context leaves what follows it the least there is.
+            max_continuation_tokens=CONTEXT_TOKENS if context_tokens == CONTEXT_TOKENS else SHORTEST_CUT,
+            stop_at_newline=stop_at_newline,
+        )
+
+    def _behind_cache(self, engine: Engine) -> CachedLanguageModel:
+        from searchrl.models.lm_cache import CHUNK, CachedLanguageModel
+
+        # Several rounds of requests in a chunk, or a server would wait for the slowest of each.
+        chunk = max(CHUNK, 8 * self.config.concurrency)
+        return CachedLanguageModel(engine, self.answers, chunk=chunk, show_progress=self._show_progress)
+
+    def _check_golden(self, name: str, engine: Engine, use: Use) -> None:
+        """Hold an engine to what transformers answers, computed once and then remembered, on what it will be asked."""
+        from searchrl.models.golden import check_language_models
+        from searchrl.models.transformers_lm import TransformersLM
+
+        with closing(self._behind_cache(TransformersLM(name, self.device))) as reference:
+            check_language_models(reference, engine, likelihoods=use != "chat", chat=use != "likelihoods")
+
+    def encoder(self, name: str | None) -> Encoder | HttpEncoder:
+        """A sentence encoder (None: all-MiniLM-L6-v2, or the one that is served); engine ``vllm`` leaves it here."""
+        if self.engine == "http":
+            from searchrl.models.http_encoder import HttpEncoder
+
+            encoder = HttpEncoder(self.url, name or self.config.engine_model, **self.client)
+            return self.opened(encoder, encoder.close)
+        from searchrl.models.encoder import Encoder
+        from searchrl.models.presets import DEFAULT_ENCODER
+
+        return Encoder(name or DEFAULT_ENCODER, self.device.device)
+
+    @property
+    def url(self) -> str:
+        """The server's address, with engine ``http``."""
+        return self.config.base_url or ""
+
+    @property
+    def client(self) -> dict[str, Any]:
+        """How the server is asked: settings of ``HttpClient``. Raises ConfigError where the key is not there."""
+        from searchrl.models.http_client import key_from
+
+        config = self.config
+        key = key_from(config.api_key_env)
+        return {"api_key": key, "concurrency": config.concurrency, "timeout": config.request_timeout}
+
+    def close(self) -> None:
+        """Close caches and connections; the models are of no use afterwards."""
+        self._opened.close()
+        for made in (self._engines, self._cached, self._checked):
+            made.clear()

@@ -1,0 +1,1 @@
+"""Search over any texts with a reward model: ``from searchrl import Search, Services``."""

@@ -1,0 +1,228 @@
+"""``Search``: which of these keys answer these queries best, by the judgment of a reward model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from searchrl.config import DtypeName, EngineConfig, EngineName
+from searchrl.errors import ConfigError
+from searchrl.models.language_model import FloatArray
+from searchrl.models.loader import ModelLoader
+from searchrl.reward.reward_model import RewardModel
+from searchrl.reward.scorers import ScorerName, ScorerSettings, make_scorer
+from searchrl.search.candidates import CandidateFinder, RetrieverName
+from searchrl.search.pairs import PAIRS_AT_ONCE, PairScorer
+from searchrl.search.results import SearchResult, ranked, write_results
+from searchrl.search.templates import KEY, QUERY, TemplatedReward
+from searchrl.search.texts import text_list
+from searchrl.search.worker import Worker
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+    from searchrl.retrieval.dense import TextEncoder
+
+
+class Search:
+    """Ranks keys for queries by a reward model's relevance.
+
+    model_name: a folder, a hub name or a preset; None for the device's language model (on a CPU the installed
+    smollm2-135m). scorer: how it scores, which ``auto`` tells from its files; a ``ScorerSettings``, which has more to
+    set; or a reward model, ready made, instead of a name. query_template, key_template: texts with ``{query}`` and
+    ``{key}`` in them, put around what the model reads. engine: ``transformers``, ``http`` (needs ``base_url``) or
+    ``vllm`` (the only one with parallel sizes above 1); or an ``EngineConfig``, which has more to set. device, dtype,
+    cache: see ``ModelLoader``.
+
+    With more than ``candidates_above`` keys, the ``candidates`` best of them for each query (k, if that is more), found
+    by ``retriever`` with ``encoder`` (a name, or one ready made), are scored, and no others.
+
+    Models run in a thread of their own (``worker``, to share one), one piece of work at a time. Raises ConfigError on
+    an impossible setting, ModelError where the model cannot be had. Close it when done, or use ``async with``.
+    """
+
+    def __init__(
+        self,
+        model_name: str | None = None,
+        *,
+        tensor_parallel_size: int = 1,
+        pipeline_parallel_size: int = 1,
+        scorer: ScorerName | ScorerSettings | RewardModel = "auto",
+        query_template: str = QUERY,
+        key_template: str = KEY,
+        engine: EngineName | EngineConfig = "transformers",
+        base_url: str | None = None,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        cache: bool = True,
+        encoder: str | TextEncoder = "all-MiniLM-L6-v2",
+        retriever: RetrieverName = "hybrid",
+        candidates: int = 100,
+        candidates_above: int = 1000,
+        show_progress: bool = True,
+        worker: Worker | None = None,
+    ) -> None:
+        _at_least("candidates", candidates, 1)
+        _at_least("candidates_above", candidates_above, 0)
+        if isinstance(engine, str):
+            engine = EngineConfig(
+                engine=engine,
+                base_url=base_url,
+                tensor_parallel_size=tensor_parallel_size,
+                pipeline_parallel_size=pipeline_parallel_size,
+            )
+        elif (base_url, tensor_parallel_size, pipeline_parallel_size) != (None, 1, 1):
+            raise ConfigError("base_url and parallel sizes belong into the EngineConfig that is given as engine")
+        self._loader = ModelLoader(engine, device=device, dtype=dtype, cache=cache)
+        self._encoder_given = encoder
+        self._finder = CandidateFinder(lambda: self._encoder, retriever, self._loader.cache)
+        self._candidates, self._candidates_above = candidates, candidates_above
+        self.reward = self._reward(model_name, scorer)
+        """What scores; the templates, where they are not the plain ones, included."""
+        if (query_template, key_template) != (QUERY, KEY):
+            self.reward = TemplatedReward(self.reward, query_template, key_template)
+        self._worker = worker or Worker()
+        self._owns_worker = worker is None
+        at_once = PAIRS_AT_ONCE
+        if self._loader.engine == "http":  # several rounds of requests, or the server waits for the slowest of each
+            at_once = max(at_once, 8 * self._loader.config.concurrency)
+        self._pairs = PairScorer(self.reward, self._finder, self._worker, at_once, show_progress)
+        self._results: list[SearchResult] | None = None
+
+    def _reward(self, model_name: str | None, scorer: ScorerName | ScorerSettings | RewardModel) -> RewardModel:
+        if isinstance(scorer, str):
+            scorer = ScorerSettings(scorer)
+        if isinstance(scorer, ScorerSettings):
+            return make_scorer(model_name, scorer, self._loader)
+        if model_name is not None:
+            raise ConfigError(f"model_name {model_name!r} with a scorer that is ready made: give one of the two")
+        return scorer
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        if not isinstance(self._encoder_given, str):
+            return self._encoder_given
+        from searchrl.models.encoder import Encoder
+
+        return Encoder(self._encoder_given, self._loader.device.device)
+
+    async def __call__(
+        self,
+        queries: Sequence[str],
+        keys: Sequence[str],
+        k: int | None = 10,
+        return_relevance: bool = False,
+        *,
+        exhaustive: bool = False,
+        checkpoint: str | Path | None = None,
+    ) -> list[SearchResult]:
+        """The k most relevant keys of each query (None: all that were scored), in the order of the queries.
+
+        return_relevance: with their relevance, on the scorer's own scale. exhaustive: score every key, however many
+        there are. checkpoint: a file that keeps scores as they come; the same call goes on from it. Raises DataError
+        where queries or keys are not lists of texts, CheckpointError where the file cannot be used, ModelError and
+        EngineError where scoring fails; what was scored by then is in the checkpoint.
+        """
+        stream = self.stream(queries, keys, k, return_relevance, exhaustive=exhaustive, checkpoint=checkpoint)
+        return [result async for result in stream]
+
+    async def stream(
+        self,
+        queries: Sequence[str],
+        keys: Sequence[str],
+        k: int | None = 10,
+        return_relevance: bool = False,
+        *,
+        exhaustive: bool = False,
+        checkpoint: str | Path | None = None,
+    ) -> AsyncGenerator[SearchResult, None]:
+        """As ``__call__``, but each query's result as soon as it is ready."""
+        if k is not None:
+            _at_least("k", k, 1)
+        queries, keys = text_list("queries", queries), text_list("keys", keys)
+        count = len(keys)
+        if not exhaustive and len(keys) > self._candidates_above:
+            count = min(max(self._candidates, k or 1), len(keys))
+        results: list[SearchResult] = []
+        self._results = results
+        async with aclosing(self._pairs.scored(queries, keys, count, checkpoint)) as scored:
+            async for i, key_ids, scores in scored:
+                results.append(ranked(i, queries[i], keys, key_ids, scores, k, return_relevance))
+                yield results[-1]
+
+    async def get_relevance(
+        self, queries: Sequence[str], keys: Sequence[str], *, checkpoint: str | Path | None = None
+    ) -> FloatArray:
+        """The relevance of every key to every query, (n_queries, n_keys) float32. Errors: as ``__call__``."""
+        queries, keys = text_list("queries", queries), text_list("keys", keys)
+        matrix = np.zeros((len(queries), len(keys)), dtype=np.float32)
+        async with aclosing(self._pairs.scored(queries, keys, len(keys), checkpoint)) as scored:
+            async for i, _, scores in scored:
+                matrix[i] = scores
+        return matrix
+
+    async def search_by_df(
+        self,
+        df_queries: pd.DataFrame,
+        df_keys: pd.DataFrame,
+        k: int | None = 10,
+        *,
+        query_column: str = "query",
+        key_column: str = "key",
+        group: str | None = None,
+        exhaustive: bool = False,
+        checkpoint: str | Path | None = None,
+    ) -> pd.DataFrame:
+        """As ``__call__`` with texts from data frames: a frame of query_id, query, rank, key_id, key, relevance.
+
+        Ids are the frames' columns ``query_id`` and ``key_id``, or else their indexes. group: a column of ``df_keys``;
+        each query then gets the k best keys of each group, all keys being scored. Raises DataError on a missing column
+        or a row without text.
+        """
+        from searchrl.search.frames import best_of_groups, column_of, result_frame, text_column
+
+        queries = text_column(df_queries, query_column, "query_id")
+        keys = text_column(df_keys, key_column, "key_id")
+        groups = None if group is None else column_of(df_keys, group)
+        results = await self(
+            queries.texts,
+            keys.texts,
+            k if groups is None else None,
+            return_relevance=True,
+            exhaustive=exhaustive or groups is not None,
+            checkpoint=checkpoint,
+        )
+        if groups is not None:
+            self._results = results = best_of_groups(results, groups, k)
+        return result_frame(results, queries, keys, groups)
+
+    def save_results(self, path: str | Path) -> None:
+        """Write what the newest search has found so far: see ``results.write_results``.
+
+        Raises ConfigError before the first search.
+        """
+        if self._results is None:
+            raise ConfigError(f"there are no results to write to {path}: search first")
+        write_results(Path(path), self._results)
+
+    def close(self) -> None:
+        """Finish the work at hand and close files; the object is of no use afterwards."""
+        if self._owns_worker:
+            self._worker.close()
+        self._loader.close()
+
+    async def __aenter__(self) -> Search:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} is {value}; it must be at least {least}")
