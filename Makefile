@@ -10,8 +10,9 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 train: $(VENV)/core.stamp
 	$(BIN)/python train.py
 
+# Two processes of one thread each: with more, threads of several processes would fight for the same cores.
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from searchrl.data import download
 from searchrl.data.beir_folder import write_beir_folder
-from searchrl.data.dataset import Dataset, QuerySet
+from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.trec import read_trec_run
 from searchrl.errors import DataError
 from searchrl.evaluation import embed
@@ -97,12 +97,18 @@ def test_a_querys_own_document_is_never_ranked(shell: Shell, small_dataset: Data
     assert sorted(record["key_ids"]) == sorted(set(small_dataset.corpus.ids) - {document})
 
 
-def test_a_served_encoder_ranks_alike(embedded: Shell, small_folder: Path, tmp_path: Path) -> None:
-    shell = Shell(tmp_path, embedded.cache)
+def test_a_served_encoder_ranks_alike(shell: Shell, small_dataset: Dataset, tmp_path: Path) -> None:
+    corpus, queries = small_dataset.corpus, small_dataset.splits["test"].take(6)
+    few = Corpus(corpus.ids[:24], corpus.titles[:24], [text[:80] for text in corpus.texts[:24]])
+    judged = QuerySet(queries.ids, queries.texts, {i: {few.ids[0]: 1} for i in queries.ids})
+    write_beir_folder(Dataset("few", few, {"test": judged}), tmp_path / "few")
+    here, served = ("here.json", "here_eval.json"), ("served.json", "served_eval.json")
     with running(Server(encoder=Encoder())) as server:
-        flags = ("--engine", "http", "--base-url", server.url, "--no-cache", "--top-k", 30)
-        shell.embed("--dataset-path", small_folder, *OUTPUTS, *flags).ok  # noqa: B018
-    for ours, theirs in zip(read(embedded.folder / "e.json"), read(tmp_path / "e.json"), strict=True):
+        for (output, output_eval), engine in ((here, ()), (served, ("--engine", "http", "--base-url", server.url))):
+            outputs = ("--output", output, "--output-eval", output_eval)
+            shell.embed("--dataset-path", "few", *outputs, "--device", "cpu", "--no-cache", *engine).ok  # noqa: B018
+    for ours, theirs in zip(read(shell.folder / here[0]), read(shell.folder / served[0]), strict=True):
+        assert len(ours["key_ids"]) == 24
         assert theirs["key_ids"][:10] == ours["key_ids"][:10]
         assert theirs["scores"] == pytest.approx(ours["scores"], abs=1e-4)
 
