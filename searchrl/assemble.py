@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig
 from searchrl.data.dataset import Dataset, QuerySet, Split
 from searchrl.data.load import load_dataset
-from searchrl.data.query_bank import read_query_bank
+from searchrl.data.query_bank import load_query_bank_for
 from searchrl.data.splits import train_from_dev
 from searchrl.device import DeviceChoice, with_dtype
 from searchrl.errors import ConfigError, DataError
@@ -231,9 +231,12 @@ class Workbench:
             self.loader.close()
 
     def queries(self, split: Split) -> QuerySet:
-        """The queries of one split. Raises DataError saying which splits there are."""
-        if split == "train" and self.data.query_bank:
-            return read_query_bank(self.data.query_bank, self.dataset.corpus)
+        """The queries of one split; a query bank is train and, where the collection has none, dev as well.
+
+        Raises DataError saying which splits there are.
+        """
+        if self.data.query_bank and (split == "train" or (split == "dev" and "dev" not in self.dataset.splits)):
+            return self._from_bank(self.data.query_bank, split)
         found = self.dataset.splits.get(split)
         if found is None or not len(found):
             there = ", ".join(self.dataset.splits) or "none"
@@ -247,6 +250,12 @@ class Workbench:
                 f"dataset {self.dataset.name!r} has no {split} queries with judgments (it has: {there}){hint}"
             )
         return found
+
+    def _from_bank(self, path: Path, split: Split) -> QuerySet:
+        bank = load_query_bank_for(path, self.dataset.corpus)
+        if "dev" in self.dataset.splits:
+            return bank.query_set()
+        return bank.splits(self.seed if self.data.split_seed is None else self.data.split_seed)[split]
 
     def graph(self, split: Split, limit: int = 0) -> SearchGraph:
         """The search graph of one split (its first ``limit`` queries, 0 for all): stored, or built with a bar."""

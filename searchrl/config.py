@@ -15,6 +15,7 @@ RetrieverName = Literal["dense", "hybrid"]
 ReformulatorName = Literal["feedback", "lm", "lm+feedback"]
 RewardName = Literal["lm", "head", "qrels"]
 JudgeMethod = Literal["auto", "yes_no", "graded", "likelihood"]
+QueryJudgeMethod = Literal["auto", "yes_no", "graded", "likelihood", "none"]
 FusionName = Literal["minmax", "rrf", "last"]
 IdealName = Literal["pooled", "list"]
 BaselineName = Literal["leave_one_out", "value", "none"]
@@ -392,20 +393,36 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """Have a language model ask one question about each of a sample of documents, to train on (type "single" only)."""
+    """Have a language model write queries for the documents of a dataset, to train on: of one document, of two that
+    belong together, and adversarial ones, whose words lead a search elsewhere. The default numbers are for a CPU; on a
+    GPU, take 1000, 200 and 200.
+    """
 
     dataset: str = "pydocs"
     """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
-    num_single: int = 100
-    """Documents to ask about, one question each; fewer questions are kept, because bad ones are rejected."""
+    num_single: int = 200
+    """Queries to make that one document answers."""
+    num_multi: int = 50
+    """Queries to make that two neighbouring documents answer."""
+    num_adversarial: int = 50
+    """Queries to make whose document BM25 does not put first."""
+    queries_per_doc: int = 3
+    """Questions to ask about each document, or pair of them; bad ones are rejected, so fewer are kept."""
     output: Path | None = None
     """The query bank to write; runs/queries-<dataset>.jsonl if not given. Replaced if it exists."""
+    export_beir: Path | None = None
+    """Also write a dataset folder: the documents, the queries as train and dev, the dataset's own test queries."""
+    show: int = 5
+    """Queries of each type to print."""
     device: str = "auto"
     """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
     lm: str = "auto"
     """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
+    judge: QueryJudgeMethod = "auto"
+    """How the language model compares a query's documents with others; auto: likelihood below about 1B parameters, else
+    graded; none: it does not."""
     prompts: Path | None = None
-    """TOML file that overrides prompts of searchrl/prompts.toml; the one read here is generate.single."""
+    """TOML file that overrides prompts of searchrl/prompts.toml; read here: generate and judge."""
     data_dir: Path | None = None
     """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
     mirror: str | None = None
@@ -413,12 +430,18 @@ class GenerateConfig:
     cache: bool = True
     """Keep the index and the language model's answers, so that a killed command goes on where it stopped."""
     seed: int = 42
-    """Seeds the sample of documents."""
+    """Seeds the choice of documents, and which of the exported queries become dev."""
     serving: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be generated."""
-        _at_least("num-single", self.num_single, 1)
+        numbers = ("num-single", "num-multi", "num-adversarial")
+        for name in numbers:
+            _at_least(name, getattr(self, name.replace("-", "_")), 0)
+        if not (self.num_single or self.num_multi or self.num_adversarial):
+            raise ConfigError(f"{', '.join(f'--{name} 0' for name in numbers)}: nothing to make; raise one of them")
+        _at_least("queries-per-doc", self.queries_per_doc, 1)
+        _at_least("show", self.show, 0)
         _at_least("seed", self.seed, 0)
 
 

@@ -1,4 +1,4 @@
-"""``generate_queries.py``: questions about the documents of a dataset, written by a language model, to train on."""
+"""``generate_queries.py``: queries for the documents of a dataset, written by a language model, to train on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from searchrl.config import DataConfig, GameConfig, GenerateConfig, ModelConfig
 
 if TYPE_CHECKING:
     from searchrl.assemble import Workbench
-    from searchrl.querygen.single import SingleQueries
-
-EXAMPLES = 5
+    from searchrl.data.query_bank import QueryBank, QueryType
+    from searchrl.querygen.generate import Made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,9 +27,16 @@ def _generate(arguments: Sequence[str]) -> None:
 
     data = DataConfig(config.dataset, config.data_dir, config.mirror)
     models = ModelConfig(
-        device=config.device, lm=config.lm, prompts=config.prompts, cache=config.cache, serving=config.serving
+        device=config.device,
+        lm=config.lm,
+        judge="auto" if config.judge == "none" else config.judge,
+        prompts=config.prompts,
+        cache=config.cache,
+        serving=config.serving,
     )
-    with closing(Workbench(data, models, GameConfig(retriever="dense", reward="qrels"), config.seed)) as bench:
+    # The language model writes and, unless told not to, judges: a game in which it does both checks it for both.
+    game = GameConfig(retriever="dense", reformulator="lm", reward="qrels" if config.judge == "none" else "lm")
+    with closing(Workbench(data, models, game, config.seed)) as bench:
         try:
             _generate_from(config, bench)
         except KeyboardInterrupt:
@@ -41,41 +47,87 @@ def _generate(arguments: Sequence[str]) -> None:
 
 def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
     from searchrl.cli import describe
-    from searchrl.data.query_bank import BankHeader, QueryBank, write_query_bank
-    from searchrl.errors import ModelError
-    from searchrl.querygen.single import choose_documents, generate_single
+    from searchrl.data.beir_folder import write_beir_folder
+    from searchrl.data.new_folder import new_folder
+    from searchrl.data.query_bank import write_query_bank
+    from searchrl.querygen.export import as_dataset
 
     print(describe.models(bench, uses_lm=True))
-    corpus = bench.dataset.corpus
-    print(f"dataset: {bench.dataset.name}, {len(corpus)} documents")
+    print(f"dataset: {bench.dataset.name}, {len(bench.dataset.corpus)} documents")
     output = config.output or Path("runs") / f"queries-{bench.dataset.name}.jsonl"
     check_output_file(output, "--output")
-    documents = choose_documents(corpus, config.num_single, config.seed)
-    prompts, lm, retriever = bench.prompts, bench.lm, bench.retriever
-    made = generate_single(corpus, documents, lm, prompts.single, retriever)
+    if config.export_beir:
+        with new_folder(config.export_beir):
+            pass  # tried now rather than after the work
+        config.export_beir.rmdir()
+    bank = _make(config, bench, output)
+    write_query_bank(output, bank)
+    print(f"query bank: {output}, {len(bank.queries)} queries; train on it with --query-bank {output}")
+    if config.export_beir:
+        exported = as_dataset(bench.dataset, bank, config.seed)
+        write_beir_folder(exported, config.export_beir)
+        sizes = ", ".join(f"{len(queries)} {split}" for split, queries in exported.splits.items())
+        print(f"dataset folder: {config.export_beir}, queries: {sizes}")
+
+
+def _make(config: GenerateConfig, bench: Workbench, output: Path) -> QueryBank:
+    from searchrl.data.query_bank import BankHeader, QueryBank
+    from searchrl.errors import ModelError
+    from searchrl.querygen.asking import Asker
+    from searchrl.querygen.filters import Filters
+    from searchrl.querygen.generate import Generator
+
+    corpus, lm, prompts, judge = bench.dataset.corpus, bench.lm, bench.prompts, bench.reward_model
+    asker = Asker(lm, prompts, corpus, bench.retriever.lexical, config.queries_per_doc, config.seed)
+    generator = Generator(asker, Filters(corpus, bench.retriever, judge), config.seed, _progress)
+    wanted: dict[QueryType, int] = {
+        "single": config.num_single,
+        "multi": config.num_multi,
+        "adversarial": config.num_adversarial,
+    }
+    made = [generator.make(kind, number) for kind, number in wanted.items() if number]
     print(_table(made))
-    if not made.queries:
+    queries = [query for one in made for query in one.queries]
+    if not queries:
         raise ModelError(
             f"{bench.language_model.name} asked no question that can be kept, so {output} is not written; "
             "raise --num-single, or use a larger model"
         )
+    for one in made:
+        _tell(one, config.show)
     header = BankHeader(
         model=f"{bench.language_model.name} {lm.fingerprint}",
-        prompt_version=f"{prompts.version} {prompts.digest('single')}",
+        prompt_version=f"{prompts.version} {prompts.digest(*wanted)}",
         corpus_fingerprint=corpus.fingerprint,
         seed=config.seed,
+        judge=judge.fingerprint if judge else None,
+        settings={**{f"num_{kind}": n for kind, n in wanted.items()}, "queries_per_doc": config.queries_per_doc},
     )
-    write_query_bank(output, QueryBank(header, made.queries))
-    for query in made.queries[:EXAMPLES]:
-        print(f"  {query.source_ids[0]}: {query.text}")
-    print(f"query bank: {output}, {len(made.queries)} queries; train on it with --query-bank {output}")
+    return QueryBank(header, queries)
 
 
-def _table(made: SingleQueries) -> str:
-    """How many questions were kept, and why the others were not."""
+def _progress(made: Made) -> None:
+    print(f"{made.kind}: {len(made.queries)} of {made.wanted} queries, from {made.sources} sources", flush=True)
+
+
+def _tell(made: Made, show: int) -> None:
+    """Some queries of one type, and why there are not more."""
+    if made.missing:
+        print(f"note: {made.missing} {made.kind} queries are missing: {made.sources} sources gave no more")
+    for query in made.queries[:show]:
+        print(f"  {query.type}, {' + '.join(query.source_ids)}: {query.text}")
+
+
+def _table(made: Sequence[Made]) -> str:
+    """How many questions were kept, and why the others were not, by type."""
     from searchrl.evaluation.text_table import text_table
-    from searchrl.querygen.single import REASONS
+    from searchrl.querygen.reasons import REASONS
 
-    counts = {"kept": len(made.queries), **{f"{reason}: {REASONS[reason]}": n for reason, n in made.rejected.items()}}
-    rows = [[name, str(n), f"{n / made.asked:.0%}"] for name, n in counts.items()]
-    return text_table(["questions", "number", "share"], [*rows, ["asked", str(made.asked), "100%"]])
+    rows = [["kept", *(_share(len(one.queries), one.asked) for one in made)]]
+    for reason, why in REASONS.items():
+        rows.append([f"{reason}: {why}", *(_share(one.rejected[reason], one.asked) for one in made)])
+    return text_table(["questions", *(one.kind for one in made)], [*rows, ["asked", *(str(one.asked) for one in made)]])
+
+
+def _share(number: int, total: int) -> str:
+    return f"{number} ({number / total:.0%})"

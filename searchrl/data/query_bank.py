@@ -1,19 +1,20 @@
 """A bank of generated queries in one file: what made it, then a query a line.
 
-The first line is ``{"searchrl_query_bank": 1, "model", "prompt_version", "corpus_fingerprint", "seed"}``, each further
-one ``{"_id", "text", "type", "source_ids", "difficulty"}``.
+The first line is ``{"searchrl_query_bank": 1, "model", "prompt_version", "corpus_fingerprint", "seed", "judge",
+"settings"}`` (the last two may be missing), each further one ``{"_id", "text", "type", "source_ids", "difficulty"}``.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from searchrl.data.dataset import Corpus, QuerySet
+from searchrl.data.dataset import Corpus, Dataset, QuerySet, Split
 from searchrl.data.lines import at, checked_id, checked_text, read_jsonl, write_jsonl
+from searchrl.data.splits import with_dev_split
 from searchrl.errors import DataError
 
 FORMAT = "searchrl_query_bank"
@@ -30,6 +31,10 @@ class BankHeader:
     prompt_version: str
     corpus_fingerprint: str
     seed: int
+    judge: str | None = None
+    """Who compared the sources with other documents; None where nobody did, or the bank does not say."""
+    settings: Mapping[str, int] = field(default_factory=dict)
+    """How much was asked for; empty in banks that do not say."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,21 @@ class QueryBank:
         qrels = {q.id: dict.fromkeys(q.source_ids, 1) for q in self.queries if q.source_ids}
         return QuerySet([q.id for q in self.queries], [q.text for q in self.queries], qrels)
 
+    def splits(self, seed: int) -> dict[Split, QuerySet]:
+        """``train`` and ``dev``: all questions that begin from the same document go to the same side.
+
+        Which documents go to dev is chosen as ``with_dev_split`` chooses queries. With one document, all is train.
+        """
+        first = {q.id: q.source_ids[0] for q in self.queries if q.source_ids}
+        documents = list(dict.fromkeys(first.values()))
+        chosen = with_dev_split(Dataset("", Corpus([], [], []), {"train": QuerySet(documents, documents)}), seed)
+        dev = set(chosen.splits["dev"].ids) if "dev" in chosen.splits else set()
+        sides: dict[Split, list[BankQuery]] = {
+            "train": [q for q in self.queries if first.get(q.id) not in dev],
+            "dev": [q for q in self.queries if first.get(q.id) in dev],
+        }
+        return {split: QueryBank(self.header, side).query_set() for split, side in sides.items() if side}
+
 
 def write_query_bank(path: Path, bank: QueryBank) -> None:
     """Write a bank atomically."""
@@ -69,6 +89,11 @@ def read_query_bank(path: Path, corpus: Corpus) -> QuerySet:
 
     Raises ``DataError`` as ``load_query_bank`` does, and if the bank was made from another corpus.
     """
+    return load_query_bank_for(path, corpus).query_set()
+
+
+def load_query_bank_for(path: Path, corpus: Corpus) -> QueryBank:
+    """Read a whole bank for the corpus it was made from. Raises ``DataError`` as ``read_query_bank`` does."""
     bank = load_query_bank(path)
     if bank.header.corpus_fingerprint != corpus.fingerprint:
         raise DataError(
@@ -78,7 +103,7 @@ def read_query_bank(path: Path, corpus: Corpus) -> QuerySet:
     for query in bank.queries:
         if unknown := [i for i in query.source_ids if i not in corpus.position]:
             raise DataError(f"{path}: query {query.id!r} names {unknown[0]!r}, which is not in the corpus")
-    return bank.query_set()
+    return bank
 
 
 def load_query_bank(path: Path) -> QueryBank:
@@ -110,7 +135,17 @@ def _header(fields: dict[str, Any], place: str) -> BankHeader:
     model, prompt_version, fingerprint = (
         checked_text(fields.get(name), repr(name), place) for name in ("model", "prompt_version", "corpus_fingerprint")
     )
-    return BankHeader(model, prompt_version, fingerprint, seed)
+    judge, settings = fields.get("judge"), fields.get("settings", {})
+    if not isinstance(settings, dict) or not all(isinstance(value, int) for value in settings.values()):
+        raise DataError(f"{place}: 'settings' must be an object of integers, not {str(settings)[:60]!r}")
+    return BankHeader(
+        model,
+        prompt_version,
+        fingerprint,
+        seed,
+        None if judge is None else checked_text(judge, "'judge'", place),
+        {checked_text(name, "a setting's name", place): value for name, value in settings.items()},
+    )
 
 
 def _query(fields: dict[str, Any], place: str) -> BankQuery:

@@ -36,6 +36,8 @@ class Prompts:
     narrow: str
     broaden: str
     single: str
+    multi: str
+    adversarial: str
 
     def digest(self, *names: str) -> str:
         """16 hex digits that change with the text of any of the named prompts, and with nothing else."""
@@ -55,7 +57,9 @@ PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "likelihood_continuation": (frozenset({"query"}), frozenset()),
     "narrow": (frozenset({"query"}), frozenset({"original", "documents"})),
     "broaden": (frozenset({"query"}), frozenset({"original", "documents"})),
-    "single": (frozenset({"document"}), frozenset()),
+    "single": (frozenset({"document"}), frozenset({"opening"})),
+    "multi": (frozenset({"first", "second"}), frozenset({"opening"})),
+    "adversarial": (frozenset({"document"}), frozenset({"opening"})),
 }
 """Field of ``Prompts`` -> the placeholders that its text must have, and those that it may have besides."""
 
@@ -68,6 +72,8 @@ _KEYS = {
     "reformulate.narrow": "narrow",
     "reformulate.broaden": "broaden",
     "generate.single": "single",
+    "generate.multi": "multi",
+    "generate.adversarial": "adversarial",
 }
 """Where each field stands in the file."""
 

@@ -34,6 +34,7 @@ values = st.sampled_from(AWKWARD) | st.recursive(
 )
 
 header = {FORMAT: 1, "model": "m", "prompt_version": "1", "corpus_fingerprint": "f", "seed": 1}
+header |= {"judge": "j", "settings": {"num_single": 1}}
 query = {"_id": "q1", "title": "", "text": "a", "type": "single", "source_ids": ["d1"], "difficulty": None}
 
 

@@ -47,6 +47,8 @@ def test_the_file_is_as_documented(tmp_path):
         "prompt_version": "3",
         "corpus_fingerprint": CORPUS.fingerprint,
         "seed": 42,
+        "judge": None,
+        "settings": {},
     }
     assert lines[1] == {
         "_id": "g1",
@@ -63,13 +65,19 @@ def test_the_file_is_as_documented(tmp_path):
     text=st.text(st.characters(exclude_categories=["Cs"])),
     difficulty=st.none() | st.floats(allow_nan=False),
     seed=st.integers(),
+    settings=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.integers()),
 )
-def test_whatever_is_written_reads_back(tmp_path_factory, text, difficulty, seed):
+def test_whatever_is_written_reads_back(tmp_path_factory, text, difficulty, seed, settings):
     path = tmp_path_factory.mktemp("bank") / "bank.jsonl"
-    header = BankHeader(text, "1", "0" * 16, seed)
+    header = BankHeader(text, "1", "0" * 16, seed, text, settings)
     bank = QueryBank(header, [BankQuery("g1", text, "single", ["d1"], difficulty)])
     write_query_bank(path, bank)
     assert load_query_bank(path) == bank
+
+
+def test_a_bank_of_before_says_neither_judge_nor_settings(tmp_path):
+    (tmp_path / "bank.jsonl").write_text(HEAD + line())
+    assert load_query_bank(tmp_path / "bank.jsonl").header == BankHeader("m", "1", "f", 1, None, {})
 
 
 def test_another_corpus_is_refused(tmp_path):
@@ -101,6 +109,12 @@ def line(**changes):
         (HEAD.replace('bank": 1', 'bank": 2') + line(), "line 1: .*version 1.*found version 2"),
         (HEAD.replace('"seed": 1', '"seed": "x"') + line(), "line 1: 'seed' must be an integer"),
         (HEAD.replace('"model": "m"', '"model": 5') + line(), "line 1: 'model' must be a string"),
+        (HEAD.replace('"seed": 1', '"seed": 1, "judge": 5') + line(), "line 1: 'judge' must be a string"),
+        (HEAD.replace('"seed": 1', '"seed": 1, "settings": 5') + line(), "line 1: 'settings' must be an object"),
+        (
+            HEAD.replace('"seed": 1', '"seed": 1, "settings": {"a": "b"}') + line(),
+            "line 1: 'settings' must be an object",
+        ),
         (HEAD + line() + "{", "line 3: not JSON"),
         (HEAD + line() + line(), "line 3: the id 'g1' was used before"),
         (HEAD + line(_id="absent"), "line 2: '_id' must be a string"),
