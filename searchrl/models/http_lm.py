@@ -19,7 +19,7 @@ from searchrl.models.batching import scrub
 from searchrl.models.http_client import HttpClient
 from searchrl.models.http_likelihood import FORCED, mean_logprob
 from searchrl.models.http_tokens import HttpTokenizer
-from searchrl.models.language_model import FloatArray
+from searchrl.models.language_model import FloatArray, split_prompt
 from searchrl.models.served_model import ServedModel, served_model
 
 TOP = 20
@@ -37,6 +37,12 @@ PLAIN: Mapping[str, Mapping[str, Any]] = {
 }
 """Servers' own names for what keeps a model's distribution as it is, and reasoning models from thinking aloud. Others
 would refuse words they do not know."""
+
+
+_OPEN_TURN = {"add_generation_prompt": False, "continue_final_message": True}
+GOES_ON: Mapping[str, Mapping[str, Any]] = {"vllm": _OPEN_TURN, "sglang": _OPEN_TURN, "llamacpp": {}}
+"""Servers that go on from the assistant's turn where it stands last, and what tells them to. Others begin a new one:
+for them the beginning of an answer stands at the end of the question."""
 
 
 class HttpLM:
@@ -115,6 +121,7 @@ class HttpLM:
             stream = int(rng(seed, "generate", prompt).integers(2**31)) if temperature else 0
             choice = self._chat(prompt, max_tokens=max_new_tokens, temperature=temperature, top_p=1.0, seed=stream)
             text = (_part(choice, "message", "content") or "").strip()
+            text = text.removeprefix(split_prompt(prompt)[1]).strip()  # some servers repeat it
             return text.split("\n", 1)[0].rstrip() if self._stop_at_newline else text
 
         return self._client.each(prompts, answer)
@@ -153,13 +160,16 @@ class HttpLM:
         return np.array(self._client.each(pairs, answer), dtype=np.float32)
 
     def _chat(self, prompt: str, **settings: Any) -> Mapping[str, Any]:
-        """The first choice of a chat completion of one user's turn."""
-        body = {
-            "model": self.name,
-            "messages": [{"role": "user", "content": scrub(prompt)}],
-            **PLAIN.get(self.served.server, {}),
-            **settings,
-        }
+        """The first choice of a chat completion of one user's turn, whose answer may have begun."""
+        message, beginning = split_prompt(scrub(prompt))
+        server = self.served.server
+        turns, extra = [{"role": "user", "content": message}], PLAIN.get(server, {})
+        if beginning and server in GOES_ON:
+            turns.append({"role": "assistant", "content": beginning})
+            extra = {**extra, **GOES_ON[server]}
+        elif beginning:
+            turns[0]["content"] += f"\n\n{beginning}"
+        body = {"model": self.name, "messages": turns, **extra, **settings}
         choice = _part(self._client.post("/v1/chat/completions", body), "choices", 0)
         return dict(choice)
 

@@ -15,6 +15,16 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 
 
+ANSWER = "\n[answer] "
+"""Ends a prompt's message; what follows on that line is the beginning of the answer, which the model goes on from."""
+
+
+def split_prompt(prompt: str) -> tuple[str, str]:
+    """A prompt's message, and how its answer begins: "" where that is left to the model."""
+    message, mark, beginning = prompt.rpartition(ANSWER)
+    return (message, beginning) if mark and "\n" not in beginning else (prompt, "")
+
+
 @runtime_checkable
 class LanguageModel(Protocol):
     """A causal language model. Results come back in the order of the inputs, whatever order they were computed in."""
@@ -28,6 +38,8 @@ class LanguageModel(Protocol):
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
     ) -> list[str]:
         """Continue each prompt (wrapped in the model's chat template if it has one) and return the new text only.
+
+        A prompt may say how the answer begins (``split_prompt``); a small model then stays with what it was asked for.
 
         Greedy at temperature 0; otherwise sampled, each prompt from its own stream of ``seed``, so that the answer
         does not depend on what else is in the batch.

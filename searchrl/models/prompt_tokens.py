@@ -7,27 +7,32 @@ from typing import Any
 
 from searchrl.errors import ModelError
 from searchrl.models.batching import scrub
+from searchrl.models.language_model import split_prompt
 from searchrl.models.shared_context import Tokens
 
 
 def prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """Ids of each prompt, as a user's message in the chat template where there is one, ready for the answer."""
+    """Ids of each prompt, as a user's message in the chat template where there is one, ready for the answer to begin
+    or, where the prompt has its beginning, to go on.
+    """
     if not prompts:
         return []
     if tokenizer.chat_template is None:
-        rows = tokenizer([scrub(p) for p in prompts], verbose=False)["input_ids"]
+        texts = [scrub("\n".join(filter(None, split_prompt(prompt)))) for prompt in prompts]
+        rows = tokenizer(texts, verbose=False)["input_ids"]
         return [row or [text_start(tokenizer)] for row in rows]
     # Templates ignore what they do not know. Reasoning models would otherwise begin with their thoughts, and some
     # templates write today's date into the prompt, so that the same call would change overnight.
     texts = [
         tokenizer.apply_chat_template(
-            [{"role": "user", "content": scrub(prompt)}],
+            [{"role": "user", "content": scrub(message)}],
             add_generation_prompt=True,
             tokenize=False,
             enable_thinking=False,
             date_string="26 Jul 2024",
         )
-        for prompt in prompts
+        + scrub(beginning)
+        for message, beginning in map(split_prompt, prompts)
     ]
     rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return [list(row) for row in rows]

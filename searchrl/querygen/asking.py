@@ -13,8 +13,8 @@ from searchrl.querygen.cleaning import clean
 from searchrl.querygen.sources import Source, without_keywords
 from searchrl.retrieval.lexical import LexicalIndex
 
-OPENINGS = ("How", "What")
-"""The first words of questions, in turn; others, a small model replaces by these."""
+OPENINGS = ("How", "What", "Why")
+"""The first words of questions, in turn."""
 SHOWN_WORDS = {"single": 80, "multi": 60, "adversarial": 80}
 """Words of a document that the model is shown, of each."""
 CHARACTERS_PER_WORD = 8
@@ -73,15 +73,16 @@ class Asker:
                     seed=self.seed + max(turn, 0),
                 )
                 answers.update(zip(places, texts, strict=True))
+        begun = "{opening}" in self.template(kind)
         return [
-            Draft(source, clean(answers[i, k], OPENINGS[k % len(OPENINGS)]))
+            Draft(source, clean(answers[i, k], OPENINGS[k % len(OPENINGS)] if begun else ""))
             for i, source in enumerate(sources)
             for k in range(self.per_source)
         ]
 
     def _prompts(self, kind: QueryType, source: Source) -> Iterator[str]:
         for k in range(self.per_source):
-            parts = [part(self.corpus, i, SHOWN_WORDS[kind], k // len(OPENINGS)) for i in source]
+            parts = [part(self.corpus, i, SHOWN_WORDS[kind], k) for i in source]
             opening = OPENINGS[k % len(OPENINGS)]
             if kind == "multi":
                 yield self.template(kind).format(first=parts[0], second=parts[1], opening=opening)

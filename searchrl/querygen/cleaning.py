@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from searchrl.querygen.reasons import LEAST_WORDS, MOST_WORDS, Reason
 
 COPIED_WORDS = 8
-"""So many words in a row from a document are a copy; of a shorter question, all."""
+"""So many words in a row from a document are copied; of a shorter question, all."""
+COPIED_SHARE = 0.75
+"""A question of which so much is copied is a sentence of the document; less is what it asks about."""
 ECHO_WORDS = 4
 """So many words in a row from the prompt are an echo; of a shorter question, all."""
 REPEATED_WORDS = 3
@@ -21,7 +23,8 @@ _LABEL = re.compile(
     |(?:the|a)\s+\w+\s+(?:asks|wonders|wants\s+to\s+know)\s*[:,]?))?\s*  # who asks""",
     re.IGNORECASE | re.VERBOSE,
 )
-_GOES_ON = re.compile(r"(?:is|are|was|were|do|does|did|can|could|should|would|will|has|have|to|many|much|kinds?)\b")
+_BEGINS = re.compile(r"(?:how|what|why|which|who|whose|when|where|is|are|do|does|can|the|a|in|if)\b", re.IGNORECASE)
+"""Begins a question of its own, when it is capitalised."""
 _HOW_TO = re.compile(r"how to\b[^?!]*", re.IGNORECASE)
 _QUOTES = "\"'`“”‘’«»*"
 _THE = r"\b(?:this|these|the|that|your|two|present)(?: given| following| above| previous| two| first| second)? "
@@ -39,7 +42,7 @@ _WRITING = re.compile(
 def clean(answer: str, opening: str = "") -> str:
     """The question in a model's answer: of its first line that says something, what ends with the first question mark.
 
-    A model may go on from the prompt's last word, ``opening``, which is then put back; ``How to ...`` gets the question
+    A model goes on from the answer's first word, ``opening``, which is then put back; ``How to ...`` gets the question
     mark that it lacks.
 
     >>> clean('\\n 1. Question: "What does  rset do?" It resets the session.')
@@ -49,7 +52,7 @@ def clean(answer: str, opening: str = "") -> str:
         text = " ".join(_LABEL.sub("", line.strip(), count=1).split())
         question, mark, _ = text.partition("?")
         question = _unquoted(question)
-        if opening and _GOES_ON.match(question):
+        if opening and question and not (question[0].isupper() and _BEGINS.match(question)):
             question = f"{opening} {question}"
         if not mark and _HOW_TO.fullmatch(question):
             question, mark = question.rstrip(" ." + _QUOTES), "?"
@@ -87,7 +90,9 @@ def check(question: str, documents: Sequence[str], template: str) -> Reason | No
         return "echo"
     if _WRITING.search(question) or any(not in_sources(words(about[0])) for about in _SELF.finditer(question)):
         return "about the text"
-    if any(in_sources(run) for run in _runs(asked, min(COPIED_WORDS, len(asked)))):
+    length = min(COPIED_WORDS, len(asked))
+    copied = {i + k for i, run in enumerate(_runs(asked, length)) if in_sources(run) for k in range(length)}
+    if len(copied) >= COPIED_SHARE * len(asked):
         return "copied"
     runs = _runs(asked, REPEATED_WORDS)
     return "repeats itself" if len(set(runs)) < len(runs) else None

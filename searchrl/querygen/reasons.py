@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-LEAST_WORDS, MOST_WORDS = 3, 25
+LEAST_WORDS, MOST_WORDS = 3, 32
 LEAST_TERMS = 2
 ROUND_TRIP = 20
 """Documents of a dense search among which every source must be."""
@@ -32,7 +32,7 @@ REASONS: Mapping[Reason, str] = {
     "length": f"shorter than {LEAST_WORDS} words or longer than {MOST_WORDS}",
     "echo": "repeats the prompt's wording",
     "about the text": "speaks of the text or of the question instead of asking",
-    "copied": "is a sentence of the document",
+    "copied": "is mostly words in a row from the document",
     "repeats itself": "says the same three words twice",
     "duplicate": "was asked before, or nearly so of the same document",
     "vague": f"has fewer than {LEAST_TERMS} words that BM25 can search the corpus for",

@@ -39,6 +39,18 @@ def test_the_three_calls_answer_as_in_process(http, tiny):
     assert http.generate(DOCUMENTS, max_new_tokens=8) == tiny.generate(DOCUMENTS, max_new_tokens=8)
 
 
+def test_an_answer_that_has_begun_goes_on_as_in_process(http, tiny, server):
+    prompts = ["Name a colour.\n[answer] My favourite colour is", "Name a colour.\n[answer] Light"]
+    assert http.generate(prompts, max_new_tokens=8) == tiny.generate(prompts, max_new_tokens=8)
+
+
+def test_a_server_that_begins_every_answer_itself_sees_the_beginning_in_the_question(http, tiny, server):
+    server.owner = "somebody"
+    prompt = "Name a colour.\n[answer] My favourite colour is"
+    asked = "Name a colour.\n\nMy favourite colour is"
+    assert http.generate([prompt], max_new_tokens=8) == tiny.generate([asked], max_new_tokens=8)
+
+
 def test_a_choice_that_is_not_among_the_likeliest_is_weighed_all_the_same(http, tiny, server):
     row = http.choice_logprobs(DOCUMENTS[:1], ["Yes", "No", " rarely"])
     np.testing.assert_allclose(row, tiny.choice_logprobs(DOCUMENTS[:1], ["Yes", "No", " rarely"]), atol=1e-4)

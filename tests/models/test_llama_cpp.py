@@ -73,6 +73,11 @@ def test_it_writes_one_line_and_the_same_one_again(http):
     assert http.generate(prompts[::-1], max_new_tokens=12) == answers[::-1]
 
 
+def test_an_answer_goes_on_from_its_beginning(http):
+    answers = http.generate(["Name a town.\n[answer] The capital of France is"], max_new_tokens=3)
+    assert answers[0].startswith("Paris")
+
+
 def test_a_prompt_longer_than_the_server_reads(http):
     with pytest.raises(EngineError, match=r"refuses the request: 400 .*context"):
         http.generate(["word " * 9000], max_new_tokens=4)

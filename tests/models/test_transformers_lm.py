@@ -7,7 +7,7 @@ import torch
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.embedded import minilm_folder
-from searchrl.models.language_model import LanguageModel
+from searchrl.models.language_model import LanguageModel, split_prompt
 from searchrl.models.prompt_tokens import prompt_tokens
 from searchrl.models.transformers_lm import TransformersLM
 from tests.models.conftest import random_model
@@ -117,6 +117,20 @@ def test_greedy_text_does_not_depend_on_company(tiny):
     assert together == [tiny.generate([p], max_new_tokens=6)[0] for p in prompts]
     assert all(together)
     assert not any("<|im" in text or "assistant" in text for text in together)
+
+
+def test_an_answer_goes_on_from_its_beginning(lm):
+    answers = lm.generate(
+        ["Name a town.\n[answer] The capital of France is", "Name a town.\n[answer] The capital of Italy is"],
+        max_new_tokens=3,
+    )
+    assert [answer.partition(" ")[0].strip(".,") for answer in answers] == ["Paris", "Rome"]
+
+
+def test_what_looks_like_a_beginning_within_a_text_is_none():
+    assert split_prompt("Say\n[answer] Yes") == ("Say", "Yes")
+    document = "A form:\n[answer] Yes\n\nWhat is this?"
+    assert split_prompt(document) == (document, "")
 
 
 def test_sampling_has_one_stream_a_prompt(tiny):

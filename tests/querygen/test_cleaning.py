@@ -26,7 +26,8 @@ words = st.lists(st.text(alphabet="abcdef", min_size=1, max_size=4), min_size=1,
         ('The student asks: What does "rset" do?', 'What does "rset" do?'),
         ('What is the meaning of "rset"?', 'What is the meaning of "rset"?'),
         ('"What is the meaning of "rset"?"', 'What is the meaning of "rset"?'),
-        ("`rset` does what?", "`rset` does what?"),
+        ("Does `rset` reset?", "Does `rset` reset?"),
+        ("`rset` does?", "How `rset` does?"),
         ("does rset reset?", "How does rset reset?"),
         ("The student asks: How to reset a session.", "How to reset a session?"),
         ("What a fascinating topic!", "What a fascinating topic!"),
@@ -53,9 +54,9 @@ def test_a_cleaned_answer_is_one_tidy_line_with_one_question_mark_at_most(answer
         ("?", "no question"),
         ("What a fascinating topic!", "no question"),
         ("What rset?", "length"),
-        (f"What {'very ' * 25}long?", "length"),
-        ("What does the student ask?", "echo"),
-        ("Why does rset explain what does the student ask?", "echo"),
+        (f"What {'very ' * 31}long?", "length"),
+        ("How do I write a question that asks?", "echo"),
+        ("Write a question that?", "echo"),
         ("What is the main idea of this passage?", "about the text"),
         ("What is the answer to this question?", "about the text"),
         ("How does the student's question relate to rset?", "about the text"),
@@ -71,19 +72,26 @@ def test_each_fault_has_its_reason(question: str, reason: Reason | None) -> None
 
 
 def test_words_of_the_document_are_neither_echo_nor_about_the_text() -> None:
-    document = "DOM: a student wants to know how to save the document and its answer."
+    document = "DOM: how to save the document and write a question that has its answer."
     assert check("How does a parser save the document?", [document], TEMPLATE) is None
-    assert check("Where does a student wants to know lead?", [document], TEMPLATE) is None
-    assert check("Where does a student wants to know lead?", [DOCUMENT], TEMPLATE) == "echo"
+    assert check("Who can write a question that has none?", [document], TEMPLATE) is None
+    assert check("Who can write a question that has none?", [DOCUMENT], TEMPLATE) == "echo"
 
 
 def test_a_question_of_two_documents_is_held_to_both() -> None:
     other = "Sends the quit command, which closes the connection to the server for good and for ever."
-    copied = "Why is it that the quit command, which closes the connection to the server?"
+    copied = "Why the quit command, which closes the connection to the server for good?"
     assert check(copied, [DOCUMENT, other], TEMPLATE) == "copied"
     assert check(copied, [DOCUMENT], TEMPLATE) is None
     straddling = "How are current mail and its quit command closed?"
     assert check(straddling, [DOCUMENT, other], TEMPLATE) is None
+
+
+def test_a_long_phrase_out_of_the_document_may_be_asked_about() -> None:
+    document = "The pressure on a flat plate behind a sonic jet was measured."
+    about = "How does the angle of the nozzle change what the pressure on a flat plate behind a sonic jet comes to?"
+    assert check(about, [document], TEMPLATE) is None
+    assert check("Why was the pressure on a flat plate behind a sonic jet measured?", [document], TEMPLATE) == "copied"
 
 
 @given(words, st.data())
@@ -94,9 +102,9 @@ def test_no_stretch_of_the_document_passes(document: list[str], data: st.DataObj
 
 
 @given(words, words)
-def test_what_passes_has_3_to_25_words(question: list[str], document: list[str]) -> None:
+def test_what_passes_has_3_to_32_words(question: list[str], document: list[str]) -> None:
     if check(" ".join(question) + "?", [" ".join(document)], TEMPLATE) is None:
-        assert 3 <= len(question) <= 25
+        assert 3 <= len(question) <= 32
 
 
 def test_questions_with_nearly_the_same_words_are_alike() -> None:

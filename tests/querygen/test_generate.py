@@ -167,7 +167,7 @@ def test_questions_of_a_document_differ_in_opening_and_part_and_are_greedy_while
     drafts = asker(lm, 5).ask("single", [(0,)])
     prompts = [prompt for prompt, _, _ in lm.asked]
     assert len(set(prompts)) == len(prompts) == len(drafts) == 5
-    assert [prompt.split()[-1] for prompt in prompts] == ["How", "What", "How", "What", "How"]
+    assert [prompt.split()[-1] for prompt in prompts] == ["How", "What", "Why", "How", "What"]
     assert all("The title" in prompt for prompt in prompts)
     assert {temperature for _, temperature, _ in lm.asked} == {0.0}
 
@@ -176,9 +176,8 @@ def test_what_would_be_the_same_again_is_sampled_each_time_otherwise() -> None:
     lm = Scripted(lambda prompt, temperature, seed: f"{temperature} {seed}")
     drafts = asker(lm, 5).ask("single", [(1,), (0,)])
     short = [draft.text for draft in drafts if draft.source == (1,)]
-    assert short[:2] == ["0.0 7", "0.0 7"]
-    assert len(set(short[2:])) == 3
-    assert all(text.startswith("0.6 ") for text in short[2:])
+    assert short[:3] == ["How 0.0 7", "What 0.0 7", "Why 0.0 7"]
+    assert [text.split()[:2] for text in short[3:]] == [["How", "0.6"], ["What", "0.6"]]
     lm.asked.clear()
     drafts = asker(lm, 3, "Ask about {document}").ask("single", [(1,)])
     assert len({draft.text for draft in drafts}) == 3, "a template without {opening}"

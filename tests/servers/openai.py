@@ -19,6 +19,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from searchrl.models.encoder import Encoder
+from searchrl.models.language_model import ANSWER
 from searchrl.models.prompt_tokens import prompt_tokens
 from searchrl.models.transformers_lm import TransformersLM
 
@@ -95,6 +96,10 @@ class Server:
             time.sleep(self.delay)
             body = self._understood(body)
             prompt = body["messages"][0]["content"]
+            if len(body["messages"]) > 1:
+                assert body["continue_final_message"]
+                assert not body["add_generation_prompt"]
+                prompt += ANSWER + body["messages"][1]["content"]
             with self._lock:
                 if not body.get("logprobs"):
                     settings = {"max_new_tokens": body["max_tokens"], "temperature": body["temperature"]}
