@@ -19,7 +19,8 @@ import torch
 from searchrl import __version__, config
 from searchrl.agent.checkpoint import load_policy
 from searchrl.agent.run_dir import settings_of
-from searchrl.config import BenchmarkConfig, EvalConfig, GenerateConfig, TrainConfig
+from searchrl.cli.settings import BenchmarkConfig, EvalConfig, GenerateConfig
+from searchrl.config import TrainConfig
 from searchrl.config_file import from_json
 from searchrl.data.beir_folder import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from searchrl.cli.settings import BenchmarkConfig
 from searchrl.command import check_output_file, parse, run_command
-from searchrl.config import BenchmarkConfig, DataConfig, GameConfig, ModelConfig
+from searchrl.config import DataConfig, GameConfig, ModelConfig
 
 if TYPE_CHECKING:
     from searchrl.assemble import Workbench

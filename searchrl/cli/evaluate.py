@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from searchrl.cli.settings import EvalConfig
 from searchrl.command import parse, run_command
-from searchrl.config import EvalConfig, TrainConfig
+from searchrl.config import TrainConfig
 from searchrl.config_file import from_json
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from searchrl.cli.settings import GenerateConfig
 from searchrl.command import check_output_file, parse, run_command
-from searchrl.config import DataConfig, GameConfig, GenerateConfig, ModelConfig
+from searchrl.config import DataConfig, GameConfig, ModelConfig
 
 if TYPE_CHECKING:
     from searchrl.assemble import Workbench
