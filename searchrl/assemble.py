@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -109,40 +109,45 @@ class Workbench:
         return None if self.models.lm == "auto" else self.models.lm
 
     @property
-    def language_model(self) -> Engine:
-        """The language model itself, whatever runs it."""
-        return self.loader.backend(self.lm_name, self._lm_use, stop_at_newline=True)
-
-    @property
-    def lm(self) -> CachedLanguageModel:
-        """The language model behind its cache, compared with --golden first.
+    def judge(self) -> CachedLanguageModel:
+        """The language model that judges, behind its cache, compared with --golden first.
 
         Raises EngineError where its server does not answer, or it and transformers do not agree on the golden pairs.
         """
-        return self.loader.language_model(self.lm_name, self._lm_use, stop_at_newline=True)
+        return self.loader.language_model(self.lm_name, self._judging, stop_at_newline=True)
+
+    @property
+    def writer(self) -> CachedLanguageModel:
+        """The same that rewrites queries, or asks them; in a finer numeric format where judging needs less."""
+        return self.loader.language_model(self.lm_name, "chat", stop_at_newline=True)
+
+    @property
+    def language_models(self) -> Mapping[str, Engine]:
+        """What the language model does in this game, and what runs it: once, where one format does for all."""
+        game = self.game_config
+        uses: dict[str, Use] = {}
+        if game.reward == "lm":
+            uses["judges"] = self._judging
+        if "lm" in game.reformulator:
+            uses["writes"] = "chat"
+        engines = {does: self.loader.backend(self.lm_name, use, stop_at_newline=True) for does, use in uses.items()}
+        if len(engines) == 2 and engines["judges"] is engines["writes"]:
+            return {"judges and writes": engines["writes"]}
+        return engines
 
     @property
     def transformers_lm(self) -> TransformersLM:
         """The language model itself, which runs in this process, for whoever measures it."""
         from searchrl.models.transformers_lm import TransformersLM
 
-        lm = self.language_model
+        lm = next(iter(self.language_models.values()))
         if not isinstance(lm, TransformersLM):
             raise ConfigError(f"{lm.name}: only a language model that transformers runs can be measured")
         return lm
 
     @property
-    def uses_lm(self) -> bool:
-        """Whether a language model judges or rewrites."""
-        return self.game_config.reward == "lm" or "lm" in self.game_config.reformulator
-
-    @property
-    def _lm_use(self) -> Use:
-        """What the language model is asked for in this game."""
-        game = self.game_config
-        if game.reward != "lm" or self.judging_method != "likelihood":
-            return "chat"
-        return "both" if "lm" in game.reformulator else "likelihoods"
+    def _judging(self) -> Use:
+        return "likelihoods" if self.judging_method == "likelihood" else "chat"
 
     @property
     def judging_method(self) -> Method:
@@ -171,7 +176,7 @@ class Workbench:
             return None
         from searchrl.reward.lm import LMReward
 
-        return LMReward(self.lm, self.judging_method, self.prompts)
+        return LMReward(self.judge, self.judging_method, self.prompts)
 
     @cached_property
     def reformulator(self) -> Reformulator:
@@ -185,7 +190,7 @@ class Workbench:
         from searchrl.reformulate.both import LMAndFeedback
         from searchrl.reformulate.lm import LMReformulator
 
-        by_lm = LMReformulator(self.lm, self.encoder, self.retriever.lexical, self.dataset.corpus, self.prompts)
+        by_lm = LMReformulator(self.writer, self.encoder, self.retriever.lexical, self.dataset.corpus, self.prompts)
         return by_lm if name == "lm" else LMAndFeedback(by_lm, feedback)
 
     @cached_property
@@ -216,8 +221,10 @@ class Workbench:
         for split in splits:
             self.queries(split)
         _ = self.prompts, self.encoder, self.reward_model
-        if self.uses_lm:
-            _ = self.lm.fingerprint
+        for lm in self.language_models.values():
+            _ = lm.fingerprint
+        if "lm" in self.game_config.reformulator:
+            _ = self.writer  # and its golden check; the judge's came with the reward model
 
     def beside(self, dataset: str) -> Workbench:
         """Another collection with the models that were made here so far; closing this one closes them for both."""

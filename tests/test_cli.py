@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from typing import Any, get_type_hints
 import pytest
 import torch
 
-from searchrl import __version__, config
+from searchrl import __version__
 from searchrl.agent.checkpoint import load_policy
 from searchrl.agent.run_dir import settings_of
 from searchrl.cli.settings import BenchmarkConfig, EvalConfig, GenerateConfig
@@ -389,7 +390,9 @@ def test_help_explains_every_flag_and_loads_nothing_heavy(command: str, settings
 
 def explained_flags(settings: type[Any]) -> list[tuple[str, str]]:
     """Flag and docstring of every setting, the nested ones included, from the source itself."""
-    classes = {node.name: node for node in ast.parse(Path(config.__file__).read_text()).body if _is_class(node)}
+    classes = {
+        node.name: node for node in ast.parse(Path(inspect.getfile(settings)).read_text()).body if _is_class(node)
+    }
     found: list[tuple[str, str]] = []
     hints = get_type_hints(settings)
     for field in fields(settings):

@@ -78,15 +78,15 @@ def test_a_server_that_dies_midway_loses_nothing_and_the_job_goes_on(workbench, 
     serving = EngineConfig(engine="http", base_url=server.url, concurrency=2)
     pairs = ["a question"] * 30, [f"document number {i}" for i in range(30)]
     with workbench(serving) as bench:
-        assert bench.lm.fingerprint
+        assert bench.judge.fingerprint
         server.breaks_after = 25
         with pytest.raises(EngineError, match="500 out of memory"):
             bench.reward_model.score(*pairs)
     server.breaks_after = None
     with workbench(serving) as bench:
         scores = bench.reward_model.score(*pairs)
-        assert bench.lm.hits > 5
-        assert bench.lm.hits + bench.lm.calls == 30
+        assert bench.judge.hits > 5
+        assert bench.judge.hits + bench.judge.calls == 30
     with workbench() as here:
         np.testing.assert_allclose(scores, here.reward_model.score(*pairs), atol=1e-4)
 
@@ -130,7 +130,7 @@ def test_queries_are_generated_over_http(shell, small_folder, server):
     flags = f"--dataset {small_folder} {numbers} --device cpu --engine http --base-url {server.url}/v1".split()
     assert "--judge likelihood" in shell.generate_queries(*flags).error
     outcome = shell.generate_queries(*flags, "--judge", "likelihood", "--output", "bank.jsonl")
-    assert f"language model: served, served by vllm at {server.url}" in outcome.out
+    assert f"language model that judges and writes: served, served by vllm at {server.url}" in outcome.out
     assert outcome.code == 0 or "asked no question that can be kept" in outcome.error
 
 

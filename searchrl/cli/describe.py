@@ -18,10 +18,11 @@ from searchrl.env.graph import SearchGraph
 from searchrl.evaluation.text_table import number, text_table
 
 
-def models(bench: Workbench, uses_lm: bool) -> str:
+def models(bench: Workbench) -> str:
     """Where models compute and in which numeric format, and why."""
-    device = f"device: {bench.device.device} ({bench.device.reason})"
-    return device + (f"\nlanguage model: {bench.language_model.description}" if uses_lm else "")
+    lines = [f"device: {bench.device.device} ({bench.device.reason})"]
+    lines += [f"language model that {does}: {lm.description}" for does, lm in bench.language_models.items()]
+    return "\n".join(lines)
 
 
 def dataset(bench: Workbench) -> str:

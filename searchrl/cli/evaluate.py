@@ -45,7 +45,7 @@ def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench)
     from searchrl.env.batched import GraphTensors, RewardRules
     from searchrl.evaluation.results import write_results
 
-    print(describe.models(bench, bench.uses_lm))
+    print(describe.models(bench))
     print(f"policy: {config.checkpoint}, trained on {checkpoint.dataset}, episode {checkpoint.episode}")
     print(describe.dataset(bench))
     queries = bench.queries(config.split)

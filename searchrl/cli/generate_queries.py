@@ -53,7 +53,7 @@ def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
     from searchrl.data.query_bank import write_query_bank
     from searchrl.querygen.export import as_dataset
 
-    print(describe.models(bench, uses_lm=True))
+    print(describe.models(bench))
     print(f"dataset: {bench.dataset.name}, {len(bench.dataset.corpus)} documents")
     output = config.output or Path("runs") / f"queries-{bench.dataset.name}.jsonl"
     check_output_file(output, "--output")
@@ -78,7 +78,8 @@ def _make(config: GenerateConfig, bench: Workbench, output: Path) -> QueryBank:
     from searchrl.querygen.filters import Filters
     from searchrl.querygen.generate import Generator
 
-    corpus, lm, prompts, judge = bench.dataset.corpus, bench.lm, bench.prompts, bench.reward_model
+    corpus, lm, prompts, judge = bench.dataset.corpus, bench.writer, bench.prompts, bench.reward_model
+    name = next(iter(bench.language_models.values())).name
     asker = Asker(lm, prompts, corpus, bench.retriever.lexical, config.queries_per_doc, config.seed)
     generator = Generator(asker, Filters(corpus, bench.retriever, judge), config.seed, _progress)
     wanted: dict[QueryType, int] = {
@@ -91,13 +92,13 @@ def _make(config: GenerateConfig, bench: Workbench, output: Path) -> QueryBank:
     queries = [query for one in made for query in one.queries]
     if not queries:
         raise ModelError(
-            f"{bench.language_model.name} asked no question that can be kept, so {output} is not written; "
+            f"{name} asked no question that can be kept, so {output} is not written; "
             "raise --num-single, or use a larger model"
         )
     for one in made:
         _tell(one, config.show)
     header = BankHeader(
-        model=f"{bench.language_model.name} {lm.fingerprint}",
+        model=f"{name} {lm.fingerprint}",
         prompt_version=f"{prompts.version} {prompts.digest(*wanted)}",
         corpus_fingerprint=corpus.fingerprint,
         seed=config.seed,

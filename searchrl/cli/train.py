@@ -70,7 +70,7 @@ def prepare(config: TrainConfig, bench: Workbench) -> list[Workbench]:
     from searchrl.env.features import members
 
     members(config.learning.hide)
-    print(describe.models(bench, bench.uses_lm))
+    print(describe.models(bench))
     benches: list[Workbench] = []
     for name in config.data.datasets:
         one = bench.beside(name) if benches else bench  # beside it only once it has its models, to share them

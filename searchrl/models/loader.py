@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from searchrl.models.lm_cache import CachedLanguageModel
     from searchrl.models.presets import JudgingMethod
 
-Use = Literal["likelihoods", "chat", "both"]
+Use = Literal["likelihoods", "chat"]
 """What a language model is asked: for the likelihood of a text, or, in its chat template, for answers."""
 
 CONTEXT_TOKENS = 256
@@ -192,7 +192,7 @@ class ModelLoader:
         from searchrl.models.transformers_lm import TransformersLM
 
         with closing(self._behind_cache(TransformersLM(name, self.device))) as reference:
-            check_language_models(reference, engine, likelihoods=use != "chat", chat=use != "likelihoods")
+            check_language_models(reference, engine, likelihoods=use == "likelihoods", chat=use == "chat")
 
     def encoder(self, name: str | None) -> Encoder | HttpEncoder:
         """A sentence encoder (None: all-MiniLM-L6-v2, or the one that is served); engine ``vllm`` leaves it here."""

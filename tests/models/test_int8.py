@@ -80,13 +80,15 @@ def test_only_likelihoods_are_computed_in_int8_unasked(monkeypatch):
 
     def chosen(game=None, **models):
         bench = Workbench(DataConfig(), ModelConfig(device="cpu", **models), game or GameConfig())
-        return bench.transformers_lm.choice.dtype
+        return {does: lm.choice.dtype for does, lm in bench.language_models.items()}
 
-    assert chosen() == "int8"
-    assert chosen(judge="yes_no") == "float32"
-    assert chosen(GameConfig(reformulator="lm+feedback")) == "float32"
-    assert chosen(GameConfig(reward="qrels")) == "float32"
-    assert chosen(judge="graded", dtype="int8") == "int8"
+    rewriting = GameConfig(reformulator="lm+feedback")
+    assert chosen() == {"judges": "int8"}
+    assert chosen(judge="yes_no") == {"judges": "float32"}
+    assert chosen(rewriting) == {"judges": "int8", "writes": "float32"}
+    assert chosen(rewriting, judge="graded") == {"judges and writes": "float32"}
+    assert chosen(GameConfig(reward="qrels")) == {}
+    assert chosen(judge="graded", dtype="int8") == {"judges": "int8"}
 
 
 @needs_int8
