@@ -33,5 +33,16 @@ def trackers(config: TrackingConfig, folder: Path, curves: Path, step: int) -> l
         import wandb
 
         wandb.init(project=config.wandb_project, name=config.wandb_run_name, dir=str(folder), mode=config.wandb_mode)
-        callbacks.append(library.WandbCallback())
+        callbacks += [library.WandbCallback(), _finishing(wandb)]
     return callbacks
+
+
+def _finishing(wandb: Any) -> Any:
+    """A callback that has Weights & Biases write out the last of its curves: it would do so when Python ends."""
+    from transformers import TrainerCallback
+
+    class Finish(TrainerCallback):
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            wandb.finish()
+
+    return Finish()

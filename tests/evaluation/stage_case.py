@@ -1,12 +1,18 @@
-"""Reads what the BEIR stages wrote and printed."""
+"""Runs stages, and reads what they wrote and printed."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from tests.command import Outcome
+from tests.command import Outcome, Shell
+
+
+def run(shell: Shell, stage: ModuleType, *flags: object) -> Outcome:
+    """``python -m STAGE FLAGS``."""
+    return shell._run(stage.main, flags)
 
 
 def read(path: Path) -> Any:
