@@ -25,7 +25,7 @@ else:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of judge, query rewriter and query generator; ``PLACEHOLDERS`` says what each is filled with."""
+    """The prompts of judge, query rewriter, query generator, tagger; ``PLACEHOLDERS``: what each is filled with."""
 
     version: str
     """For people: which edition of the file this is. What is computed depends on the texts alone."""
@@ -38,6 +38,9 @@ class Prompts:
     single: str
     multi: str
     adversarial: str
+    tags: str
+    tag_context: str
+    tag_continuation: str
 
     def digest(self, *names: str) -> str:
         """16 hex digits that change with the text of any of the named prompts, and with nothing else."""
@@ -60,6 +63,9 @@ PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "single": (frozenset({"document"}), frozenset({"opening"})),
     "multi": (frozenset({"first", "second"}), frozenset({"opening"})),
     "adversarial": (frozenset({"document"}), frozenset({"opening"})),
+    "tags": (frozenset({"document"}), frozenset({"count"})),
+    "tag_context": (frozenset({"document"}), frozenset()),
+    "tag_continuation": (frozenset({"tag"}), frozenset()),
 }
 """Field of ``Prompts`` -> the placeholders that its text must have, and those that it may have besides."""
 
@@ -74,6 +80,9 @@ _KEYS = {
     "generate.single": "single",
     "generate.multi": "multi",
     "generate.adversarial": "adversarial",
+    "tag.write": "tags",
+    "tag.likelihood.context": "tag_context",
+    "tag.likelihood.continuation": "tag_continuation",
 }
 """Where each field stands in the file."""
 

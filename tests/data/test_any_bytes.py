@@ -24,6 +24,7 @@ from searchrl.errors import SearchRLError
 from searchrl.evaluation.run_files import read_judgments
 from searchrl.evaluation.stage_files import read_records as read_stage_records
 from searchrl.evaluation.stage_files import read_results
+from searchrl.tagtree.inventory import read_inventory
 
 AWKWARD = [10**400, 10**39, -1, True, float("nan"), float("inf"), None, "", " ", "d1", "\ud800", "\0", "1", [], {}]
 """Numbers that no float holds and strings that no file can hold are among them."""
@@ -83,6 +84,7 @@ READERS: list[Callable[[Path], object]] = [
     read_judgments,
     read_results,
     read_stage_records,
+    read_inventory,
 ]
 
 
@@ -131,6 +133,17 @@ def test_any_one_field_may_be_wrong(folder: Path) -> None:
     for records in but_one_field(record, record | {"query_id": "q2"}):
         read_or_refuse(read_stage_records, folder / "file.json", json.dumps(records).encode())
         read_or_refuse(read_results, folder / "file.json", json.dumps(records).encode())
+
+
+def test_any_part_of_an_inventory_may_be_wrong(folder: Path) -> None:
+    about = {"dataset": "d", "corpus_fingerprint": "f", "tagger": "t", "model": "m", "prompt_version": "1", "seed": 1}
+    about["settings"] = {"max_share": 0.1}
+    inventory = {"searchrl_tags": 1, "header": about, "documents": {"d1": ["a"]}, "tags": {"a": ["d1"]}}
+    (wholes,) = zip(*but_one_field(inventory), strict=True)
+    headers = [inventory | {"header": changed} for (changed,) in but_one_field(about)]
+    documents = [inventory | {"documents": {"d1": value}} for value in [*AWKWARD, AWKWARD]]
+    for content in [inventory, *wholes, *headers, *documents]:
+        read_or_refuse(read_inventory, folder / "file.json", json.dumps(content).encode())
 
 
 SOUND = {

@@ -130,6 +130,27 @@ def test_of_many_keys_only_the_candidates_are_scored(retriever: Any) -> None:
     asyncio.run(run())
 
 
+def test_a_tag_tree_finds_candidates_too() -> None:
+    words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeo" for c in "xyz"]
+    random = np.random.default_rng(0)
+    keys = [" ".join(random.choice(words, 4)) for _ in range(200)]
+    reward = OverlapReward()
+
+    async def run() -> None:
+        async with toy(scorer=reward, retriever="tagtree", candidates=10, candidates_above=50) as search:
+            found = await search(["bax dey", "kox"], keys, k=10)
+            assert len(reward.asked) == 20
+            for query, result in zip(["bax dey", "kox"], found, strict=True):
+                ours = {entry["key_id"] for entry in result["keys"]}
+                assert len(ours) == 10
+                assert len(ours & nearest(query, keys, 10)) >= 7, "nearly what exact search finds"
+            assert len((await search(["bax"], keys, k=150))[0]["keys"]) == 150
+            with pytest.raises(DataError, match=r"retriever 'tagtree': no phrase .* or use retriever 'dense'"):
+                await search(["bax"], ["the"] * 60)
+
+    asyncio.run(run())
+
+
 def test_the_index_of_the_same_keys_is_made_once() -> None:
     encoder = WordEncoder()
 
