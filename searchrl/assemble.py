@@ -242,7 +242,7 @@ class Workbench:
 
         Raises DataError saying which splits there are.
         """
-        if self.data.query_bank and (split == "train" or (split == "dev" and "dev" not in self.dataset.splits)):
+        if self.data.query_bank and self.is_generated(split):
             return self._from_bank(self.data.query_bank, split)
         found = self.dataset.splits.get(split)
         if found is None or not len(found):
@@ -257,6 +257,12 @@ class Workbench:
                 f"dataset {self.dataset.name!r} has no {split} queries with judgments (it has: {there}){hint}"
             )
         return found
+
+    def is_generated(self, split: Split) -> bool:
+        """Whether the queries of a split come from the bank, and their judgments from nobody."""
+        if self.data.query_bank is None:
+            return False
+        return split == "train" or (split == "dev" and "dev" not in self.dataset.splits)
 
     def _from_bank(self, path: Path, split: Split) -> QuerySet:
         bank = load_query_bank_for(path, self.dataset.corpus)

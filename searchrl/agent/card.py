@@ -38,6 +38,14 @@ as eval.py does, before you rely on it.
 SHOWN = ("single_pass", "best_fixed", "rl_agent", "oracle")
 
 
+def paid_by(config: Mapping[str, Any]) -> str:
+    """Say who paid the reward in training. config: a checkpoint's settings."""
+    reward = config["game"]["reward"]
+    if reward == "qrels" and config["data"].get("query_bank"):
+        return "the documents that generated queries were written from"
+    return REWARDS[reward]
+
+
 def model_card(checkpoint: PolicyCheckpoint, name: str, results: Sequence[Mapping[str, Any]] = ()) -> str:
     """Write the card as Markdown. ``results``: contents of ``results.json`` files that eval.py wrote with this policy.
 
@@ -47,8 +55,9 @@ def model_card(checkpoint: PolicyCheckpoint, name: str, results: Sequence[Mappin
     models, game, learning = config["models"], config["game"], config["learning"]
     size = sum(weight.numel() for weight in checkpoint.policy.parameters())
     facts = {
-        "trained on": f"{checkpoint.dataset} (train queries; dev queries chose the best fixed sequence below)",
-        "paid by": REWARDS[game["reward"]],
+        "trained on": f"{checkpoint.dataset} ({'generated' if config['data'].get('query_bank') else 'train'} queries; "
+        "dev queries chose the best fixed sequence below)",
+        "paid by": paid_by(config),
         "observes": f"{len(checkpoint.feature_names)} named features"
         + (" and embeddings" if checkpoint.policy.observe == "all" else " (no embeddings, no text)"),
         "network": f"{checkpoint.policy.kind}, {size:,} parameters",

@@ -13,9 +13,12 @@ from searchrl.assemble import Workbench
 from searchrl.cli.compare import compare
 from searchrl.config import TrainConfig
 from searchrl.config_file import to_json
+from searchrl.data.dataset import Split
 from searchrl.env.batched import GraphTensors
 from searchrl.env.graph import SearchGraph
 from searchrl.evaluation.text_table import number, text_table
+
+SPLITS: tuple[Split, ...] = ("train", "dev")
 
 
 def models(bench: Workbench) -> str:
@@ -30,6 +33,13 @@ def dataset(bench: Workbench) -> str:
     data = bench.dataset
     sizes = ", ".join(f"{len(queries)} {split}" for split, queries in data.splits.items())
     lines = [f"dataset: {data.name}, {len(data.corpus)} documents; queries: {sizes}"]
+    made = [split for split in SPLITS if bench.is_generated(split)]
+    if made:
+        counts = ", ".join(f"{len(bench.queries(split))} {split}" for split in made)
+        lines.append(
+            f"  generated queries: {counts}; relevant is what they were written from ({bench.data.query_bank})"
+        )
+        return "\n".join(lines)
     return "\n".join(lines + [f"  note: {note}" for note in data.notes])
 
 
@@ -39,12 +49,18 @@ def judge(bench: Workbench, graph: SearchGraph) -> str:
     from searchrl.reward.qrels import Judgments
 
     queries = bench.queries("train")
+    who = _judgments(bench, "train")
     if not graph.pool.shape[1]:
-        return "judge: human judgments pay the reward; no reward model is used"
+        return f"judge: {who} pay the reward; no reward model is used"
     if not queries.judged:
         return "judge: no human judgments to compare the reward model with"
     grades = Judgments(queries, bench.dataset.corpus).grades(np.asarray(graph.pool))
-    return f"judge against human judgments (train): {judge_quality(np.asarray(graph.pool_scores), grades)}"
+    return f"judge against {who} (train): {judge_quality(np.asarray(graph.pool_scores), grades)}"
+
+
+def _judgments(bench: Workbench, split: str) -> str:
+    """Where the judgments of a split are from."""
+    return "source documents" if bench.is_generated("dev" if split == "dev" else "train") else "human judgments"
 
 
 def headroom(bench: Workbench, graphs: Mapping[str, SearchGraph]) -> str:
@@ -62,7 +78,7 @@ def headroom(bench: Workbench, graphs: Mapping[str, SearchGraph]) -> str:
             oracle = gains[everyone, strategies.oracle(graph, source)].mean()
             heuristic = gains[everyone, strategies.heuristic(graph)].mean()
             cells = [single, heuristic, gains[:, best].mean(), oracle, oracle - single]
-            name = f"{split}, by {'human judgments' if source == 'qrels' else 'the reward model'}"
+            name = f"{split}, by {_judgments(bench, split) if source == 'qrels' else 'the reward model'}"
             rows.append([name, *(number(float(c)) for c in cells), strategies.describe(graph.tree, best)])
     header = [
         "headroom (nDCG@10)",

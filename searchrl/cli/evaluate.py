@@ -122,6 +122,7 @@ def _report(
     table: ComparisonTable,
 ) -> None:
     """The same for people: ``report.html``, and plots where matplotlib is installed."""
+    from searchrl.agent.card import paid_by
     from searchrl.env.actions import Action
     from searchrl.evaluation.report.curves import find_run, read_curves
     from searchrl.evaluation.report.page import write_report
@@ -133,9 +134,7 @@ def _report(
         "collection": f"{dataset.name}, {len(dataset.corpus):,} documents",
         "queries": f"{len(queries)} {config.split} queries" + ("" if queries.judged else ", without human judgments"),
         "policy": f"{config.checkpoint}, trained on {checkpoint.dataset}, episode {checkpoint.episode}",
-        "paid in training by": {"qrels": "human judgments", "lm": "a language model", "head": "a reward head"}[
-            game.reward
-        ],
+        "paid in training by": paid_by(checkpoint.config),
         "retriever": f"{game.retriever}, encoder {bench.models.encoder}",
         "reformulator": game.reformulator,
         "episodes": f"at most {game.max_steps} steps, {game.step_penalty} taken off for each; fusion {game.fusion}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def test_an_agent_is_trained_on_the_bank_and_tested_on_people(
     shell: Shell, folder: Path, bank: Path, flags: list[str]
 ) -> None:
     trained = shell.train(*flags, "--dataset", folder, "--query-bank", bank, "--episodes", 64).ok
-    assert "dev" in trained.out
+    assert re.search(r"generated queries: \d+ train, \d+ dev; relevant is what they were written from", trained.out)
+    assert "train, by source documents" in trained.out
+    assert "human judgments" not in trained.out
     evaluated = shell.eval("--output-dir", "results").ok
     assert "rl_agent" in evaluated.out
     assert (shell.folder / "results" / "per_query.jsonl").exists()
