@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from searchrl.models.loader import ModelLoader
     from searchrl.reward.reward_model import RewardModel
 
-ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "head", "cross_encoder", "qwen3_reranker"]
+ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 """As in ``reward/scorers.py``, which is slow to import."""
 
 

@@ -96,6 +96,12 @@ def load(scorer: TrainableScorer, folder: Path) -> Any:
         raise ModelError(f"{folder} is not an adapter for this model ({reason})") from error
 
 
+def last_third(network: Any) -> int:
+    """A third of the network's layers; 0, for all, where they have none of ``PROJECTIONS``."""
+    named = not isinstance(_targets(network, ()), str)
+    return int(network.config.get_text_config().num_hidden_layers) // 3 if named else 0
+
+
 def _targets(network: nn.Module, names: Sequence[str]) -> list[str] | str:
     if names:
         return list(names)

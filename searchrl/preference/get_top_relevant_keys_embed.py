@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from searchrl.preference.query_recs import QueryRec
     from searchrl.retrieval.ranking import Ranking
 
-ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "head", "cross_encoder", "qwen3_reranker"]
+ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 """As in ``reward/scorers.py``, which is slow to import."""
 
 

@@ -16,6 +16,8 @@ class HeadScorer(HeadReward):
 
     task: Literal["SEQ_CLS"] = "SEQ_CLS"
     scale = 1.0
+    across = True
+    learning_rate = 2e-4
 
     @property
     def network(self) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 
@@ -32,6 +32,23 @@ class PreferenceList:
         """Places of (better, worse), every combination of unequal levels."""
         places = range(len(self))
         return [(i, j) for i, j in product(places, places) if self.levels[i] > self.levels[j]]
+
+
+def joined(lists: Sequence[PreferenceList]) -> list[PreferenceList]:
+    """The same preferences, pairs of one query with the same better document as one list: it is scored but once."""
+    kept: dict[object, PreferenceList] = {}
+    for place, one in enumerate(lists):
+        key: object = place
+        if len(one) == 2 and one.levels[0] > one.levels[1] and one.queries[0] == one.queries[1]:
+            key = (one.group, one.family, one.queries[0], one.documents[0])
+        if key in kept:
+            first, worse = kept[key], one.documents[1]
+            if worse not in first.documents:
+                queries, documents = [*first.queries, one.queries[1]], [*first.documents, worse]
+                kept[key] = replace(first, queries=queries, documents=documents, levels=[*first.levels, 0])
+        else:
+            kept[key] = one if key is place else replace(one, levels=[1, 0])
+    return list(kept.values())
 
 
 def fingerprint(lists: Iterable[PreferenceList]) -> str:

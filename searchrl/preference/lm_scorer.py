@@ -11,18 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from searchrl.models.batching import pad
+from searchrl.models.presets import SMALL_MODEL
 from searchrl.models.prompt_tokens import first_tokens, text_start, text_tokens
 from searchrl.models.prompts import Prompts
 from searchrl.models.shared_context import Tokens, batch_rows, pack
 from searchrl.models.transformers_lm import TransformersLM
 from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method
 
-TYPICAL_QUERY_TOKENS = 10.0
-"""Turns a mean log-probability per token into about a query's own, whose difference between two documents is the
-logit of one being the source rather than the other, by Bayes's rule."""
-
-SCALES: dict[Method, float] = {"likelihood": TYPICAL_QUERY_TOKENS, "yes_no": 1.0, "graded": 10.0}
-"""See ``TrainableScorer.scale``. A grade's expectation lies in [0, 1], too narrow for a logit."""
+SCALES: dict[Method, float] = {"likelihood": 3.0, "pmi": 3.0, "yes_no": 1.0, "graded": 10.0}
+"""See ``TrainableScorer.scale``. Were each query written from its relevant documents, a likelihood's would be the
+query's length, by Bayes's rule. Measured on human judgments, the untrained likelihood is as sure as it may be at 2; at
+10 training does little but unlearn false certainty. A grade's expectation lies in [0, 1], too narrow for a logit."""
 
 
 class TrainableLM(TransformersLM):
@@ -68,7 +67,7 @@ class TrainableLM(TransformersLM):
 
 @dataclass(frozen=True)
 class _LMScorer(LMReward):
-    """What the three methods have in common."""
+    """What the four methods have in common."""
 
     lm: TrainableLM
 
@@ -91,6 +90,16 @@ class _LMScorer(LMReward):
     def scale(self) -> float:
         """See ``TrainableScorer``."""
         return SCALES[self.method]
+
+    @property
+    def learning_rate(self) -> float:
+        """See ``TrainableScorer``; small models take, and in a few minutes need, larger steps."""
+        return 3e-3 if self.lm.parameters < SMALL_MODEL else 2e-4
+
+    @property
+    def across(self) -> bool:
+        """See ``TrainableScorer``; a likelihood depends on the query's own words, whatever the document."""
+        return self.method != "likelihood"
 
 
 class LikelihoodScorer(_LMScorer):
@@ -136,6 +145,17 @@ class LikelihoodScorer(_LMScorer):
         return means[[at[pair] for pair in encoded]]
 
 
+class PmiScorer(LikelihoodScorer):
+    """Implements ``TrainableScorer`` on what the document adds to that: it learns what no document says, too."""
+
+    def forward(self, network: nn.Module, encoded: Sequence[tuple[Tokens, Tokens]]) -> Tensor:
+        """See ``TrainableScorer``. All queries stand in one row after the empty document."""
+        empty, _ = self.encode("", "")
+        alone = {continuation: i for i, continuation in enumerate(dict.fromkeys(c for _, c in encoded))}
+        both = super().forward(network, [*encoded, *((empty, continuation) for continuation in alone)])
+        return both[: len(encoded)] - both[len(encoded) :][[alone[continuation] for _, continuation in encoded]]
+
+
 class ChoiceScorer(_LMScorer):
     """Implements ``TrainableScorer`` on an answer's probability: the logit of Yes, or the expected grade."""
 
@@ -170,5 +190,5 @@ def lm_scorer(
     lm: TrainableLM, method: Method, prompts: Prompts, max_document_words: int
 ) -> LikelihoodScorer | ChoiceScorer:
     """The trainable judge of one method."""
-    kind = LikelihoodScorer if method == "likelihood" else ChoiceScorer
-    return kind(lm, method, prompts, max_document_words)
+    kinds = {"likelihood": LikelihoodScorer, "pmi": PmiScorer}
+    return kinds.get(method, ChoiceScorer)(lm, method, prompts, max_document_words)

@@ -39,10 +39,34 @@ def listwise_loss(scores: Tensor, levels: Tensor) -> Tensor:
     return (among - scores)[chosen].mean()
 
 
-def list_losses(name: LossName, scores: Tensor, levels: list[Tensor]) -> Tensor:
-    """Mean loss of several lists whose scores (total,) stand one after another."""
+def loss_across(scores: Tensor, levels: list[Tensor]) -> Tensor | None:
+    """Bradley and Terry's loss between lists: what is best in one should outscore what is worst in each other one.
+
+    Without it scores have no common scale: only differences within a list are learned. What lies between best and worst
+    is left out, for levels of different lists need not mean the same. scores: (total,), list after list. Returns a
+    scalar; None for a single list.
+    """
+    import torch
+    from torch.nn.functional import softplus
+
+    if len(levels) < 2:
+        return None
+    best = torch.cat([level == level.max() for level in levels])
+    worst = torch.cat([level == level.min() for level in levels])
+    sizes = torch.tensor([len(level) for level in levels], device=best.device)
+    of = torch.arange(len(levels), device=best.device).repeat_interleave(sizes)
+    compared = best[:, None] & worst[None, :] & (of[:, None] != of[None, :])
+    return softplus(scores[None, :] - scores[:, None])[compared].mean()
+
+
+def list_losses(name: LossName, scores: Tensor, levels: list[Tensor], across: bool = False) -> Tensor:
+    """Mean loss of several lists whose scores (total,) stand one after another; with ``across``, the mean of that and
+    of the loss between them.
+    """
     import torch
 
     loss = pairwise_loss if name == "pairwise" else listwise_loss
     parts = torch.split(scores, [len(part) for part in levels])
-    return torch.stack([loss(part, level) for part, level in zip(parts, levels, strict=True)]).mean()
+    within = torch.stack([loss(part, level) for part, level in zip(parts, levels, strict=True)]).mean()
+    between = loss_across(scores, levels) if across else None
+    return within if between is None else (within + between) / 2

@@ -55,6 +55,8 @@ class PipelineConfig:
     """Who picks the better of two; see judge_dataset."""
     test_share: float = 0.1
     """Share of the documents whose queries are held out."""
+    max_train: int | None = None
+    """Lists (a query and its documents) to train on at most; 0 for all. By default 360 on a CPU, all elsewhere."""
     lora: LoraConfigFlags = field(default_factory=LoraConfigFlags)
     fitting: FittingConfig = field(default_factory=FittingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -98,11 +100,14 @@ def run(config: PipelineConfig) -> None:
     for step in steps(config, data):
         if not do(step, data / "stages"):
             say(f"{step.name}: done before")
-    lists = (
-        PreferenceDataConfig(data / "adpo_sampled_query_key_set.json", test_share=config.test_share)
-        if config.adpo
-        else PreferenceDataConfig(data / "dataset_list_train.json", _if_there(data / "dataset_list_test.json"))
-    )
+    if config.adpo:
+        ladders = data / "adpo_sampled_query_key_set.json"
+        lists = PreferenceDataConfig(ladders, test_share=config.test_share, max_train=config.max_train)
+    else:
+        judged, held_out = data / "dataset_list_train.json", data / "dataset_list_test.json"
+        lists = PreferenceDataConfig(
+            judged, held_out if held_out.exists() else None, test_share=config.test_share, max_train=config.max_train
+        )
     training = TrainLoraConfig(
         config.output_dir / "model",
         lists,
@@ -205,10 +210,6 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
         Step("sample_dpo_batch", sample, sample_dpo_batch.run, [relevance, documents], [sampled]),
         Step("judge_dataset", judged, judge_dataset.run, [sampled], lists),
     ]
-
-
-def _if_there(path: Path) -> Path | None:
-    return path if path.exists() else None
 
 
 if __name__ == "__main__":

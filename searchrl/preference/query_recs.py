@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from searchrl.data.dataset import Corpus
-from searchrl.models.language_model import LanguageModel
+from searchrl.models.language_model import ANSWER, LanguageModel
 from searchrl.preference.json_records import read_records, text_field
+from searchrl.querygen.cleaning import clean as cleaned_question
 
 QueryKind = Literal["titles", "questions", "keywords"]
 
+OPENING = "What"
+
 PROMPTS: Mapping[QueryKind, str] = {
-    "titles": "Read this passage and give it a short title.\n\nPassage: {document}\n\nTitle:",
-    "questions": ("Read this passage and write a question that it answers.\n\nPassage: {document}\n\nQuestion: What"),
-    "keywords": (
-        "Read this passage and name its subject in a few keywords, with commas.\n\nPassage: {document}\n\nKeywords:"
+    "titles": f"{{document}}\n\nGive the text above a short title.{ANSWER}Title:",
+    "questions": (
+        f"Read this passage and write a question that it answers.\n\nPassage: {{document}}{ANSWER}Question: {OPENING}"
     ),
+    "keywords": f"{{document}}\n\nName the subject of the text above in a few words, with commas.{ANSWER}Keywords:",
 }
-"""Each ends in mid-sentence: the smallest models otherwise talk about the task instead of doing it."""
+"""Each begins the answer: the smallest models otherwise talk about the task instead of doing it."""
 
 DOCUMENT_WORDS = 80
 CHARACTERS_PER_WORD = 8
@@ -38,6 +41,9 @@ TEMPERATURE = 0.8
 _LABEL = re.compile(
     r"^(?:[-•>#]+\s*|\d{1,2}[.)]\s+)?\**(?:(?:the\s+)?(?:title|question|keyword|answer)s?\**\s*:)?\**\s*", re.I
 )
+_ABOUT_THE_TASK = re.compile(r"\b(?:the|this) (?:passage|question|text)\b", re.I)
+"""What the smallest models say instead of asking: "What is the text about?"."""
+LEAST_QUESTION_WORDS = 3
 _QUOTES = "\"'`“”‘’«»*_ "
 
 
@@ -79,15 +85,17 @@ def write_queries(
 def clean(answer: str, kind: QueryKind) -> str:
     """The query in an answer, from its first line that says something; empty where there is none to be used.
 
-    >>> clean('1. **Question:** "What is a wing?" It is', "questions")
+    >>> clean('is a wing?" It is', "questions")
     'What is a wing?'
     """
+    if kind == "questions":
+        text = cleaned_question(answer, OPENING)
+        if not text.endswith("?") or _ABOUT_THE_TASK.search(text):
+            return ""
+        return text if LEAST_QUESTION_WORDS <= len(re.findall(r"\w+", text)) <= MOST_WORDS else ""
     line = next((" ".join(line.split()) for line in answer.splitlines() if line.strip(_QUOTES + "-#>:.")), "")
     text = _LABEL.sub("", line.lstrip(_QUOTES), count=1).strip(_QUOTES)
-    if kind == "questions":
-        question, mark, _ = text.partition("?")
-        text = question.strip(_QUOTES) + mark if mark else ""
-    elif kind == "keywords":
+    if kind == "keywords":
         words = [part.strip(_QUOTES + ".") for part in re.split(r"[,;|]", text)]
         text = ", ".join(list(dict.fromkeys(word for word in words if word))[:MOST_KEYWORDS])
     else:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from searchrl.reward.lm import Method
 
-LEARNABLE: tuple[ScorerName, ...] = ("auto", "likelihood", "yes_no", "graded", "head")
-
 
 class TrainableScorer(RewardModel, Protocol):
     """A ``RewardModel`` over a network whose layers may be changed in place; ``score`` then uses them as they are."""
@@ -45,6 +43,16 @@ class TrainableScorer(RewardModel, Protocol):
         """What a difference of scores is multiplied by to be read as a logit."""
         ...
 
+    @property
+    def learning_rate(self) -> float:
+        """What it is trained with unless told otherwise."""
+        ...
+
+    @property
+    def across(self) -> bool:
+        """Whether scores of different queries can be compared, and so may be trained to."""
+        ...
+
     def encode(self, query: str, document: str) -> Any:
         """The tokens of one pair."""
         ...
@@ -64,7 +72,7 @@ class TrainableScorer(RewardModel, Protocol):
 def trainable_scorer(
     name: str | None, scorer: ScorerName, choice: DeviceChoice, max_words: int | None, prompts: Path | None
 ) -> TrainableScorer:
-    """The scorer behind a model's name, as ``reward/scorers.py`` would choose it.
+    """The scorer behind a model's name, as ``reward/scorers.py`` would choose it, but pmi in the place of likelihood.
 
     name: None for the device's language model. Raises ConfigError on a scorer that cannot be trained here, or a setting
     it does not have; ModelError where the model cannot be had.
@@ -93,9 +101,12 @@ def trainable_scorer(
     from searchrl.models.transformers_lm import SHORTEST_CUT
     from searchrl.preference.lm_scorer import TrainableLM, lm_scorer
 
-    method: Method = (
-        judging_method(causal_lm_facts(name, folder).parameters) if kind == "lm" else kind  # type: ignore[assignment]
-    )
+    method: Method = kind  # type: ignore[assignment]
+    if kind == "lm":
+        # Trained as pmi, a model also orders a query's documents by likelihood; the other way about, queries of
+        # different length would not be compared.
+        judges = judging_method(causal_lm_facts(name, folder).parameters)
+        method = "pmi" if judges == "likelihood" else judges
     words = max_words or KEY_WORDS["lm"]
     context = max(CONTEXT_TOKENS, TOKENS_PER_WORD * words)
     rest = CONTEXT_TOKENS if context == CONTEXT_TOKENS else SHORTEST_CUT  # the cuts that ``ModelLoader`` makes

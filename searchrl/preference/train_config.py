@@ -9,7 +9,7 @@ from typing import Literal
 from searchrl.config import DtypeName
 from searchrl.errors import ConfigError
 
-ScorerFlag = Literal["auto", "likelihood", "yes_no", "graded", "head"]
+ScorerFlag = Literal["auto", "likelihood", "pmi", "yes_no", "graded", "head"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class PreferenceDataConfig:
     """With --dataset: the queries to train on."""
     test_split: Literal["train", "dev", "test"] = "dev"
     """With --dataset: the queries to test on; the dev split is made of train queries where there is none."""
-    positives: int = 4
+    positives: int = 2
     """With --dataset: relevant documents of a query at most, drawn at random."""
-    negatives: int = 4
+    negatives: int = 3
     """With --dataset: other documents of a query, drawn from the top of its ranking."""
     negatives_depth: int = 50
     """With --dataset: how far that top reaches."""
@@ -40,9 +40,9 @@ class PreferenceDataConfig:
     """With --dataset: what ranks; any sentence-transformers model or folder, all-MiniLM-L6-v2 if not given."""
     test_share: float = 0.1
     """Share of the queries of --dataset-list-train to hold out where --dataset-list-test is not given."""
-    max_train: int = 0
-    """Lists to train on at most, drawn at random; 0 for all."""
-    max_test: int = 500
+    max_train: int | None = None
+    """Lists to train on at most, drawn at random; 0 for all. By default 360 on a CPU, all elsewhere."""
+    max_test: int = 100
     """Lists to test on at most, drawn at random; 0 for all."""
     data_dir: Path | None = None
     """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
@@ -56,7 +56,7 @@ class PreferenceDataConfig:
         for name in ("positives", "negatives", "negatives_depth"):
             _at_least(name, getattr(self, name), 1)
         for name in ("random_negatives", "max_train", "max_test"):
-            _at_least(name, getattr(self, name), 0)
+            _at_least(name, getattr(self, name) or 0, 0)
         if not 0 < self.test_share < 1:
             raise ConfigError(f"--test-share {self.test_share}: must lie between 0 and 1")
 
@@ -69,8 +69,10 @@ class LoraConfigFlags:
     """A causal language model or a reward model with one output: preset, hub name or folder; by default the device's
     language model (on a cpu smollm2-135m, which is installed with SearchRL)."""
     scorer: ScorerFlag = "auto"
-    """What is trained: a language model's likelihood, yes_no or graded score, or a reward head; auto: told from the
-    model's files, and a language model by likelihood below about 1B parameters, else by grades."""
+    """What is trained: a language model's likelihood, pmi, yes_no or graded score, or a reward head; auto: told from
+    the model's files, and a language model by pmi below about 1B parameters, else by grades. pmi is the likelihood less
+    that of the query by itself: it orders a query's documents as the likelihood does, and can be compared between
+    queries."""
     new_head: bool = False
     """Put a new reward head on a causal language model and train that."""
     max_key_words: int | None = None
@@ -85,8 +87,9 @@ class LoraConfigFlags:
     """Dropout before the adapter."""
     target_modules: tuple[str, ...] = ()
     """Layers that get an adapter; by default the projections of attention and feed-forward layers."""
-    last_layers: int = 0
-    """Put an adapter on so many layers at the end only: faster, because nothing before them is learned; 0 for all."""
+    last_layers: int | None = None
+    """Put an adapter on so many layers at the end only: faster, because nothing before them is learned; 0 for all. By
+    default a third of a language model's on a CPU, all elsewhere."""
     merge: bool = True
     """Write the model with the adapter worked in, OUTPUT_DIR/merged, which is used by name."""
 
@@ -94,7 +97,7 @@ class LoraConfigFlags:
         """Refuse what cannot be built."""
         _at_least("r", self.r, 1)
         _at_least("lora_alpha", self.lora_alpha, 1)
-        _at_least("last_layers", self.last_layers, 0)
+        _at_least("last_layers", self.last_layers or 0, 0)
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(f"--lora-dropout {self.lora_dropout}: must be at least 0 and below 1")
         if self.max_key_words is not None:
@@ -109,12 +112,13 @@ class FittingConfig:
 
     epochs: float = 1.0
     """Times every list is met."""
-    batch_size: int = 2
+    batch_size: int = 3
     """Lists in a forward pass: what memory must hold; more on a GPU (16)."""
-    gradient_accumulation_steps: int = 4
+    gradient_accumulation_steps: int = 1
     """Forward passes for an update."""
-    learning_rate: float = 2e-4
-    """Falls linearly to 0 after the warm-up."""
+    learning_rate: float | None = None
+    """Falls linearly to 0 after the warm-up. By default 3e-3 for a language model below about 1B parameters, else
+    2e-4."""
     warmup_ratio: float = 0.05
     """Share of the updates in which the learning rate rises."""
     max_grad_norm: float = 1.0
@@ -122,13 +126,16 @@ class FittingConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
     scale: float | None = None
-    """A difference of scores times this is the logit of a preference; by default 1 for heads and yes_no, 10 for
-    likelihoods (about a query's tokens) and grades."""
+    """A difference of scores times this is the logit of a preference; by default 1 for heads and yes_no, 3 for
+    likelihoods, 10 for grades."""
+    across_queries: bool | None = None
+    """Also compare documents of different queries of a batch, so that scores mean the same from query to query; by
+    default for every scorer but likelihood, which has no common scale."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time."""
     evaluation_steps: int = 100
     """Updates between two looks at the held-out lists."""
-    save_steps: int = 100
+    save_steps: int = 25
     """Updates between two checkpoints; what a kill loses at most."""
     logging_steps: int = 10
     """Updates between two points of the curves."""
@@ -139,11 +146,10 @@ class FittingConfig:
         """Refuse what cannot be learned with."""
         for name in ("batch_size", "gradient_accumulation_steps", "evaluation_steps", "save_steps", "logging_steps"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("epochs", "learning_rate", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be above 0")
-        if self.scale is not None and not self.scale > 0:
-            raise ConfigError(f"--scale {self.scale}: must be above 0")
+        for name in ("epochs", "learning_rate", "max_grad_norm", "scale"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be above 0")
         if not 0 <= self.warmup_ratio < 1:
             raise ConfigError(f"--warmup-ratio {self.warmup_ratio}: must be at least 0 and below 1")
         _at_least("weight_decay", self.weight_decay, 0)

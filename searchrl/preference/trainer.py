@@ -15,7 +15,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 
 from searchrl.preference.lists import PreferenceList
 from searchrl.preference.losses import LossName, list_losses
-from searchrl.preference.quality import preference_quality
+from searchrl.preference.quality import PreferenceQuality, preference_quality
 from searchrl.preference.scorer import TrainableScorer
 
 
@@ -51,12 +51,13 @@ class PreferenceTrainer(RewardTrainer):
         model: Any,
         loss: LossName,
         scale: float,
+        across: bool,
         data: TrainingData,
         test: Sequence[PreferenceList],
         args: RewardConfig,
         callbacks: Sequence[Any] = (),
     ) -> None:
-        self._scorer, self._loss, self._scale, self._test = scorer, loss, scale, test
+        self._scorer, self._loss, self._scale, self._across, self._test = scorer, loss, scale, across, test
         network: Any = scorer.network
         labels = network.config.num_labels
         network.config.num_labels = 1  # what TRL asks of a model; a causal language model has the same one score
@@ -72,6 +73,8 @@ class PreferenceTrainer(RewardTrainer):
         )
         network.config.num_labels = labels
         self.remove_callback(PrinterCallback)
+        self.last_look: tuple[int, PreferenceQuality] | None = None
+        """The update after which the held-out lists were looked at last, and what was seen."""
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -80,7 +83,7 @@ class PreferenceTrainer(RewardTrainer):
         levels = [level.to(self.args.device) for level in inputs["levels"]]
         scores = self._scorer.forward(model, inputs["encoded"])
         self._note(scores.detach(), levels)
-        loss = list_losses(self._loss, self._scale * scores, levels)
+        loss = list_losses(self._loss, self._scale * scores, levels, self._across)
         return (loss, {"scores": scores}) if return_outputs else loss
 
     def _note(self, scores: Tensor, levels: Sequence[Tensor]) -> None:
@@ -101,6 +104,7 @@ class PreferenceTrainer(RewardTrainer):
         network.eval()
         with self.compute_loss_context_manager():
             quality = preference_quality(self._scorer, self._test)
+        self.last_look = (self.state.global_step, quality)
         metrics = quality.as_metrics()
         self.log(dict(metrics))
         network.train(training)

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,8 @@ def train(config: TrainLoraConfig, loss: LossName, say: Callable[[str], None]) -
     folder = TrainFolder(config.output_dir)
     folder.open(config.overwrite)
     train_lists, test_lists = training_lists(config, say)
-    say(f"{len(train_lists)} preference lists to train on, {len(test_lists)} of other queries to test on")
     scorer, base = _scorer(config, choice, folder)
+    config = _settled(config, scorer, choice)
     folder.agree(_settings(config, loss, train_lists, test_lists, scorer))
     done = folder.finished()
     if done is None:
@@ -92,6 +92,23 @@ def _scorer(config: TrainLoraConfig, choice: DeviceChoice, folder: TrainFolder) 
         name, kind = str(new_head(name, choice, folder.base, config.fitting.seed)), "head"
     scorer = trainable_scorer(name, kind, choice, lora.max_key_words, lora.prompts)
     return scorer, language_model_folder(name)
+
+
+def _settled(config: TrainLoraConfig, scorer: TrainableScorer, choice: DeviceChoice) -> TrainLoraConfig:
+    """The same with what depends on model and device decided, so that the run's folder remembers it."""
+    from searchrl.preference.adapter import last_third
+
+    lora, fitting = config.lora, config.fitting
+    if lora.last_layers is None:
+        few = choice.device == "cpu" and scorer.task == "CAUSAL_LM" and not lora.target_modules
+        lora = replace(lora, last_layers=last_third(scorer.network) if few else 0)
+    fitting = replace(
+        fitting,
+        learning_rate=fitting.learning_rate or scorer.learning_rate,
+        scale=fitting.scale or scorer.scale,
+        across_queries=scorer.across if fitting.across_queries is None else fitting.across_queries,
+    )
+    return replace(config, lora=lora, fitting=fitting)
 
 
 def _settings(
@@ -145,16 +162,18 @@ def _fit(
     seconds = time.perf_counter() - started
     network: Any = trainer.model
     network.eval()
-    after = preference_quality(scorer, test_lists) if test_lists else None
-    if after is not None:
+    updates, look = trainer.state.global_step, trainer.last_look
+    after = look[1] if look and look[0] == updates else None  # not twice: it takes minutes
+    if test_lists:
+        after = after or preference_quality(scorer, test_lists)
         say(f"after: {after}")
     _save_adapter(trainer, scorer, folder)
-    during = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
+    during = [e for e in trainer.state.log_history if "eval_accuracy" in e and e["step"] < updates]
     metrics = {
         "before": before,
         "during": during,
         "after": asdict(after) if after else None,
-        "updates": trainer.state.global_step,
+        "updates": updates,
         "lists": len(train_lists),
         "seconds_of_the_last_command": round(seconds, 1),
         "peak_memory_gb": round(_peak_memory(), 2),
@@ -192,8 +211,11 @@ def _trainer(
     from searchrl.preference.trainer import PreferenceTrainer
 
     lora, fitting = config.lora, config.fitting
+    rate, scale = fitting.learning_rate, fitting.scale
+    assert rate is not None, "decided by _settled"
+    assert scale is not None
     choice = training_device(config.device, config.dtype)
-    shape = LoraSettings(lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules, lora.last_layers)
+    shape = LoraSettings(lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules, lora.last_layers or 0)
     model = attach(scorer, shape, fitting.seed)
     arguments = RewardConfig(
         output_dir=str(folder.path),
@@ -204,7 +226,7 @@ def _trainer(
         train_sampling_strategy="sequential",
         gradient_accumulation_steps=fitting.gradient_accumulation_steps,
         num_train_epochs=1,  # the rows hold them all
-        learning_rate=fitting.learning_rate,
+        learning_rate=rate,
         lr_scheduler_type="linear",
         warmup_steps=fitting.warmup_ratio,
         weight_decay=fitting.weight_decay,
@@ -227,8 +249,8 @@ def _trainer(
         max_length=None,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # the trainer does not spread one process over several GPUs
-    scale = scorer.scale if fitting.scale is None else fitting.scale
-    return PreferenceTrainer(scorer, model, loss, scale, data, test_lists, arguments, trackers_of())
+    across = bool(fitting.across_queries)
+    return PreferenceTrainer(scorer, model, loss, scale, across, data, test_lists, arguments, trackers_of())
 
 
 def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: TrainFolder) -> None:

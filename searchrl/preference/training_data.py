@@ -5,31 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from searchrl.device import rng
+from searchrl.device import choose_device, rng
 from searchrl.errors import DataError
 from searchrl.preference.dataset_list import read_lists
 from searchrl.preference.from_qrels import lists_from_qrels
-from searchrl.preference.lists import PreferenceList, divide
+from searchrl.preference.lists import PreferenceList, divide, joined
 from searchrl.preference.train_config import PreferenceDataConfig, TrainLoraConfig
 
 Say = Callable[[str], None]
+
+CPU_LISTS = 360
+"""Lists that a CPU learns from unless told otherwise; about half an hour with the embedded language model."""
 
 
 def training_lists(config: TrainLoraConfig, say: Say) -> tuple[list[PreferenceList], list[PreferenceList]]:
     """Lists to train on and to test on, capped as asked. Raises DataError where there are none to train on."""
     data, seed = config.data, config.fitting.seed
     train, test = _from_judgments(config, say) if data.dataset is not None else _from_files(data, seed)
-    train, test = _sample(train, data.max_train, seed), _sample(test, data.max_test, seed)
     if not train:
         raise DataError("no preferences are left to train on: give more, or a smaller --test-share")
-    return train, test
+    most = data.max_train
+    if most is None:
+        most = CPU_LISTS if choose_device(config.device).device == "cpu" else 0
+    sampled, test = _sample(train, most, seed), _sample(test, data.max_test, seed)
+    drawn = f"{len(sampled)} of {len(train)}" if len(sampled) < len(train) else f"{len(train)}"
+    say(f"{drawn} preference lists to train on, {len(test)} of other queries to test on")
+    return sampled, test
 
 
 def _from_files(data: PreferenceDataConfig, seed: int) -> tuple[list[PreferenceList], list[PreferenceList]]:
     assert data.dataset_list_train is not None
-    train = read_lists(data.dataset_list_train)
+    train = joined(read_lists(data.dataset_list_train))
     if data.dataset_list_test is not None:
-        return train, read_lists(data.dataset_list_test)
+        return train, joined(read_lists(data.dataset_list_test))
     return divide(train, seed, data.test_share)
 
 

@@ -1,9 +1,11 @@
 """A causal language model judges (query, document) pairs: one forward pass a pair, nothing is sampled.
 
-Three methods. ``yes_no`` reads the probability of Yes against No after an instruction; ``graded`` the expected grade;
+Four methods. ``yes_no`` reads the probability of Yes against No after an instruction; ``graded`` the expected grade;
 ``likelihood`` how probable the query is as the document's continuation (query likelihood, Ponte and Croft 1998; with
-language models as rerankers, Sachan et al. 2022). Models under about 1B parameters answer instructions near chance but
-do tell likelihoods apart, so they are judged by the last.
+language models as rerankers, Sachan et al. 2022); ``pmi`` how much more probable the document makes it than no document
+does (pointwise mutual information), which orders a query's documents alike but can be compared from query to query.
+Models under about 1B parameters answer instructions near chance but do tell likelihoods apart, so they are judged by
+these.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ from searchrl.errors import ConfigError, ModelError, nearest
 from searchrl.models.language_model import FloatArray, LanguageModel
 from searchrl.models.prompts import Prompts
 
-Method = Literal["yes_no", "graded", "likelihood"]
+Method = Literal["yes_no", "graded", "likelihood", "pmi"]
 
 PROMPTS_READ: dict[Method, tuple[str, ...]] = {
     "yes_no": ("yes_no",),
     "graded": ("graded",),
     "likelihood": ("likelihood_context", "likelihood_continuation"),
+    "pmi": ("likelihood_context", "likelihood_continuation"),
 }
 """The fields of ``Prompts`` that each method fills in."""
 
@@ -39,7 +42,7 @@ CHARACTERS_PER_WORD = 8
 
 @dataclass(frozen=True)
 class LMReward:
-    """Scores pairs with a language model by one of the three methods.
+    """Scores pairs with a language model by one of the four methods.
 
     Documents are cut to their first ``max_document_words`` words before they are put into the prompt: 80 words of
     English prose are about 128 tokens (1.5 tokens a word in scientific abstracts, 1.1 in plain sentences).
@@ -65,22 +68,27 @@ class LMReward:
 
     @property
     def absolute(self) -> bool:
-        """True of ``yes_no`` and ``graded``; a likelihood depends on the query's own words and has no common scale."""
-        return self.method != "likelihood"
+        """True of ``yes_no`` and ``graded``; a likelihood depends on the query's own words and has no common scale, and
+        what a document adds to it does not lie in [0, 1].
+        """
+        return self.method in ("yes_no", "graded")
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """Scores of the n pairs (queries[i], documents[i]), shape (n,).
 
         ``yes_no`` and ``graded``: in [0, 1]. ``likelihood``: mean log-probability per token of the query, in nats,
-        at most 0. Raises ModelError when the model answers with something that is not a finite number.
+        at most 0. ``pmi``: the same minus that of the query after an empty document; 0 where the document says nothing
+        about it. Raises ModelError when the model answers with something that is not a finite number.
         """
         pairs = [(query, self._cut(document)) for query, document in zip(queries, documents, strict=True)]
         if not pairs:
             return np.zeros(0, dtype=np.float32)
         if self.method == "likelihood":
-            contexts = [self.prompts.likelihood_context.format(document=document) for _, document in pairs]
-            continuations = [self.prompts.likelihood_continuation.format(query=query) for query, _ in pairs]
-            scores = self.lm.continuation_logprobs(contexts, continuations)
+            scores = self._likelihoods(pairs)
+        elif self.method == "pmi":
+            alone = {query: i for i, query in enumerate(dict.fromkeys(queries))}
+            both = self._likelihoods([*pairs, *((query, "") for query in alone)])
+            scores = both[: len(pairs)] - both[len(pairs) :][[alone[query] for query in queries]]
         elif self.method == "yes_no":
             scores = self._probabilities(self.prompts.yes_no, pairs, ANSWERS)[:, 0]
         else:
@@ -90,6 +98,12 @@ class LMReward:
             query, _ = pairs[int(np.flatnonzero(~np.isfinite(scores))[0])]
             raise ModelError(f"the language model gave no finite {self.method} score for the query {query!r}.")
         return np.asarray(scores, dtype=np.float32)
+
+    def _likelihoods(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+        """Mean log-probability per token of each query after its document, (n,)."""
+        contexts = [self.prompts.likelihood_context.format(document=document) for _, document in pairs]
+        continuations = [self.prompts.likelihood_continuation.format(query=query) for query, _ in pairs]
+        return self.lm.continuation_logprobs(contexts, continuations)
 
     def _probabilities(self, prompt: str, pairs: Sequence[tuple[str, str]], choices: Sequence[str]) -> FloatArray:
         """Probability of each choice after each pair's prompt, (n, choices), rows summing to 1."""

@@ -13,7 +13,7 @@ from searchrl.reward.detect import ScorerKind, detect_scorer
 if TYPE_CHECKING:
     from searchrl.reward.reward_model import RewardModel
 
-ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "head", "cross_encoder", "qwen3_reranker"]
+ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 
 KEY_WORDS = {"lm": 80, "qwen3_reranker": 400}
 """Words of a key that language models read unless told otherwise."""
@@ -68,7 +68,7 @@ def make_scorer(model_name: str | None, settings: ScorerSettings, loader: ModelL
 
 
 def _kind(model_name: str | None, settings: ScorerSettings, loader: ModelLoader) -> ScorerKind:
-    if settings.name in ("yes_no", "graded", "likelihood"):
+    if settings.name in ("yes_no", "graded", "likelihood", "pmi"):
         return "lm"
     if settings.name in ("head", "cross_encoder", "qwen3_reranker"):
         return settings.name
@@ -124,11 +124,11 @@ def _lm_reward(model_name: str | None, settings: ScorerSettings, loader: ModelLo
 
     prompts = load_prompts(settings.prompts)
     named = settings.name
-    method = named if named in ("yes_no", "graded", "likelihood") else loader.judging_method(model_name)
+    method = named if named in ("yes_no", "graded", "likelihood", "pmi") else loader.judging_method(model_name)
     words = settings.max_key_words or KEY_WORDS["lm"]
     lm = loader.language_model(
         model_name,
-        "likelihoods" if method == "likelihood" else "chat",
+        "likelihoods" if method in ("likelihood", "pmi") else "chat",
         context_tokens=max(CONTEXT_TOKENS, TOKENS_PER_WORD * words),
     )
     return LMReward(lm, method, prompts, words)

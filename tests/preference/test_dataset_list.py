@@ -12,7 +12,7 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.errors import DataError
 from searchrl.preference.dataset_list import message, read_lists, write_lists, write_pairs
 from searchrl.preference.from_qrels import lists_from_qrels
-from searchrl.preference.lists import PreferenceList, divide
+from searchrl.preference.lists import PreferenceList, divide, joined
 from searchrl.preference.quality import preference_quality
 from searchrl.preference.sampling import draw_others, ladder
 
@@ -112,6 +112,22 @@ def test_a_family_is_never_divided() -> None:
     assert 40 <= len(test) <= 120
     assert not {one.family for one in train} & {one.family for one in test}
     assert divide(many, 1, 0.2)[1] != test
+
+
+def test_pairs_with_the_same_better_document_are_one_list() -> None:
+    def pair(query: str, better: str, worse: str) -> PreferenceList:
+        return PreferenceList([query] * 2, [better, worse], [1, 0], query, "d")
+
+    ladder = PreferenceList(["q"] * 3, ["a", "b", "c"], [2, 1, 0], "q", "d")
+    one, other, third = joined(
+        [pair("q", "a", "b"), ladder, pair("r", "a", "b"), pair("q", "a", "c"), pair("q", "b", "c")]
+    )[:3]
+    assert one == PreferenceList(["q"] * 3, ["a", "b", "c"], [1, 0, 0], "q", "d")
+    assert (other, third) == (ladder, pair("r", "a", "b"))
+    many = [pair("q", "a", "b"), pair("q", "a", "b"), pair("q", "b", "c")]
+    assert joined(many) == [pair("q", "a", "b"), pair("q", "b", "c")]
+    queries = [PreferenceList(["q", "r"], ["a", "a"], [1, 0], "g"), PreferenceList(["q", "s"], ["a", "a"], [1, 0], "g")]
+    assert joined(queries) == queries, "a document and two queries"
 
 
 def test_from_judgments() -> None:

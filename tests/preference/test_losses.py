@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.preference.losses import list_losses, listwise_loss, pairwise_loss
+from searchrl.preference.losses import list_losses, listwise_loss, loss_across, pairwise_loss
 
 SCORES = st.lists(st.floats(-5, 5), min_size=2, max_size=6)
 
@@ -66,3 +66,17 @@ def test_lists_count_the_same_however_long():
     levels = [torch.tensor([1, 0]), torch.tensor([2, 1, 0])]
     expected = (pairwise_loss(scores[:2], levels[0]) + pairwise_loss(scores[2:], levels[1])) / 2
     torch.testing.assert_close(list_losses("pairwise", scores, levels), expected)
+
+
+def test_across_lists_the_best_of_one_meets_the_worst_of_the_others():
+    scores, _ = tensors([1.0, 0.0, 0.5, 0.2, -1.0], [0] * 5)
+    levels = [torch.tensor([1, 0]), torch.tensor([2, 1, 0])]
+    expected = (math.log1p(math.exp(-1.0 - 1.0)) + math.log1p(math.exp(0.0 - 0.5))) / 2
+    torch.testing.assert_close(float(loss_across(scores, levels)), expected)
+    both = list_losses("listwise", scores, levels, across=True)
+    within = list_losses("listwise", scores, levels)
+    torch.testing.assert_close(both, (within + expected) / 2)
+    assert loss_across(scores[:2], levels[:1]) is None
+    torch.testing.assert_close(
+        list_losses("pairwise", scores[:2], levels[:1], across=True), pairwise_loss(scores[:2], levels[0])
+    )

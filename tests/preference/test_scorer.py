@@ -11,7 +11,7 @@ import torch
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.loader import ModelLoader
-from searchrl.preference.adapter import LoraSettings, attach
+from searchrl.preference.adapter import LoraSettings, attach, last_third
 from searchrl.preference.scorer import new_head, trainable_scorer
 from searchrl.reward.scorers import ScorerSettings, make_scorer
 
@@ -39,7 +39,7 @@ def differentiable(scorer, network=None) -> np.ndarray:
         return scorer.forward(network or scorer.network, encoded).numpy()
 
 
-@pytest.mark.parametrize("name", ["likelihood", "graded", "yes_no"])
+@pytest.mark.parametrize("name", ["likelihood", "pmi", "graded", "yes_no"])
 def test_a_language_models_scores(tiny_lm: Path, name: str) -> None:
     scorer, own = both(tiny_lm, name)
     expected = own.score(QUERIES, DOCUMENTS)
@@ -59,7 +59,7 @@ def test_a_heads_scores(kind: str, request: pytest.FixtureRequest) -> None:
     assert len(set(expected.round(6))) == 5
 
 
-@pytest.mark.parametrize(("kind", "name"), [("tiny_lm", "likelihood"), ("tiny_lm", "yes_no"), ("chat_head", "head")])
+@pytest.mark.parametrize(("kind", "name"), [("tiny_lm", "pmi"), ("tiny_lm", "yes_no"), ("chat_head", "head")])
 def test_every_part_of_the_adapter_learns_and_the_scorer_uses_it(
     kind: str, name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -80,6 +80,23 @@ def test_every_part_of_the_adapter_learns_and_the_scorer_uses_it(
     model.eval()
     scores = differentiable(scorer, model)
     np.testing.assert_allclose(1 / (1 + np.exp(-scores)) if name == "yes_no" else scores, after, rtol=2e-4, atol=1e-5)
+
+
+def test_a_small_language_model_learns_by_pmi_and_orders_by_likelihood(tiny_lm: Path) -> None:
+    learned, own = both(tiny_lm, "auto")
+    assert (learned.method, own.method) == ("pmi", "likelihood")
+    assert (learned.across, learned.learning_rate) == (True, 3e-3)
+    gained, likely = learned.score(QUERIES, DOCUMENTS), own.score(QUERIES, DOCUMENTS)
+    np.testing.assert_allclose(gained[0] - gained[2], likely[0] - likely[2], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(gained[1] - gained[4], likely[1] - likely[4], rtol=1e-3, atol=1e-5)
+
+
+def test_a_third_of_the_layers_where_they_have_names(head: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 8}
+    assert last_third(LlamaForCausalLM(LlamaConfig(num_hidden_layers=7, **shape))) == 2
+    assert last_third(trainable_scorer(str(head), "head", CPU, None, None).network) == 0
 
 
 def test_only_the_last_layers(tiny_lm: Path, head: Path) -> None:

@@ -102,10 +102,10 @@ class Killed(Exception):
     """Stands for a power cut."""
 
 
-@pytest.mark.parametrize("extra", [(), ("--lora-dropout", 0.2, "--gradient-accumulation-steps", 2)])
 def test_killed_and_started_again_it_ends_the_same(
-    shell: Shell, flags: list[str], head: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[object, ...]
+    shell: Shell, flags: list[str], head: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    extra = ("--lora-dropout", 0.2, "--gradient-accumulation-steps", 2)
     command = (*flags, "--model-name", head, "--epochs", 2, "--save-steps", 3, *extra)
     assert run(shell, train_lora, *command, "--output-dir", "whole").ok
     plain, left = PreferenceTrainer.training_step, [10]
@@ -158,7 +158,7 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused(
 def test_from_human_judgments(shell: Shell, small_folder: Path, head: Path) -> None:
     flags = ("--dataset", small_folder, "--model-name", head, "--output-dir", "run", "--max-train", 6, *SHORT)
     outcome = run(shell, train_lora, *flags).ok
-    assert "6 preference lists to train on" in outcome.out
+    assert "6 of 12 preference lists to train on" in outcome.out
     metrics = read(shell.folder / "run" / "metrics.json")
     assert metrics["lists"] == 6
     assert metrics["after"]["pairs"] >= metrics["after"]["lists"] * 5

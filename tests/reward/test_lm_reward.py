@@ -63,7 +63,7 @@ class Fixed(WordCounter):
         return np.resize(self.logprobs, len(contexts))
 
 
-METHODS: list[Method] = ["yes_no", "graded", "likelihood"]
+METHODS: list[Method] = ["yes_no", "graded", "likelihood", "pmi"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -77,7 +77,7 @@ def test_the_document_that_answers_scores_higher_wherever_it_stands(method: Meth
 
 def test_only_probabilities_are_absolute() -> None:
     absolute = {method: LMReward(WordCounter(), method, PROMPTS).absolute for method in METHODS}
-    assert absolute == {"yes_no": True, "graded": True, "likelihood": False}
+    assert absolute == {"yes_no": True, "graded": True, "likelihood": False, "pmi": False}
 
 
 def test_yes_no_is_the_probability_of_yes() -> None:
@@ -91,6 +91,14 @@ def test_graded_is_the_expected_grade_over_nine() -> None:
     with np.errstate(divide="ignore"):
         reward = LMReward(Fixed(np.log(distribution).tolist()), "graded", PROMPTS)
     np.testing.assert_allclose(reward.score([QUERY], [RAIN]), [(0.5 * 3 + 0.5 * 9) / 9], rtol=1e-6)
+
+
+def test_pmi_is_the_likelihood_less_that_of_each_query_by_itself() -> None:
+    lm = WordCounter()
+    queries, documents = [QUERY, "what is cheese", QUERY], [RAIN, CHEESE, CHEESE]
+    likelihood, pmi = (LMReward(lm, method, PROMPTS) for method in ("likelihood", "pmi"))
+    expected = likelihood.score(queries, documents) - likelihood.score(queries, [""] * 3)
+    np.testing.assert_allclose(pmi.score(queries, documents), expected, atol=1e-6)
 
 
 @given(st.lists(st.floats(-30, 0), min_size=len(GRADES), max_size=len(GRADES)))
@@ -138,7 +146,7 @@ def test_fingerprint_follows_what_scores_depend_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_score_that_is_no_number_is_an_error_not_a_score(method: Method) -> None:
-    width = {"yes_no": 2, "graded": len(GRADES), "likelihood": 1}[method]
+    width = {"yes_no": 2, "graded": len(GRADES)}.get(method, 1)
     with pytest.raises(ModelError, match=f"no finite {method} score for the query '{QUERY}'"):
         LMReward(Fixed([float("nan")] * width), method, PROMPTS).score([QUERY], [RAIN])
 
@@ -155,6 +163,9 @@ def test_the_embedded_model_tells_a_fitting_document_from_a_foreign_one() -> Non
     scores = LMReward(smollm2, "likelihood", PROMPTS).score([QUERY] * 2, [CHEESE, RAIN])
     assert scores[1] > scores[0]
     assert (scores < 0).all()
+    gained = LMReward(smollm2, "pmi", PROMPTS).score([QUERY] * 3, [CHEESE, RAIN, ""])
+    assert gained[1] - gained[0] == pytest.approx(scores[1] - scores[0], abs=1e-5)
+    assert gained[2] == 0.0
     for method in METHODS[:2]:
         scores = LMReward(smollm2, method, PROMPTS).score([QUERY] * 2, [CHEESE, RAIN])
         assert ((scores > 0) & (scores < 1)).all()

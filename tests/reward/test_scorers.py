@@ -39,7 +39,7 @@ def test_every_kind_of_model_scores(models: dict[str, Path], loader: ModelLoader
     assert len(np.unique(scores)) == 3
 
 
-@pytest.mark.parametrize("method", ["yes_no", "graded", "likelihood"])
+@pytest.mark.parametrize("method", ["yes_no", "graded", "likelihood", "pmi"])
 def test_a_language_model_judges_as_it_is_told(models: dict[str, Path], loader: ModelLoader, method: Any) -> None:
     scorer = make_scorer(str(models["lm"]), ScorerSettings(method), loader)
     assert isinstance(scorer, LMReward)
