@@ -82,3 +82,16 @@ def checked_text(value: object, what: str, place: str) -> str:
         except UnicodeEncodeError as error:
             raise DataError(f"{place}: {what} holds {value[error.start]!a}, half of a surrogate pair") from error
     return value
+
+
+def read_json(path: Path) -> Any:
+    """Read what one JSON file holds. Raises DataError naming the file where it cannot be read or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise DataError(f"{path}: not JSON ({reason})") from error

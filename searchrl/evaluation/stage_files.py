@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Qrels
-from searchrl.data.lines import checked_id
+from searchrl.data.lines import checked_id, read_json
 from searchrl.data.trec import TrecRun, read_trec_run, write_trec_run
 from searchrl.errors import DataError
 from searchrl.evaluation.metrics import evaluate, ranked_ids
@@ -71,7 +71,7 @@ def read_records(path: Path) -> list[RankedQuery]:
     Raises DataError, naming file and query, where it is missing, no such file, or holds a ranking with an id twice,
     scores that increase, or another number of scores than documents.
     """
-    content = _read_json(path)
+    content = read_json(path)
     if not isinstance(content, list):
         raise DataError(f"{path}: a JSON array of records is expected, which the embed stage writes to its --output")
     ranked: dict[str, RankedQuery] = {}
@@ -138,7 +138,7 @@ def read_results(path: Path) -> dict[str, dict[str, float]]:
     """
     if path.suffix.lower() != ".json":
         return {query: dict(ranking) for query, ranking in read_trec_run(path).rankings.items()}
-    content = _read_json(path)
+    content = read_json(path)
     if isinstance(content, list):
         return _run("records", read_records(path)).untied()
     if not isinstance(content, dict):
@@ -167,15 +167,3 @@ def _pairs(items: Any, place: str) -> list[tuple[str, float]]:
             raise DataError(f"{place}: the score {str(score)[:40]} of document {key_id!r} is not a finite number")
         pairs.append((checked_id(key_id, "document id", place), float(number)))
     return pairs
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise DataError(f"{path}: not JSON ({reason})") from error

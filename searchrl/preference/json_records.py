@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from searchrl.data.lines import checked_text
+from searchrl.data.lines import checked_text, read_json
 from searchrl.errors import DataError
 from searchrl.storage import write_text
 
@@ -22,15 +22,7 @@ def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
     Raises DataError naming the file where it is missing, not such an array, or empty.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise DataError(f"{path}: not JSON ({reason})") from error
+    content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
         raise DataError(f"{path}: a JSON array of objects is expected")
     if not content:

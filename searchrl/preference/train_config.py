@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from searchrl.config import DtypeName
+from searchrl.config import DtypeName, at_least
 from searchrl.errors import ConfigError
 
 ScorerFlag = Literal["auto", "likelihood", "pmi", "yes_no", "graded", "head"]
@@ -54,9 +54,9 @@ class PreferenceDataConfig:
         if self.dataset is not None and self.train_split == self.test_split:
             raise ConfigError(f"--train-split and --test-split are both {self.test_split}: test on other queries")
         for name in ("positives", "negatives", "negatives_depth"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name.replace("_", "-"), getattr(self, name), 1)
         for name in ("random_negatives", "max_train", "max_test"):
-            _at_least(name, getattr(self, name) or 0, 0)
+            at_least(name.replace("_", "-"), getattr(self, name) or 0, 0)
         if not 0 < self.test_share < 1:
             raise ConfigError(f"--test-share {self.test_share}: must lie between 0 and 1")
 
@@ -95,13 +95,13 @@ class LoraConfigFlags:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
-        _at_least("r", self.r, 1)
-        _at_least("lora_alpha", self.lora_alpha, 1)
-        _at_least("last_layers", self.last_layers or 0, 0)
+        at_least("r", self.r, 1)
+        at_least("lora-alpha", self.lora_alpha, 1)
+        at_least("last-layers", self.last_layers or 0, 0)
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(f"--lora-dropout {self.lora_dropout}: must be at least 0 and below 1")
         if self.max_key_words is not None:
-            _at_least("max_key_words", self.max_key_words, 1)
+            at_least("max-key-words", self.max_key_words, 1)
         if self.new_head and self.scorer not in ("auto", "head"):
             raise ConfigError(f"--new-head with --scorer {self.scorer}: the new head is what is trained")
 
@@ -145,15 +145,15 @@ class FittingConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be learned with."""
         for name in ("batch_size", "gradient_accumulation_steps", "evaluation_steps", "save_steps", "logging_steps"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name.replace("_", "-"), getattr(self, name), 1)
         for name in ("epochs", "learning_rate", "max_grad_norm", "scale"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be above 0")
         if not 0 <= self.warmup_ratio < 1:
             raise ConfigError(f"--warmup-ratio {self.warmup_ratio}: must be at least 0 and below 1")
-        _at_least("weight_decay", self.weight_decay, 0)
-        _at_least("seed", self.seed, 0)
+        at_least("weight-decay", self.weight_decay, 0)
+        at_least("seed", self.seed, 0)
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,3 @@ class TrainLoraConfig:
 @dataclass(frozen=True)
 class TrainAdpoLoraConfig(TrainLoraConfig):
     """Fit a reward model to whole orders (Plackett and Luce's model; ListMLE, Xia et al. 2008), with a LoRA adapter."""
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {least}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Corpus
-from searchrl.data.lines import checked_id, checked_text
+from searchrl.data.lines import checked_id, checked_text, read_json
 from searchrl.errors import DataError
 from searchrl.storage import write_text
 
@@ -75,7 +75,7 @@ def read_inventory_for(path: Path, corpus: Corpus) -> Inventory:
 
 def read_inventory(path: Path) -> Inventory:
     """Read an inventory. Raises DataError naming the file where it is missing, damaged, empty or contradicts itself."""
-    content = _read(path)
+    content = read_json(path)
     if not isinstance(content, dict) or content.get(FORMAT) != VERSION:
         raise DataError(f"{path}: an inventory of tags, version {VERSION}, is expected, as generate_tags writes it")
     documents: dict[str, list[str]] = {}
@@ -114,18 +114,6 @@ def _object(content: dict[str, Any], name: str, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{place}: {name!r} must be an object")
     return value
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise DataError(f"{path}: not JSON ({reason})") from error
 
 
 def _json(value: object) -> str:
