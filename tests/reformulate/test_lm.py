@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,7 +140,8 @@ def test_counts_add_up_over_calls_and_belong_to_one_object() -> None:
 
 
 def test_the_model_sees_both_queries_and_how_the_top_documents_begin() -> None:
-    prompts = Prompts("t", "", "", "", "", "N {query}|{original}|{documents}", "B {query}|{original}|{documents}", "")
+    filled = "{query}|{original}|{documents}"
+    prompts = replace(PROMPTS, narrow=f"N {filled}", broaden=f"B {filled}")
     for direction, mark in [("narrow", "N"), ("broaden", "B")]:
         lm = Scripted("x", "y", "z")
         last = ranking([1, 3, 2, 0], [0, NO_DOCUMENT, NO_DOCUMENT, NO_DOCUMENT], [NO_DOCUMENT] * 4)
@@ -234,7 +236,7 @@ def test_fingerprint_follows_what_rewritings_depend_on() -> None:
     names = [
         reformulator(lm).fingerprint,
         reformulator(lm, anchor=0.7).fingerprint,
-        reformulator(lm, Prompts("t", "", "", "", "", "{query}", "{query}", "")).fingerprint,
+        reformulator(lm, replace(PROMPTS, narrow="{query}", broaden="{query}")).fingerprint,
         LMReformulator(lm, Letters(), LEXICAL, CORPUS, PROMPTS, max_new_tokens=8).fingerprint,
     ]
     assert len(set(names)) == len(names)
