@@ -56,20 +56,22 @@ class TrainFolder:
         """Quality before, during and after, time and memory; written last."""
         return self.path / "metrics.json"
 
-    def open(self, overwrite: bool) -> None:
-        """Make the folder, or empty it of another run. Raises OutputError where it is something else, or cannot be."""
+    def check(self) -> None:
+        """Raise OutputError where the folder is something else than a run's. Changes nothing."""
         try:
             if self.path.exists() and not self.path.is_dir():
                 raise OutputError(f"{self.path}: is a file; give a folder with --output-dir")
+            known = self.settings.exists() or self.base.exists()
+            if self.path.is_dir() and any(self.path.iterdir()) and not known:
+                raise OutputError(f"{self.path}: is not empty and not a training run; give another --output-dir")
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+
+    def open(self, overwrite: bool) -> None:
+        """Make the folder, or empty it of another run. Raises OutputError where that cannot be."""
+        try:
             if overwrite and self.settings.exists():
                 shutil.rmtree(self.path)
-            if (
-                self.path.is_dir()
-                and any(self.path.iterdir())
-                and not self.settings.exists()
-                and not self.base.exists()
-            ):
-                raise OutputError(f"{self.path}: is not empty and not a training run; give another --output-dir")
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NOT_COMPARED = ("output_dir", "overwrite", "cache", "tracking", "device", "data")
 """Settings that do not change what is computed, or are told by fingerprints."""
 
-INSTALL = 'pip install "searchrl[train]"'
+INSTALL = "uv pip install 'searchrl[train]'"
 
 
 def train(config: TrainLoraConfig, loss: LossName, say: Callable[[str], None]) -> dict[str, Any]:
@@ -39,6 +39,7 @@ def train(config: TrainLoraConfig, loss: LossName, say: Callable[[str], None]) -
     the same weights, whether or not the run was killed meanwhile. Raises ConfigError, DataError, ModelError,
     CheckpointError (another run is in the folder), OutputError.
     """
+    from searchrl.models.presets import default_language_model, language_model_folder
     from searchrl.models.quiet import quiet_transformers
     from searchrl.preference.tracking import check_tracking
     from searchrl.preference.training_data import training_lists
@@ -47,8 +48,10 @@ def train(config: TrainLoraConfig, loss: LossName, say: Callable[[str], None]) -
     check_tracking(config.tracking)
     choice = training_device(config.device, config.dtype)
     folder = TrainFolder(config.output_dir)
-    folder.open(config.overwrite)
+    folder.check()
     train_lists, test_lists = training_lists(config, say)
+    language_model_folder(config.lora.model_name or default_language_model(choice.device))
+    folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
     scorer, base = _scorer(config, choice, folder)
     config = _settled(config, scorer, choice)
     folder.agree(_settings(config, loss, train_lists, test_lists, scorer))

@@ -150,7 +150,9 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused(
     assert "lora.r: 16 then, 8 now" in error
     assert "--overwrite" in error
     assert "loss: 'pairwise' then, 'listwise' now" in run(shell, train_adpo_lora, *command).error
-    assert adapter(shell.folder / "run") == weights
+    for missing in (("--dataset-list-train", "nowhere.json"), ("--model-name", shell.folder / "nowhere")):
+        assert "nowhere" in run(shell, train_lora, *command, *missing, "--overwrite").error
+    assert adapter(shell.folder / "run") == weights, "nothing is deleted before all inputs are there"
     assert run(shell, train_lora, *command, "--r", 8, "--overwrite").ok
     assert adapter(shell.folder / "run") != weights
 
