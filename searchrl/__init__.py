@@ -33,4 +33,4 @@ def __dir__() -> list[str]:
 def _register(gymnasium: Any) -> None:
     """Register the environment once Gymnasium is there; importing it here would slow every ``--help``."""
     if "searchrl/Search-v0" not in gymnasium.registry:
-        gymnasium.register("searchrl/Search-v0", entry_point="searchrl.assemble:make_env", order_enforce=False)
+        gymnasium.register("searchrl/Search-v0", entry_point="searchrl.experiment.parts:make_env", order_enforce=False)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from searchrl.assemble import Workbench
 from searchrl.config import DataConfig, GameConfig, ModelConfig
 from searchrl.data.beir_folder import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.pydocs.queries import load_pydocs
+from searchrl.experiment.parts import Workbench
 from searchrl.models.embedded import smollm2_folder
 from tests.command import Outcome, Shell
 

@@ -9,11 +9,11 @@ import torch
 
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import greedy_episodes
-from searchrl.assemble import Workbench
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig
 from searchrl.device import DeviceChoice
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.errors import ConfigError, EngineError
+from searchrl.experiment.parts import Workbench
 from searchrl.models.embedded import smollm2_folder
 from searchrl.models.transformers_lm import TransformersLM
 from tests.models.conftest import random_model

@@ -12,10 +12,10 @@ from searchrl.command import check_output_file, parse, run_command
 from searchrl.config import DataConfig, GameConfig, ModelConfig
 
 if TYPE_CHECKING:
-    from searchrl.assemble import Workbench
-    from searchrl.benchmark.report import Report
-    from searchrl.benchmark.session import Session, Sizes
-    from searchrl.benchmark.workload import Played
+    from benchmarks.report import Report
+    from benchmarks.session import Session, Sizes
+    from benchmarks.workload import Played
+    from searchrl.experiment.parts import Workbench
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,7 +31,7 @@ def _benchmark(arguments: Sequence[str]) -> None:
     if config.plot:
         check_output_file(config.plot, "--plot")
         _check_plot(config)
-    from searchrl.assemble import Workbench
+    from searchrl.experiment.parts import Workbench
 
     data = DataConfig(config.dataset, config.data_dir, config.mirror)
     models = ModelConfig(
@@ -50,13 +50,13 @@ def _benchmark(arguments: Sequence[str]) -> None:
 def _measure(config: BenchmarkConfig, bench: Workbench) -> Report:
     from tqdm import tqdm
 
-    from searchrl.benchmark.clock import once
-    from searchrl.benchmark.estimate import estimate, rates_of, workload
-    from searchrl.benchmark.machine import describe_machine, load_average
-    from searchrl.benchmark.report import Report
-    from searchrl.benchmark.run import STEPS, grow, measure
-    from searchrl.benchmark.session import Session
-    from searchrl.benchmark.startup import startup_seconds
+    from benchmarks.clock import once
+    from benchmarks.estimate import estimate, rates_of, workload
+    from benchmarks.machine import describe_machine, load_average
+    from benchmarks.report import Report
+    from benchmarks.run import STEPS, grow, measure
+    from benchmarks.session import Session
+    from benchmarks.startup import startup_seconds
     from searchrl.cli import describe
 
     _, data = once(lambda: bench.dataset)
@@ -85,7 +85,7 @@ def _measure(config: BenchmarkConfig, bench: Workbench) -> Report:
 
 
 def _write(config: BenchmarkConfig, report: Report) -> None:
-    from searchrl.benchmark.plot import write_plot
+    from benchmarks.plot import write_plot
     from searchrl.storage import write_text
 
     if config.json:
@@ -98,7 +98,7 @@ def _write(config: BenchmarkConfig, report: Report) -> None:
 
 
 def _check_plot(config: BenchmarkConfig) -> None:
-    from searchrl.benchmark.plot import check_plot
+    from benchmarks.plot import check_plot
 
     assert config.plot is not None
     check_plot(config.plot)
@@ -107,7 +107,7 @@ def _check_plot(config: BenchmarkConfig) -> None:
 def _sizes(config: BenchmarkConfig) -> Sizes:
     from dataclasses import replace
 
-    from searchrl.benchmark.session import QUICK, Sizes
+    from benchmarks.session import QUICK, Sizes
 
     sizes = QUICK if config.quick else Sizes()
     corpora = (*sizes.corpora, 1_000_000) if config.million else sizes.corpora

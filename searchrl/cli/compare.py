@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.agent import strategies
-from searchrl.assemble import Workbench
 from searchrl.data.dataset import QuerySet
 from searchrl.device import rng
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import ROOT
 from searchrl.evaluation.comparison import ComparisonTable
 from searchrl.evaluation.methods import REWARD_MEASURE, fixed_ends, method_result, reference_result
+from searchrl.experiment.parts import Workbench
 from searchrl.retrieval.retriever import LEXICAL_SHARE
 from searchrl.reward.qrels import own_document
 

@@ -9,7 +9,6 @@ import numpy as np
 from searchrl.agent import strategies
 from searchrl.agent.checkpoint import PolicyCheckpoint
 from searchrl.agent.trainer import Trainer, greedy_episodes
-from searchrl.assemble import Workbench
 from searchrl.cli.compare import compare
 from searchrl.config import TrainConfig
 from searchrl.config_file import to_json
@@ -17,6 +16,7 @@ from searchrl.data.dataset import Split
 from searchrl.env.batched import GraphTensors
 from searchrl.env.graph import SearchGraph
 from searchrl.evaluation.text_table import number, text_table
+from searchrl.experiment.parts import Workbench
 
 SPLITS: tuple[Split, ...] = ("train", "dev")
 

@@ -15,10 +15,10 @@ from searchrl.config_file import from_json
 
 if TYPE_CHECKING:
     from searchrl.agent.checkpoint import PolicyCheckpoint
-    from searchrl.assemble import Workbench
     from searchrl.data.dataset import QuerySet
     from searchrl.env.graph import SearchGraph
     from searchrl.evaluation.comparison import ComparisonTable
+    from searchrl.experiment.parts import Workbench
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,7 +64,7 @@ def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench)
 
 def _workbench(config: EvalConfig, checkpoint: PolicyCheckpoint) -> Workbench:
     """The parts the policy was trained with, on the dataset asked for."""
-    from searchrl.assemble import Workbench
+    from searchrl.experiment.parts import Workbench
 
     trained = from_json(TrainConfig, checkpoint.config, config.checkpoint)
     data = replace(trained.data, query_bank=None)

@@ -12,9 +12,9 @@ from searchrl.command import check_output_file, parse, run_command
 from searchrl.config import DataConfig, GameConfig, ModelConfig
 
 if TYPE_CHECKING:
-    from searchrl.assemble import Workbench
     from searchrl.data.query_bank import QueryBank, QueryType
-    from searchrl.querygen.generate import Made
+    from searchrl.experiment.parts import Workbench
+    from searchrl.queries.generate import Made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _generate(arguments: Sequence[str]) -> None:
     config = parse(GenerateConfig, arguments, "generate_queries.py")
-    from searchrl.assemble import Workbench
+    from searchrl.experiment.parts import Workbench
 
     data = DataConfig(config.dataset, config.data_dir, config.mirror)
     models = ModelConfig(
@@ -51,7 +51,7 @@ def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
     from searchrl.data.beir_folder import write_beir_folder
     from searchrl.data.new_folder import new_folder
     from searchrl.data.query_bank import write_query_bank
-    from searchrl.querygen.export import as_dataset
+    from searchrl.queries.export import as_dataset
 
     print(describe.models(bench))
     print(f"dataset: {bench.dataset.name}, {len(bench.dataset.corpus)} documents")
@@ -74,9 +74,9 @@ def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
 def _make(config: GenerateConfig, bench: Workbench, output: Path) -> QueryBank:
     from searchrl.data.query_bank import BankHeader, QueryBank
     from searchrl.errors import ModelError
-    from searchrl.querygen.asking import Asker
-    from searchrl.querygen.filters import Filters
-    from searchrl.querygen.generate import Generator
+    from searchrl.queries.asking import Asker
+    from searchrl.queries.filters import Filters
+    from searchrl.queries.generate import Generator
 
     corpus, lm, prompts, judge = bench.dataset.corpus, bench.writer, bench.prompts, bench.reward_model
     name = next(iter(bench.language_models.values())).name
@@ -123,7 +123,7 @@ def _tell(made: Made, show: int) -> None:
 def _table(made: Sequence[Made]) -> str:
     """How many questions were kept, and why the others were not, by type."""
     from searchrl.evaluation.text_table import text_table
-    from searchrl.querygen.reasons import REASONS
+    from searchrl.queries.reasons import REASONS
 
     rows = [["kept", *(_share(len(one.queries), one.asked) for one in made)]]
     for reason, why in REASONS.items():

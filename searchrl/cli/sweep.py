@@ -16,9 +16,9 @@ from searchrl.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from searchrl.agent.run_dir import RunDir
-    from searchrl.assemble import Workbench
     from searchrl.env.graph import SearchGraph
     from searchrl.evaluation.sweep_table import SweepRow, SweepTable
+    from searchrl.experiment.parts import Workbench
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ def train_sweep(config: TrainConfig) -> None:
 
 
 def _train_all(config: TrainConfig, sweep: Sweep) -> tuple[RunDir, SweepTable]:
-    from searchrl.assemble import Workbench
     from searchrl.cli.train import graphs, prepare
     from searchrl.env.joined import join
     from searchrl.evaluation.sweep_table import SweepTable
+    from searchrl.experiment.parts import Workbench
 
     folder: RunDir | None = None
     table = SweepTable(sweep.setting, ())

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from searchrl.agent.checkpoint import PolicyCheckpoint
     from searchrl.agent.run_dir import RunDir
     from searchrl.agent.trainer import Progress, Trainer
-    from searchrl.assemble import Workbench
     from searchrl.env.graph import SearchGraph
+    from searchrl.experiment.parts import Workbench
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def _train(arguments: Sequence[str]) -> None:
 
         train_sweep(config)
         return
-    from searchrl.assemble import Workbench
+    from searchrl.experiment.parts import Workbench
 
     data = replace(config.data, dataset=config.data.datasets[0])
     with closing(Workbench(data, config.models, config.game, config.learning.seed)) as bench:

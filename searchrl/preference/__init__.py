@@ -1,1 +1,1 @@
-"""From documents to a reward model fitted to them: queries, candidates, preferences, LoRA; each stage is a command."""
+"""The names by which users of the reference implementation know the stages of ``searchrl fit``."""

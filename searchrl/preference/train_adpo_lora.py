@@ -1,22 +1,6 @@
-"""``python -m searchrl.preference.train_adpo_lora``: fit a reward model to whole orders with a LoRA adapter."""
+"""The reference's name for a stage: see ``searchrl.fitting.train_adpo_lora``."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-from searchrl.command import parse, run_command
-from searchrl.preference.train_config import TrainAdpoLoraConfig
-from searchrl.preference.train_lora import run
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``python -m searchrl.preference.train_adpo_lora``."""
-    run_command(_train, arguments)
-
-
-def _train(arguments: Sequence[str]) -> None:
-    run(parse(TrainAdpoLoraConfig, arguments, "python -m searchrl.preference.train_adpo_lora"), "listwise")
-
+from searchrl.fitting.train_adpo_lora import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from searchrl.benchmark import session
+from benchmarks import session
 from tests.command import Shell
 from tests.models.conftest import random_model
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchrl.assemble import Workbench
 from searchrl.env.actions import Action
 from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
 from searchrl.env.build import GraphSettings, build_graph
@@ -18,6 +17,7 @@ from searchrl.env.graph import SearchGraph
 from searchrl.env.search_env import SearchEnv
 from searchrl.env.tree import ROOT
 from searchrl.errors import ConfigError
+from searchrl.experiment.parts import Workbench
 from searchrl.models.language_model import FloatArray
 
 

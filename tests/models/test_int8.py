@@ -72,8 +72,8 @@ def test_the_embedded_language_model_ranks_as_in_float32():
 
 
 def test_only_likelihoods_are_computed_in_int8_unasked(monkeypatch):
-    from searchrl.assemble import Workbench
     from searchrl.config import DataConfig, GameConfig, ModelConfig
+    from searchrl.experiment.parts import Workbench
 
     monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: device == "cpu")
     monkeypatch.setattr("searchrl.device.cpu_has_native_bf16", lambda: False)

@@ -1,0 +1,1 @@
+"""From settings to results: making the parts, then prepare, train, evaluate."""

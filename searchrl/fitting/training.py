@@ -1,0 +1,288 @@
+"""Fit a reward model to preference lists: the work behind ``train_lora`` and ``train_adpo_lora``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchrl.config import DtypeName
+from searchrl.config_file import to_json
+from searchrl.device import DeviceChoice, choose_device, with_dtype
+from searchrl.errors import ConfigError
+from searchrl.fitting.lists import PreferenceList, fingerprint
+from searchrl.fitting.losses import LossName
+from searchrl.fitting.quiet import without_deprecations
+from searchrl.fitting.train_config import TrainLoraConfig
+from searchrl.fitting.train_folder import TrainFolder
+from searchrl.storage import write_text
+
+if TYPE_CHECKING:
+    from searchrl.fitting.scorer import TrainableScorer
+    from searchrl.fitting.trainer import PreferenceTrainer, TrainingData
+
+NOT_COMPARED = ("output_dir", "overwrite", "cache", "tracking", "device", "data")
+"""Settings that do not change what is computed, or are told by fingerprints."""
+
+INSTALL = "uv pip install 'searchrl[train]'"
+
+
+def train(config: TrainLoraConfig, loss: LossName, say: Callable[[str], None]) -> dict[str, Any]:
+    """Train, or go on; returns what ``metrics.json`` holds.
+
+    Quality is measured before, during and after, on queries that are not trained on. The same settings and data give
+    the same weights, whether or not the run was killed meanwhile. Raises ConfigError, DataError, ModelError,
+    CheckpointError (another run is in the folder), OutputError.
+    """
+    from searchrl.fitting.tracking import check_tracking
+    from searchrl.fitting.training_data import training_lists
+    from searchrl.models.presets import default_language_model, language_model_folder
+    from searchrl.models.quiet import quiet_transformers
+
+    check_installed()
+    check_tracking(config.tracking)
+    choice = training_device(config.device, config.dtype)
+    folder = TrainFolder(config.output_dir)
+    folder.check()
+    train_lists, test_lists = training_lists(config, say)
+    language_model_folder(config.lora.model_name or default_language_model(choice.device))
+    folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
+    scorer, base = _scorer(config, choice, folder)
+    config = _settled(config, scorer, choice)
+    folder.agree(_settings(config, loss, train_lists, test_lists, scorer))
+    done = folder.finished()
+    if done is None:
+        with without_deprecations(), quiet_transformers():
+            done = _fit(config, loss, folder, scorer, train_lists, test_lists, say)
+        del scorer  # its network is changed, and takes as much memory as the next
+        scorer, base = _scorer(config, choice, folder)
+    if config.lora.merge and not folder.merged.exists():
+        _merge(scorer, folder, base)
+    return done
+
+
+def check_installed() -> None:
+    """Raise ConfigError with the install command where the libraries for training are missing."""
+    for package in ("trl", "peft", "accelerate", "datasets"):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"training a reward model needs the package {package}: {INSTALL}")
+
+
+def training_device(name: str, dtype: DtypeName) -> DeviceChoice:
+    """Where to train, and in which format. Raises ConfigError on a GPU other than the first, DeviceError as usual."""
+    choice = choose_device(name)
+    if ":" in choice.device:
+        raise ConfigError(
+            f"--device {name}: training takes the first GPU it sees; choose with CUDA_VISIBLE_DEVICES="
+            f"{choice.device.partition(':')[2]} and --device cuda"
+        )
+    return with_dtype(choice, dtype, keeps_int8=False)
+
+
+def _scorer(config: TrainLoraConfig, choice: DeviceChoice, folder: TrainFolder) -> tuple[TrainableScorer, Path]:
+    """The scorer, untrained, and the folder its model was read from."""
+    from searchrl.fitting.scorer import new_head, trainable_scorer
+    from searchrl.models.presets import default_language_model, language_model_folder
+
+    lora = config.lora
+    name, kind = lora.model_name or default_language_model(choice.device), lora.scorer
+    if lora.new_head:
+        name, kind = str(new_head(name, choice, folder.base, config.fitting.seed)), "head"
+    scorer = trainable_scorer(name, kind, choice, lora.max_key_words, lora.prompts)
+    return scorer, language_model_folder(name)
+
+
+def _settled(config: TrainLoraConfig, scorer: TrainableScorer, choice: DeviceChoice) -> TrainLoraConfig:
+    """The same with what depends on model and device decided, so that the run's folder remembers it."""
+    from searchrl.fitting.adapter import last_third
+
+    lora, fitting = config.lora, config.fitting
+    if lora.last_layers is None:
+        few = choice.device == "cpu" and scorer.task == "CAUSAL_LM" and not lora.target_modules
+        lora = replace(lora, last_layers=last_third(scorer.network) if few else 0)
+    fitting = replace(
+        fitting,
+        learning_rate=fitting.learning_rate or scorer.learning_rate,
+        scale=fitting.scale or scorer.scale,
+        across_queries=scorer.across if fitting.across_queries is None else fitting.across_queries,
+    )
+    return replace(config, lora=lora, fitting=fitting)
+
+
+def _settings(
+    config: TrainLoraConfig,
+    loss: LossName,
+    train_lists: Sequence[PreferenceList],
+    test_lists: Sequence[PreferenceList],
+    scorer: TrainableScorer,
+) -> dict[str, Any]:
+    """What decides the outcome, as JSON values."""
+    settings = {name: value for name, value in to_json(config).items() if name not in NOT_COMPARED}
+    settings["lora"] = {name: value for name, value in settings["lora"].items() if name not in ("merge", "prompts")}
+    told = {"loss": loss, "train": fingerprint(train_lists), "test": fingerprint(test_lists)}
+    return {**settings, **told, "model": scorer.fingerprint}
+
+
+def _fit(
+    config: TrainLoraConfig,
+    loss: LossName,
+    folder: TrainFolder,
+    scorer: TrainableScorer,
+    train_lists: Sequence[PreferenceList],
+    test_lists: Sequence[PreferenceList],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    from searchrl.fitting.quality import preference_quality
+    from searchrl.fitting.tracking import trackers
+
+    checkpoint = folder.last_checkpoint()
+    before = None
+    if test_lists:
+        if not folder.before.exists():
+            quality = preference_quality(scorer, test_lists)
+            write_text(folder.before, json.dumps(asdict(quality)) + "\n")
+            say(f"before: {quality}")
+        before = json.loads(folder.before.read_text(encoding="utf-8"))
+    step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    say(f"going on after update {step}" if checkpoint else "training")
+    data = _encode(config, scorer, train_lists)
+    trainer = _trainer(
+        config,
+        loss,
+        folder,
+        scorer,
+        data,
+        test_lists,
+        trackers_of=lambda: trackers(config.tracking, folder.path, folder.curves, step),
+    )
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - started
+    network: Any = trainer.model
+    network.eval()
+    updates, look = trainer.state.global_step, trainer.last_look
+    after = look[1] if look and look[0] == updates else None  # not twice: it takes minutes
+    if test_lists:
+        after = after or preference_quality(scorer, test_lists)
+        say(f"after: {after}")
+    _save_adapter(trainer, scorer, folder)
+    during = [e for e in trainer.state.log_history if "eval_accuracy" in e and e["step"] < updates]
+    metrics = {
+        "before": before,
+        "during": during,
+        "after": asdict(after) if after else None,
+        "updates": updates,
+        "lists": len(train_lists),
+        "seconds_of_the_last_command": round(seconds, 1),
+        "peak_memory_gb": round(_peak_memory(), 2),
+        "trainable_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+    }
+    write_text(folder.metrics, json.dumps(metrics, indent=1) + "\n")
+    return metrics
+
+
+def _encode(config: TrainLoraConfig, scorer: TrainableScorer, lists: Sequence[PreferenceList]) -> TrainingData:
+    from searchrl.fitting.batches import training_order
+    from searchrl.fitting.trainer import TrainingData
+
+    encoded = [
+        [scorer.encode(query, document) for query, document in zip(one.queries, one.documents, strict=True)]
+        for one in lists
+    ]
+    lengths = [max(map(scorer.length, pairs)) for pairs in encoded]
+    fitting = config.fitting
+    return TrainingData(lists, encoded, training_order(lengths, fitting.batch_size, fitting.epochs, fitting.seed))
+
+
+def _trainer(
+    config: TrainLoraConfig,
+    loss: LossName,
+    folder: TrainFolder,
+    scorer: TrainableScorer,
+    data: TrainingData,
+    test_lists: Sequence[PreferenceList],
+    trackers_of: Callable[[], list[Any]],
+) -> PreferenceTrainer:
+    from trl.trainer.reward_config import RewardConfig
+
+    from searchrl.fitting.adapter import LoraSettings, attach
+    from searchrl.fitting.trainer import PreferenceTrainer
+
+    lora, fitting = config.lora, config.fitting
+    rate, scale = fitting.learning_rate, fitting.scale
+    assert rate is not None, "decided by _settled"
+    assert scale is not None
+    choice = training_device(config.device, config.dtype)
+    shape = LoraSettings(lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules, lora.last_layers or 0)
+    model = attach(scorer, shape, fitting.seed)
+    arguments = RewardConfig(
+        output_dir=str(folder.path),
+        use_cpu=choice.device == "cpu",
+        bf16=choice.dtype == "bfloat16",
+        fp16=choice.dtype == "float16" and choice.device != "mps",
+        per_device_train_batch_size=1,  # a row is a batch: see TrainingData
+        train_sampling_strategy="sequential",
+        gradient_accumulation_steps=fitting.gradient_accumulation_steps,
+        num_train_epochs=1,  # the rows hold them all
+        learning_rate=rate,
+        lr_scheduler_type="linear",
+        warmup_steps=fitting.warmup_ratio,
+        weight_decay=fitting.weight_decay,
+        max_grad_norm=fitting.max_grad_norm,
+        optim="adamw_torch",
+        gradient_checkpointing=fitting.gradient_checkpointing,
+        disable_dropout=False,  # the base's is off already; this would also switch off the adapter's
+        eval_strategy="steps" if test_lists else "no",
+        eval_steps=fitting.evaluation_steps,
+        save_strategy="steps",
+        save_steps=fitting.save_steps,
+        save_total_limit=2,
+        logging_steps=fitting.logging_steps,
+        logging_first_step=True,
+        seed=fitting.seed,
+        report_to="none",  # the trackers are handed over,
+        disable_tqdm=True,  # and so is the bar
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        max_length=None,
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # the trainer does not spread one process over several GPUs
+    across = bool(fitting.across_queries)
+    return PreferenceTrainer(scorer, model, loss, scale, across, data, test_lists, arguments, trackers_of())
+
+
+def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: TrainFolder) -> None:
+    """Write the adapter, its head and its tokenizer, whole or not at all."""
+    from searchrl.data.new_folder import new_folder
+
+    network: Any = trainer.model
+    shutil.rmtree(folder.adapter, ignore_errors=True)
+    with new_folder(folder.adapter) as place:
+        network.save_pretrained(str(place))
+        scorer.tokenizer.save_pretrained(place)
+
+
+def _merge(scorer: TrainableScorer, folder: TrainFolder, base: Path) -> None:
+    from searchrl.data.new_folder import new_folder
+    from searchrl.fitting.adapter import load, merge
+
+    model = load(scorer, folder.adapter)
+    with new_folder(folder.merged) as place:
+        merge(scorer, place, model, base)
+
+
+def _peak_memory() -> float:
+    """GB: of the GPU's memory where there is one in use, else of this process."""
+    import resource
+    import sys
+
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9

@@ -1,0 +1,114 @@
+"""From a language model's answer to the question in it, and whether its words alone speak against it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from searchrl.queries.reasons import LEAST_WORDS, MOST_WORDS, Reason
+
+COPIED_WORDS = 8
+"""So many words in a row from a document are copied; of a shorter question, all."""
+COPIED_SHARE = 0.75
+"""A question of which so much is copied is a sentence of the document; less is what it asks about."""
+ECHO_WORDS = 4
+"""So many words in a row from the prompt are an echo; of a shorter question, all."""
+REPEATED_WORDS = 3
+ALIKE = 0.7
+"""Two questions that share so much of their words (Jaccard) are one."""
+
+_LABEL = re.compile(
+    r"""^(?:[-*•>#]\s+|\d{1,2}[.)]\s+)?  # list mark
+    (?:["'*]*(?:(?:(?:the\s+)?(?:question|query|answer)(?:\s+is)?\s*:)  # label
+    |(?:the|a)\s+\w+\s+(?:asks|wonders|wants\s+to\s+know)\s*[:,]?))?\s*  # who asks""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_BEGINS = re.compile(r"(?:how|what|why|which|who|whose|when|where|is|are|do|does|can|the|a|in|if)\b", re.IGNORECASE)
+"""Begins a question of its own, when it is capitalised."""
+_HOW_TO = re.compile(r"how to\b[^?!]*", re.IGNORECASE)
+_QUOTES = "\"'`“”‘’«»*"
+_THE = r"\b(?:this|these|the|that|your|two|present)(?: given| following| above| previous| two| first| second)? "
+_SELF = re.compile(
+    rf"{_THE}(?:texts?|documents?|articles?|paragraphs?|excerpts?|questions?|answers?)\b"
+    r"|\b(?:students?|i am|i'm|you'd|your|as an ai)\b",
+    re.IGNORECASE,
+)
+_WRITING = re.compile(
+    rf"{_THE}(?:passages?|papers?|stud(?:y|ies)|notes?|abstracts?|discussions?|authors?)\b", re.IGNORECASE
+)
+"""What documents call themselves; a question that does, too, asks about nothing."""
+
+
+def clean(answer: str, opening: str = "") -> str:
+    """The question in a model's answer: of its first line that says something, what ends with the first question mark.
+
+    A model goes on from the answer's first word, ``opening``, which is then put back; ``How to ...`` gets the question
+    mark that it lacks.
+
+    >>> clean('\\n 1. Question: "What does  rset do?" It resets the session.')
+    'What does rset do?'
+    """
+    for line in answer.splitlines():
+        text = " ".join(_LABEL.sub("", line.strip(), count=1).split())
+        question, mark, _ = text.partition("?")
+        question = _unquoted(question)
+        if opening and question and not (question[0].isupper() and _BEGINS.match(question)):
+            question = f"{opening} {question}"
+        if not mark and _HOW_TO.fullmatch(question):
+            question, mark = question.rstrip(" ." + _QUOTES), "?"
+        if text := (question + mark).strip():
+            return text
+    return ""
+
+
+def _unquoted(text: str) -> str:
+    """A text without the quotes around it, but with those around its first or last words."""
+    bare = text.strip(_QUOTES + " ")
+    for quote in '"`':
+        if bare.count(quote) % 2 and quote in (text.strip()[0], text.strip()[-1]):
+            at = bare.rindex(quote)
+            opens = at == 0 or bare[at - 1] in " ("
+            bare = bare + quote if opens else quote + bare
+    return bare
+
+
+def check(question: str, documents: Sequence[str], template: str) -> Reason | None:
+    """Say why a cleaned question about ``documents`` cannot be kept, judging by its words alone; None where it can."""
+    asked = words(question)
+    sources = [words(document) for document in documents]
+    if not asked or not question.endswith("?"):
+        return "no question"
+    if not LEAST_WORDS <= len(asked) <= MOST_WORDS:
+        return "length"
+
+    def in_sources(run: Sequence[str]) -> bool:
+        return any(set(_runs(run, len(run))) & set(_runs(source, len(run))) for source in sources)
+
+    length = min(ECHO_WORDS, len(asked))
+    echoes = set(_runs(asked, length)) & set(_runs(words(template), length))
+    if any(not in_sources(run) for run in echoes):
+        return "echo"
+    if _WRITING.search(question) or any(not in_sources(words(about[0])) for about in _SELF.finditer(question)):
+        return "about the text"
+    length = min(COPIED_WORDS, len(asked))
+    copied = {i + k for i, run in enumerate(_runs(asked, length)) if in_sources(run) for k in range(length)}
+    if len(copied) >= COPIED_SHARE * len(asked):
+        return "copied"
+    runs = _runs(asked, REPEATED_WORDS)
+    return "repeats itself" if len(set(runs)) < len(runs) else None
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two questions have nearly the same words."""
+    first, second = set(words(one)), set(words(other))
+    return len(first & second) > ALIKE * len(first | second)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case."""
+    return re.findall(r"\w+", text.lower())
+
+
+def _runs(sequence: Sequence[str], length: int) -> list[tuple[str, ...]]:
+    """Every stretch of that many words in a row."""
+    return [tuple(sequence[i : i + length]) for i in range(len(sequence) - length + 1)]

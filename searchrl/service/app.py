@@ -1,0 +1,103 @@
+"""The service as a FastAPI application: routes, limits, errors, and what happens at start and end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from searchrl import __version__
+from searchrl.errors import ConfigError, DataError, ModelError, OutputError, SearchRLError
+from searchrl.service.config import ServerConfig
+from searchrl.service.disconnect import Disconnect
+from searchrl.service.limits import Gate
+from searchrl.service.metrics import CountRequests
+from searchrl.service.routes import router
+from searchrl.service.service import Refused, Service
+from searchrl.service.upload import Stalled, TooLarge
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def create_app(service: Service, config: ServerConfig, token: str | None = None) -> FastAPI:
+    """An ASGI application around a service, which it starts and closes. token: what clients must send, if anything."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await service.close()
+
+    app = FastAPI(title="SearchRL", version=__version__, lifespan=lifespan, redoc_url=None)
+    app.state.service = service
+    app.include_router(router)
+    hosts = LOOPBACK_NAMES | {config.host} if config.on_loopback else frozenset[str]()
+    app.add_middleware(Disconnect)
+    app.add_middleware(Gate, hosts=hosts, token=token, max_body=config.limits.max_body)
+    app.add_middleware(CountRequests, metrics=service.metrics)
+    for kind, answer in {
+        RequestValidationError: _invalid,
+        Refused: _refused,
+        TooLarge: _too_large,
+        Stalled: _stalled,
+        ClientDisconnect: _gone,
+        SearchRLError: _our_error,
+        Exception: _unexpected,
+    }.items():
+        app.add_exception_handler(kind, answer)
+    return app
+
+
+def _problem(status: int, detail: Any, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+async def _invalid(_: Request, error: Any) -> JSONResponse:
+    """What is wrong and where, without the value, which may be large, secret, or no valid text."""
+    faults = [
+        {"loc": [_printable(place) for place in fault["loc"]], "msg": _printable(fault["msg"]), "type": fault["type"]}
+        for fault in error.errors()
+    ]
+    return _problem(422, faults)
+
+
+async def _refused(_: Request, error: Any) -> JSONResponse:
+    return _problem(error.status, _printable(str(error)), {"Retry-After": "1"} if error.status in (429, 503) else None)
+
+
+async def _too_large(_: Request, error: Any) -> JSONResponse:
+    return _problem(413, str(error), {"Connection": "close"})
+
+
+async def _stalled(_: Request, error: Any) -> JSONResponse:
+    return _problem(408, str(error), {"Connection": "close"})
+
+
+async def _gone(_: Request, error: Any) -> JSONResponse:
+    return _problem(400, "the client went away")
+
+
+async def _our_error(_: Request, error: Any) -> JSONResponse:
+    """A user's mistake is 422; what this machine or another server lacks is 503, or 507 where the disk is at fault."""
+    if isinstance(error, (DataError, ConfigError, ModelError)):
+        faults = [{"loc": ["body"], "msg": _printable(str(error)), "type": type(error).__name__}]
+        return _problem(422, faults)
+    logger.error("%s", error)
+    return _problem(507 if isinstance(error, OutputError) else 503, _printable(str(error)))
+
+
+async def _unexpected(_: Request, error: Any) -> JSONResponse:
+    return _problem(500, "an error in the service, which its log describes")
+
+
+def _printable(value: Any) -> Any:
+    """Half a surrogate pair, which JSON can smuggle in, cannot be sent back."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value

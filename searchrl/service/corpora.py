@@ -1,0 +1,213 @@
+"""Corpora indexed once and kept: a folder each, with the documents (SQLite) and their vectors (memory-mapped).
+
+A folder ``NAME@VERSION`` appears under its name, by one rename, when everything in it is on the disk. Of two versions
+the higher one counts. So a process that is killed at any moment leaves every corpus whole, in the old state or the new.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from searchrl.config import RetrieverName
+from searchrl.data.dataset import Corpus
+from searchrl.errors import CacheError, ConfigError, OutputError
+from searchrl.retrieval.dense import DenseIndex, TextEncoder
+from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.ranking import FloatArray
+from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
+from searchrl.service.documents import Document, Documents, DocumentWriter, sync
+
+logger = logging.getLogger(__name__)
+
+NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+"""What a corpus may be called; lower case, because some file systems do not tell upper case apart."""
+DEPTH = 100
+"""Documents in a ranking, at most."""
+DOCUMENTS_FILE, VECTORS_FILE = "documents.sqlite", "vectors.f32"
+
+_FOLDER = re.compile(rf"({NAME})@(\d{{8}})")
+_TEMPORARY = re.compile(rf"\.{NAME}@\d{{8}}\.tmp")
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """One indexed corpus, ready to be searched."""
+
+    name: str
+    documents: Documents
+    corpus: Corpus
+    dense: DenseIndex
+    lexical: LexicalIndex
+    encoder: TextEncoder
+
+    def retriever(self, kind: RetrieverName, depth: int = DEPTH) -> Retriever:
+        """First-stage search of this corpus."""
+        return Retriever(self.encoder, self.dense, self.lexical, LEXICAL_SHARE[kind], depth)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What there is to say about it."""
+        return {"name": self.name, "documents": len(self.corpus), "encoder": self.encoder.fingerprint}
+
+
+class CorpusStore:
+    """All corpora of a folder, which one process at a time may use.
+
+    Raises ConfigError where another process does, OutputError where the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, encoder: TextEncoder) -> None:
+        from filelock import FileLock, Timeout
+
+        self._folder = folder
+        self._encoder = encoder
+        self.collections: dict[str, Collection] = {}
+        """By name."""
+        self.unusable: dict[str, str] = {}
+        """Name -> why it cannot be searched."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder / ".lock", thread_local=False)  # let go of by whichever thread closes
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(f"{folder} is in use by another service; stop it, or name another --corpora") from error
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written ({error.strerror}); name another with --corpora") from error
+
+    def load(self) -> None:
+        """Remove what an interrupted process left, and open every corpus; what is wrong with one is logged."""
+        versions: dict[str, list[Path]] = {}
+        for path in sorted(self._folder.iterdir()):
+            if _TEMPORARY.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+            elif match := _FOLDER.fullmatch(path.name):
+                versions.setdefault(match[1], []).append(path)
+        for name, (*old, newest) in versions.items():
+            for path in old:
+                shutil.rmtree(path, ignore_errors=True)
+            try:
+                self.collections[name] = self._open(name, newest)
+            except CacheError as error:
+                logger.error("corpus %s cannot be searched: %s", name, error)
+                self.unusable[name] = str(error)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self.collections.clear()
+        self._lock.release()
+
+    def begin(self, name: str) -> CorpusWriter:
+        """Start to write a corpus, which need not be new. Raises OutputError where that cannot be done."""
+        version = 1 + max((int(path.name[-8:]) for path in self._versions(name)), default=0)
+        return CorpusWriter(self._folder, f"{name}@{version:08d}", self._encoder)
+
+    def publish(self, name: str, writer: CorpusWriter) -> Collection:
+        """Make a corpus that was written the one of its name, on disk and here."""
+        old = self._versions(name)
+        collection = self._open(name, writer.finish())
+        self.collections[name] = collection
+        self.unusable.pop(name, None)
+        for path in old:
+            shutil.rmtree(path, ignore_errors=True)
+        return collection
+
+    def delete(self, name: str) -> bool:
+        """Forget a corpus; whether there was one."""
+        for path in self._versions(name):  # the newest last: no older one may come back
+            aside = path.with_name(f".{path.name}.tmp")
+            path.replace(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        unusable = self.unusable.pop(name, None)
+        return self.collections.pop(name, None) is not None or unusable is not None
+
+    def _versions(self, name: str) -> list[Path]:
+        return sorted(path for path in self._folder.iterdir() if (m := _FOLDER.fullmatch(path.name)) and m[1] == name)
+
+    def _open(self, name: str, folder: Path) -> Collection:
+        documents = Documents(folder / DOCUMENTS_FILE)
+        facts, corpus = documents.facts, documents.corpus()
+        if facts.get("documents") != len(corpus):
+            raise CacheError(f"{folder}: {len(corpus)} documents of {facts.get('documents')}; index the corpus again")
+        if facts["encoder"] != self._encoder.fingerprint:
+            raise CacheError(
+                f"{folder}: indexed with encoder {facts['encoder']}, the service runs {self._encoder.fingerprint}; "
+                "index the corpus again, or start the service with that encoder"
+            )
+        vectors = _map(folder / VECTORS_FILE, (len(corpus), facts["dim"]), facts["crc32"])
+        return Collection(name, documents, corpus, DenseIndex(vectors), LexicalIndex(corpus), self._encoder)
+
+
+class CorpusWriter:
+    """A corpus on its way to the disk, under a temporary name. Use from one thread at a time; ``discard`` it if it
+    is not published.
+    """
+
+    def __init__(self, parent: Path, name: str, encoder: TextEncoder) -> None:
+        self._target = parent / name
+        self._folder = parent / f".{name}.tmp"
+        self._encoder = encoder
+        self._crc = 0
+        try:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir()
+            self._documents = DocumentWriter(self._folder / DOCUMENTS_FILE)
+            self._vectors = (self._folder / VECTORS_FILE).open("wb")
+        except OSError as error:
+            raise OutputError(f"{parent}: cannot be written ({error.strerror})") from error
+
+    @property
+    def count(self) -> int:
+        """Documents so far."""
+        return self._documents.count
+
+    def add(self, documents: list[Document], vectors: FloatArray) -> None:
+        """Append documents and their vectors, (n, dim). Raises DataError at an id that is there already."""
+        self._documents.add(documents)
+        content = vectors.astype("<f4").tobytes()
+        self._crc = zlib.crc32(content, self._crc)
+        self._vectors.write(content)
+
+    def finish(self) -> Path:
+        """Bring everything to the disk, under its name."""
+        facts = {
+            "documents": self.count,
+            "dim": self._encoder.dim,
+            "encoder": self._encoder.fingerprint,
+            "crc32": self._crc,
+        }
+        self._vectors.close()
+        self._documents.finish(facts)
+        sync(self._folder / VECTORS_FILE)
+        sync(self._folder)
+        self._folder.replace(self._target)
+        sync(self._target.parent)
+        return self._target
+
+    def discard(self) -> None:
+        """Forget what was written and not published."""
+        self._vectors.close()
+        self._documents.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _map(path: Path, shape: tuple[int, int], crc: int) -> FloatArray:
+    """Map vectors read-only. Raises CacheError when they are not what was written."""
+    try:
+        found = 0
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                found = zlib.crc32(block, found)
+        if found != crc or path.stat().st_size != 4 * shape[0] * shape[1]:
+            raise CacheError(f"{path}: not what was written; index the corpus again")
+        return np.asarray(np.memmap(path, dtype="<f4", mode="r", shape=shape))
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read ({error.strerror}); index the corpus again") from error

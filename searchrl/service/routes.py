@@ -1,0 +1,170 @@
+"""What the service answers to, by path."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from searchrl.service import schemas as s
+from searchrl.service.corpora import NAME
+from searchrl.service.page import page_file
+from searchrl.service.service import Service
+from searchrl.service.work import Answer, Found
+
+
+async def _service(request: Request) -> Service:  # not "def", which would run in a thread
+    service: Service = request.app.state.service
+    return service
+
+
+Shared = Annotated[Service, Depends(_service)]
+CorpusName = Annotated[str, Path(pattern=f"^{NAME}$")]
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": s.Problem} for status in (*statuses, 401, 429, 503)}
+
+
+router = APIRouter()
+
+
+@router.post("/search", responses=_problems(400, 404, 409, 413))
+async def search(asked: s.SearchRequest, service: Shared) -> s.SearchResponse:
+    """The best keys for each query: of an indexed corpus, or of those that come along."""
+    if asked.corpus is None:
+        answers = await _scored(asked, service)
+    else:
+        agent = asked.strategy == "agent"
+        answers = await service.search(asked.corpus, asked.queries, asked.k, agent, asked.retriever)
+    results = [_result(i, query, answer) for i, (query, answer) in enumerate(zip(asked.queries, answers, strict=True))]
+    if asked.return_relevance:
+        await _judge(results, service)
+    return s.SearchResponse(results=results)
+
+
+@router.post("/relevance", responses=_problems(400, 413))
+async def relevance(asked: s.RelevanceRequest, service: Shared) -> s.RelevanceResponse:
+    """How relevant every key is for every query."""
+    return s.RelevanceResponse(relevance=(await service.relevance(asked.queries, asked.keys)).tolist())
+
+
+@router.post("/embed", responses=_problems(400, 413))
+async def embed(asked: s.EmbedRequest, service: Shared) -> s.EmbedResponse:
+    """Unit vectors of texts."""
+    return s.EmbedResponse(embeddings=[v.tolist() for v in await service.embed(asked.texts, asked.kind)])
+
+
+@router.post("/generate", responses=_problems(400, 413))
+async def generate(asked: s.GenerateRequest, service: Shared) -> s.GenerateResponse:
+    """Text that continues prompts."""
+    texts = await service.generate(asked.prompts, asked.max_new_tokens, asked.temperature, asked.seed)
+    return s.GenerateResponse(texts=texts)
+
+
+@router.get("/corpora", responses=_problems())
+async def list_corpora(service: Shared) -> s.Corpora:
+    """All indexed corpora."""
+    facts = [s.CorpusFacts(**collection.facts) for _, collection in sorted(service.store.collections.items())]
+    return s.Corpora(corpora=facts, unusable=service.store.unusable)
+
+
+@router.get("/corpora/{name}", responses=_problems(404, 409))
+async def get_corpus(name: CorpusName, service: Shared) -> s.CorpusFacts:
+    """One of them."""
+    return s.CorpusFacts(**service.collection(name).facts)
+
+
+@router.put(
+    "/corpora/{name}",
+    responses={201: {"model": s.CorpusFacts}, **_problems(408, 413, 507)},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def put_corpus(name: CorpusName, request: Request, response: Response, service: Shared) -> s.CorpusFacts:
+    """Index a corpus, or replace one: JSON Lines with "_id", "text" and perhaps "title", as BEIR has them.
+
+    Answered when everything is on the disk. Until then, or if it fails, the corpus is as it was before.
+    """
+    collection, new = await service.put(name, request.stream())
+    response.status_code = 201 if new else 200
+    return s.CorpusFacts(**collection.facts)
+
+
+@router.delete("/corpora/{name}", status_code=204, responses=_problems(404))
+async def delete_corpus(name: CorpusName, service: Shared) -> None:
+    """Forget a corpus."""
+    await service.delete(name)
+
+
+@router.get("/healthz")
+async def healthz() -> s.Health:
+    """Whether the process answers at all."""
+    return s.Health(status="alive")
+
+
+@router.get("/readyz", responses=_problems())
+async def readyz(service: Shared) -> s.Health:
+    """Whether corpora can be searched."""
+    service.check_ready()
+    return s.Health(status="ready", agent=service.agent.facts if service.agent else None)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(service: Shared) -> Response:
+    """Counters, in Prometheus's text format."""
+    service.metrics.waiting.set(service.batcher.waiting)
+    service.metrics.corpora.set(len(service.store.collections))
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> Response:
+    """A page to search by hand."""
+    return page_file("page.html")
+
+
+@router.get("/page.js", include_in_schema=False)
+async def page_script() -> Response:
+    """Its script."""
+    return page_file("page.js")
+
+
+@router.get("/page.css", include_in_schema=False)
+async def page_style() -> Response:
+    """Its style."""
+    return page_file("page.css")
+
+
+async def _scored(asked: s.SearchRequest, service: Service) -> list[Answer]:
+    """The given keys, best first; equal ones in the order they came."""
+    keys = asked.keys or []
+    rows = await service.relevance(asked.queries, keys)
+    return [
+        Answer([Found(i, "", keys[i], float(row[i])) for i in map(int, (-row).argsort(kind="stable")[: asked.k])])
+        for row in rows
+    ]
+
+
+def _result(i: int, query: str, answer: Answer) -> s.SearchResult:
+    steps = [
+        s.AgentStep(**{**step, "keys": None if step["keys"] is None else _keys(step["keys"])}) for step in answer.steps
+    ]
+    return s.SearchResult(query=query, query_id=i, keys=_keys(answer.keys), steps=steps or None)
+
+
+def _keys(found: list[Found]) -> list[s.Key]:
+    return [s.Key(key_id=f.key_id, title=f.title, key=f.key, score=f.score) for f in found]
+
+
+async def _judge(results: list[s.SearchResult], service: Service) -> None:
+    """Fill in what the reward model says of every key."""
+    pairs = [(r.query, f"{key.title} {key.key}".strip()) for r in results for key in r.keys]
+    scores = iter(await service.pair_relevance(pairs))
+    for result in results:
+        for key in result.keys:
+            key.relevance = next(scores)

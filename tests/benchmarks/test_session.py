@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.session import QUICK, Session
+from searchrl.experiment.parts import Workbench
+
+lengths_and_sizes = st.tuples(st.lists(st.integers(1, 1000), min_size=1, max_size=80), st.integers(1, 30))
+
+
+@given(lengths_and_sizes, st.integers(1, 4))
+def test_samples_are_disjoint_where_there_is_enough(bench: Workbench, drawn, rounds: int) -> None:
+    lengths, size = drawn
+    session = Session(bench, replace(QUICK, rounds=rounds))
+    samples = session.samples(np.array(lengths), size, "test")
+    assert len(samples) == rounds
+    everything = np.concatenate(samples)
+    assert set(everything.tolist()) <= set(range(len(lengths)))
+    if len(lengths) >= rounds:
+        assert len(set(everything.tolist())) == len(everything)
+        assert {len(sample) for sample in samples} == {min(size, len(lengths) // rounds)}
+    again = session.samples(np.array(lengths), size, "test")
+    assert [a.tolist() for a in again] == [s.tolist() for s in samples]
+
+
+def test_a_small_sample_has_the_mixture_of_the_whole(bench: Workbench) -> None:
+    lengths = np.random.default_rng(0).lognormal(4, 1, 2000).astype(np.int64)
+    for sample in Session(bench, replace(QUICK, rounds=3)).samples(lengths, 50, "test"):
+        assert abs(lengths[sample].mean() / lengths.mean() - 1) < 0.1
+
+
+def test_the_queries_played_are_those_of_training_in_proportion(bench: Workbench) -> None:
+    everything = Session(bench, replace(QUICK, queries=1000)).played
+    assert {s: len(q) for s, q in everything.items()} == {s: len(bench.queries(s)) for s in ("train", "dev")}
+    some = Session(bench, replace(QUICK, queries=8)).played
+    assert {s: len(q) for s, q in some.items()} == {"train": 4, "dev": 4}

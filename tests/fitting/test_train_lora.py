@@ -1,0 +1,194 @@
+"""Training as a user runs it: it learns, is kept whole, goes on after a kill, and is used by name."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from searchrl.device import DeviceChoice
+from searchrl.fitting import train_adpo_lora, train_lora
+from searchrl.fitting.adapter import load
+from searchrl.fitting.dataset_list import read_lists
+from searchrl.fitting.quality import preference_quality
+from searchrl.fitting.scorer import trainable_scorer
+from searchrl.fitting.trainer import PreferenceTrainer
+from searchrl.models.loader import ModelLoader
+from searchrl.reward.scorers import ScorerSettings, make_scorer
+from tests.command import Shell
+from tests.evaluation.stage_case import read, run
+
+CPU = DeviceChoice("cpu", "float32", "for tests")
+SHORT = [
+    *"--batch-size 8 --gradient-accumulation-steps 1".split(),
+    *"--epochs 1 --learning-rate 0.01 --evaluation-steps 6 --save-steps 5 --logging-steps 3 --device cpu".split(),
+]
+
+
+@pytest.fixture
+def flags(train_file: Path, test_file: Path) -> list[str]:
+    return ["--dataset-list-train", str(train_file), "--dataset-list-test", str(test_file), *SHORT]
+
+
+def adapter(folder: Path) -> dict[str, bytes]:
+    weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    return {name: array.tobytes() for name, array in weights.items()}
+
+
+def scores(model: str | Path, test_file: Path) -> np.ndarray:
+    """Of the test pairs, by the toolkit's own scorer of that name."""
+    lists = read_lists(test_file)
+    own = make_scorer(str(model), ScorerSettings(), ModelLoader(device="cpu", dtype="float32", cache=False))
+    return own.score([q for x in lists for q in x.queries], [d for x in lists for d in x.documents])
+
+
+def test_a_head_learns_and_is_used_by_name(shell: Shell, flags: list[str], head: Path, test_file: Path) -> None:
+    outcome = run(shell, train_lora, *flags, "--model-name", head, "--output-dir", "run", "--epochs", 5).ok
+    place = shell.folder / "run"
+    metrics = read(place / "metrics.json")
+    assert metrics["before"]["accuracy"] < 0.8
+    assert metrics["after"]["accuracy"] >= 0.95
+    assert metrics["after"]["auc"] >= 0.95
+    assert [entry["step"] for entry in metrics["during"]][:2] == [6, 12]
+    assert "before" in outcome.out
+    assert "update 6" in outcome.out
+    assert f"--reward head --reward-model {Path('run') / 'merged'}" in outcome.out
+    assert any(place.glob("tensorboard/events*"))
+    assert any("classifier" in name for name in adapter(place)), "the head is part of the adapter"
+
+    before, merged = scores(head, test_file), scores(place / "merged", test_file)
+    assert np.abs(before - merged).max() > 0.1
+    scorer = trainable_scorer(str(head), "auto", CPU, None, None)
+    load(scorer, place / "adapter").eval()
+    lists = read_lists(test_file)
+    reloaded = scorer.score([q for x in lists for q in x.queries], [d for x in lists for d in x.documents])
+    np.testing.assert_allclose(reloaded, merged, rtol=1e-3, atol=1e-4)
+    assert preference_quality(scorer, lists).accuracy == metrics["after"]["accuracy"]
+
+
+@pytest.mark.parametrize("name", ["likelihood", "yes_no"])
+def test_a_language_model_keeps_what_it_learned(
+    shell: Shell, flags: list[str], tiny_lm: Path, test_file: Path, name: str
+) -> None:
+    outcome = run(shell, train_lora, *flags, "--model-name", tiny_lm, "--scorer", name, "--output-dir", "run").ok
+    place = shell.folder / "run"
+    scorer = trainable_scorer(str(tiny_lm), name, CPU, None, None)
+    lists = read_lists(test_file)
+    before = preference_quality(scorer, lists)
+    load(scorer, place / "adapter").eval()
+    after = preference_quality(scorer, lists)
+    merged = trainable_scorer(str(place / "merged"), name, CPU, None, None)
+    queries, documents = [q for x in lists for q in x.queries], [d for x in lists for d in x.documents]
+    np.testing.assert_allclose(merged.score(queries, documents), scorer.score(queries, documents), rtol=1e-3, atol=1e-4)
+    metrics = read(place / "metrics.json")
+    assert metrics["before"]["margin"] == pytest.approx(before.margin, abs=1e-4)
+    assert metrics["after"]["margin"] == pytest.approx(after.margin, abs=1e-4)
+    assert abs(after.margin - before.margin) > 1e-3
+    assert f"--lm {Path('run') / 'merged'}" in outcome.out
+
+
+def test_a_new_head_on_a_language_model(shell: Shell, flags: list[str], tiny_lm: Path, test_file: Path) -> None:
+    assert run(shell, train_lora, *flags, "--model-name", tiny_lm, "--new-head", "--output-dir", "run").ok
+    place = shell.folder / "run"
+    assert any("score" in name for name in adapter(place))
+    assert np.isfinite(scores(place / "merged", test_file)).all()
+    assert read(place / "merged" / "config.json")["architectures"] == ["Qwen2ForSequenceClassification"]
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+def test_killed_and_started_again_it_ends_the_same(
+    shell: Shell, flags: list[str], head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = ("--lora-dropout", 0.2, "--gradient-accumulation-steps", 2)
+    command = (*flags, "--model-name", head, "--epochs", 2, "--save-steps", 3, *extra)
+    assert run(shell, train_lora, *command, "--output-dir", "whole").ok
+    plain, left = PreferenceTrainer.training_step, [10]
+
+    def mortal(self, *arguments, **settings):
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+        return plain(self, *arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreferenceTrainer, "training_step", mortal)
+        with pytest.raises(Killed):
+            run(shell, train_lora, *command, "--output-dir", "killed")
+    half = shell.folder / "killed"
+    assert not (half / "metrics.json").exists()
+    newest = max(half.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    torn = half / "checkpoint-9999"
+    torn.mkdir()
+    (torn / "adapter_config.json").write_text("{")
+    outcome = run(shell, train_lora, *command, "--output-dir", "killed").ok
+    assert f"going on after update {newest.name.rpartition('-')[2]}" in outcome.out
+    assert adapter(half) == adapter(shell.folder / "whole")
+    told, kept = (read(shell.folder / name / "metrics.json") for name in ("killed", "whole"))
+    for name in ("before", "after", "updates", "lists"):
+        assert told[name] == kept[name]
+    assert [x["eval_accuracy"] for x in told["during"]] == [x["eval_accuracy"] for x in kept["during"]]
+
+
+def test_a_finished_run_is_not_trained_again_and_another_is_refused(
+    shell: Shell, flags: list[str], head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (*flags, "--model-name", head, "--output-dir", "run")
+    assert run(shell, train_lora, *command, "--no-merge").ok
+    assert not (shell.folder / "run" / "merged").exists()
+    weights = adapter(shell.folder / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(PreferenceTrainer, "train", None)  # whoever trains now fails
+        assert run(shell, train_lora, *command).ok
+    assert (shell.folder / "run" / "merged" / "config.json").exists(), "merged on request, later"
+    error = run(shell, train_lora, *command, "--r", 8).error
+    assert "lora.r: 16 then, 8 now" in error
+    assert "--overwrite" in error
+    assert "loss: 'pairwise' then, 'listwise' now" in run(shell, train_adpo_lora, *command).error
+    for missing in (("--dataset-list-train", "nowhere.json"), ("--model-name", shell.folder / "nowhere")):
+        assert "nowhere" in run(shell, train_lora, *command, *missing, "--overwrite").error
+    assert adapter(shell.folder / "run") == weights, "nothing is deleted before all inputs are there"
+    assert run(shell, train_lora, *command, "--r", 8, "--overwrite").ok
+    assert adapter(shell.folder / "run") != weights
+
+
+def test_from_human_judgments(shell: Shell, small_folder: Path, head: Path) -> None:
+    flags = ("--dataset", small_folder, "--model-name", head, "--output-dir", "run", "--max-train", 6, *SHORT)
+    outcome = run(shell, train_lora, *flags).ok
+    assert "6 of 12 preference lists to train on" in outcome.out
+    metrics = read(shell.folder / "run" / "metrics.json")
+    assert metrics["lists"] == 6
+    assert metrics["after"]["pairs"] >= metrics["after"]["lists"] * 5
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--wandb-project", "p"], "--wandb-project p: Weights & Biases is not installed: pip install wandb"),
+        (["--wandb-run-name", "n"], "--wandb-run-name needs --wandb-project"),
+        (["--dataset", "pydocs"], "--dataset-list-test goes with --dataset-list-train"),
+        (["--learning-rate", "0"], "--learning-rate 0.0: must be above 0"),
+        (["--r", "0"], "--r 0: must be at least 1"),
+        (["--new-head", "--scorer", "likelihood"], "--new-head with --scorer likelihood"),
+        (["--dtype", "int8"], "--dtype int8 cannot be trained"),
+        (["--dataset-list-train", "none.json"], "none.json: no such file"),
+    ],
+)
+def test_mistakes_are_one_line(shell: Shell, flags: list[str], head: Path, more: list[str], message: str) -> None:
+    if "--wandb-project" in more and importlib.util.find_spec("wandb"):
+        pytest.skip("Weights & Biases is installed here")
+    outcome = run(shell, train_lora, *flags, "--model-name", head, "--output-dir", "run", *more)
+    assert message in outcome.error
+
+
+def test_a_folder_of_something_else_is_left_alone(shell: Shell, flags: list[str], head: Path) -> None:
+    (shell.folder / "run").mkdir()
+    (shell.folder / "run" / "thesis.txt").write_text("mine")
+    command = (*flags, "--model-name", head, "--output-dir", "run", "--overwrite")
+    assert "not a training run" in run(shell, train_lora, *command).error
+    assert list((shell.folder / "run").iterdir()) == [shell.folder / "run" / "thesis.txt"]

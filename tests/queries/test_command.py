@@ -1,0 +1,118 @@
+"""``generate_queries.py`` as a user runs it: with the embedded model, and killed half-way with a smaller one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from searchrl.cache_dir import cache_dir
+from searchrl.data.beir_folder import read_beir_folder, write_beir_folder
+from searchrl.data.dataset import Corpus, Dataset
+from searchrl.data.query_bank import load_query_bank, read_query_bank
+from searchrl.models.embedded import smollm2_folder
+from searchrl.models.prompts import load_prompts
+from searchrl.queries.cleaning import check
+from tests.command import REPOSITORY, Shell
+
+SECONDS = 300
+
+
+@pytest.fixture
+def with_model(shell: Shell) -> Shell:
+    """A shell that has the embedded model without converting it again."""
+    models = smollm2_folder().parent  # made once for all commands, rather than in every new cache
+    assert models.parent == cache_dir()
+    if not (shell.cache / "models").exists():
+        (shell.cache / "models").symlink_to(models, target_is_directory=True)
+    return shell
+
+
+@pytest.fixture
+def short(small_dataset: Dataset, tmp_path: Path) -> tuple[Path, Corpus]:
+    """The small collection with shorter documents, about which questions are soon asked."""
+    corpus = replace(small_dataset.corpus, texts=[text[:120] for text in small_dataset.corpus.texts])
+    write_beir_folder(replace(small_dataset, corpus=corpus), tmp_path / "short")
+    return tmp_path / "short", corpus
+
+
+def killed_while_judging(shell: Shell, command: list[str]) -> None:
+    """Run the command in a process of its own until it judges its first questions, and kill that."""
+    script = [sys.executable, str(REPOSITORY / "generate_queries.py"), *command]
+    with (shell.folder / "log").open("w") as log:
+        environment = shell.environment | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+        process = subprocess.Popen(script, cwd=shell.folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + SECONDS
+            while "continuation_logprobs" not in (said := (shell.folder / "log").read_text()):
+                assert process.poll() is None, said
+                assert time.monotonic() < deadline, "no question was asked in time"
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_a_killed_command_goes_on_to_a_bank_and_a_folder_that_training_reads(
+    with_model: Shell, short: tuple[Path, Corpus], flags: list[str]
+) -> None:
+    shell, (folder, corpus) = with_model, short
+    numbers = "--num-single 3 --num-multi 0 --num-adversarial 0 --queries-per-doc 1 --show 9".split()
+    exported = shell.folder / "made"
+    command = ["--dataset", str(folder), "--device", "cpu", *numbers]
+    bank_file = shell.folder / "runs" / "queries-short.jsonl"
+    killed_while_judging(shell, command)
+    assert not bank_file.exists()
+    outcome = shell.generate_queries(*command, "--export-beir", exported).ok
+    bank = load_query_bank(bank_file)
+    assert 1 <= len(bank.queries) <= 3
+    assert bank.header.model.startswith("smollm2-135m ")
+    assert bank.header.judge
+    assert bank.header.settings == {"num_single": 3, "num_multi": 0, "num_adversarial": 0, "queries_per_doc": 1}
+    for query in bank.queries:
+        assert query.type == "single"
+        assert query.difficulty is not None
+        assert 0.0 <= query.difficulty <= 1.0
+        assert check(query.text, [_text(corpus, i) for i in query.source_ids], load_prompts().single) is None
+        assert query.text in outcome.out
+    assert f"{len(bank.queries)} queries; train on it" in outcome.out
+    assert "judged lower" in outcome.out, "the table of rejections"
+    assert sum(len(q) for split, q in read_beir_folder(exported).splits.items() if split != "test") == len(bank.queries)
+    assert set(read_query_bank(bank_file, corpus).ids) == {query.id for query in bank.queries}
+    shell.train(*flags, "--dataset", folder, "--episodes", 64, "--query-bank", bank_file).ok  # noqa: B018
+    assert "exists already" in shell.generate_queries(*command, "--export-beir", exported).error
+    before = bank_file.read_bytes()
+    shell.generate_queries(*command, "--no-cache").ok  # noqa: B018
+    assert bank_file.read_bytes() == before, "as if nothing had been killed or kept"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--num-single -1", "--num-single -1: must be at least 0"),
+        ("--num-single 0 --num-multi 0 --num-adversarial 0", "nothing to make"),
+        ("--queries-per-doc 0", "--queries-per-doc 0: must be at least 1"),
+    ],
+)
+def test_impossible_numbers_are_refused(shell: Shell, flags: str, says: str) -> None:
+    assert says in shell.generate_queries(*flags.split()).error
+
+
+def test_mistakes_are_said_before_the_model_is_loaded(shell: Shell, small_folder: Path) -> None:
+    taken = shell.folder / "taken"
+    taken.mkdir()
+    (taken / "file").write_text("x")
+    command = ["--dataset", small_folder, "--device", "cpu"]
+    assert "taken: is a folder; name a file with --output" in shell.generate_queries(*command, "--output", taken).error
+    assert "taken: exists already" in shell.generate_queries(*command, "--export-beir", taken).error
+    shell.generate_queries(*command, "--export-beir", shell.folder / "new", "--lm", "no/such/folder").error  # noqa: B018
+    assert not (shell.folder / "new").exists()
+
+
+def _text(corpus: Corpus, document: str) -> str:
+    return corpus.full_text(corpus.position[document])

@@ -1,0 +1,109 @@
+"""A service with models that are real in behaviour and made by hand, so that tests start in no time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from fastapi.testclient import TestClient
+
+from benchmarks.service_load import connection
+from searchrl.errors import ModelError
+from searchrl.models.language_model import FloatArray
+from searchrl.service.app import create_app
+from searchrl.service.config import LimitConfig, ServerConfig
+from searchrl.service.service import Service
+from tests.tiny import WordEncoder
+
+if TYPE_CHECKING:
+    from searchrl.service.agent import Agent
+
+
+class Overlap:
+    """A reward model that can be checked by hand: how many words query and document share."""
+
+    fingerprint = "overlap"
+    absolute = False
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
+        pairs = zip(queries, documents, strict=True)
+        return np.array([len(set(q.lower().split()) & set(d.lower().split())) for q, d in pairs], dtype=np.float32)
+
+
+SERVER = Path(__file__).with_name("serve.py")
+
+SLOW = "take your time"
+"""A prompt whose answer takes half a second."""
+
+
+class Backwards:
+    """A language model that writes the prompt backwards, and cannot read what is too long."""
+
+    fingerprint = "backwards"
+
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> list[str]:
+        if any(len(prompt) > 1000 for prompt in prompts):
+            raise ModelError("a prompt exceeds what backwards reads")
+        time.sleep(0.5 * (SLOW in prompts))
+        return [prompt[::-1][:max_new_tokens] for prompt in prompts]
+
+
+def config_of(folder: Path, **limits: Any) -> ServerConfig:
+    return ServerConfig(corpora=folder, limits=LimitConfig(**limits))
+
+
+@contextmanager
+def client(
+    folder: Path, *, encoder: Any = None, agent: Agent | None = None, token: str | None = None, **limits: Any
+) -> Iterator[TestClient]:
+    """The whole application over a folder of corpora, ready to be asked."""
+    config = config_of(folder, **limits)
+    service = Service(config, encoder or WordEncoder(), Overlap(), Backwards(), agent)
+    with TestClient(create_app(service, config, token), base_url="http://127.0.0.1") as asking:
+        while asking.get("/readyz").status_code != 200:
+            pass
+        yield asking
+
+
+def jsonl(*texts: str) -> str:
+    """Documents d0, d1, ... as an upload has them."""
+    return "".join(json.dumps({"_id": f"d{i}", "text": text}) + "\n" for i, text in enumerate(texts))
+
+
+def ids(answer: Any) -> list[Any]:
+    """What was found for the first query, best first."""
+    return [key["key_id"] for key in answer.json()["results"][0]["keys"]]
+
+
+class Running:
+    """A service in a process of its own, with the same models: ``serve.py``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen([sys.executable, str(SERVER), str(folder)], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        self.port = int(self.process.stdout.readline())
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
+        async def main() -> tuple[int, Any]:
+            async with connection(self.port) as ask:
+                status, answer = await ask(method, path, body)
+            return status, json.loads(answer)
+
+        return asyncio.run(main())
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(signal_number)
+        self.process.wait(timeout=30)
+        assert self.process.stdout
+        self.process.stdout.close()

@@ -1,0 +1,24 @@
+"""A service in a process of its own, with the models of ``parts.py``: ``python serve.py FOLDER`` prints its port."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import uvicorn
+
+from searchrl.service.app import create_app
+from searchrl.service.service import Service
+from tests.service.parts import Backwards, Overlap, config_of
+from tests.tiny import WordEncoder
+
+if __name__ == "__main__":
+    config = config_of(Path(sys.argv[1]))
+    app = create_app(Service(config, WordEncoder(), Overlap(), Backwards()), config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sys.stdout.write(f"{listening.getsockname()[1]}\n")
+        sys.stdout.flush()
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
