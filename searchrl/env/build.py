@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from searchrl.data.dataset import QuerySet
+from searchrl.device import processor
 from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph, fingerprint, graph_of
 from searchrl.env.parts import Part, Parts
@@ -166,7 +167,10 @@ class _Build:
             "feature_names": list(self.game.feature_names),
             "reformulation_calls": self.game.reformulator.lm_calls,
             "gains": [name.removeprefix("gain_") for name in end.arrays if name.startswith("gain_")],
-            "meta": {"fingerprint": fingerprint(describe(self.game, self.queries, self.settings))},
+            "meta": {
+                "fingerprint": fingerprint(describe(self.game, self.queries, self.settings)),
+                "processor": processor(),
+            },
         }
 
     def _unfinished(self, stage: str, part: Callable[[int], str]) -> Iterator[tuple[int, State]]:

@@ -21,7 +21,7 @@ from searchrl.errors import CacheError
 from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
 from searchrl.storage import load_arrays
 
-VERSION = 4
+VERSION = 5
 """Raised whenever a stored graph would no longer be what today's code computes."""
 
 
