@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from searchrl.env.actions import Action
-from searchrl.env.graph import SearchGraph
-from searchrl.env.joined import query_weights
-from searchrl.env.tree import ROOT
+from searchrl.env.graph import SearchGraph, query_weights
+from searchrl.env.tree import ROOT, Action
 from searchrl.errors import ConfigError, nearest
 
 RewardBaseline = Literal["none", "single_pass"]

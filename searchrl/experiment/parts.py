@@ -273,8 +273,7 @@ class Workbench:
     def graph(self, split: Split, limit: int = 0) -> SearchGraph:
         """The search graph of one split (its first ``limit`` queries, 0 for all): stored, or built with a bar."""
         from searchrl.env.build import GraphSettings
-        from searchrl.env.build_bar import BuildBar
-        from searchrl.env.obtain import obtain_graph
+        from searchrl.env.obtain import BuildBar, obtain_graph
 
         queries, game = self.queries(split), self.game  # whatever has a bar of its own goes first
         if limit:

@@ -13,11 +13,11 @@ from searchrl.agent.checkpoint import PolicyCheckpoint, load_policy
 from searchrl.config import ModelConfig, TrainConfig
 from searchrl.config_file import from_json
 from searchrl.data.dataset import Dataset
+from searchrl.env.live import Episode, Step, play_live
 from searchrl.errors import CheckpointError
 from searchrl.experiment.parts import Workbench
 from searchrl.retrieval.dense import TextEncoder
 from searchrl.service.corpora import Collection
-from searchrl.service.play import Episode, Step, play_live
 from searchrl.service.work import Answer, Asked, found
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from searchrl.agent.policy import Policy
 from searchrl.config import GameConfig, ModelConfig, TrainConfig
 from searchrl.config_file import to_json
 from searchrl.data.dataset import Corpus
+from searchrl.env.live import play_live
 from searchrl.errors import CheckpointError
 from searchrl.experiment.parts import Workbench
 from searchrl.service.agent import Agent
-from searchrl.service.play import play_live
 from tests.command import Outcome, Shell
 from tests.models.conftest import random_model
 from tests.service.parts import client, ids
