@@ -85,7 +85,7 @@ class Workbench:
     @property
     def lm_name(self) -> str | None:
         """The language model as ``ModelLoader`` takes it; None for the device's, or the one that is served."""
-        return _lm_name(self.models)
+        return lm_name(self.models)
 
     @property
     def writer(self) -> CachedLanguageModel:
@@ -257,7 +257,7 @@ def make_retriever(
 
 def make_writer(models: ModelConfig, loader: ModelLoader) -> CachedLanguageModel:
     """The language model that rewrites queries, or asks them; in a finer numeric format where judging needs less."""
-    return loader.language_model(_lm_name(models), "chat", stop_at_newline=True)
+    return loader.language_model(lm_name(models), "chat", stop_at_newline=True)
 
 
 def make_reward_model(models: ModelConfig, game: GameConfig, loader: ModelLoader) -> RewardModel | None:
@@ -279,7 +279,7 @@ def make_reward_model(models: ModelConfig, game: GameConfig, loader: ModelLoader
     from searchrl.reward.lm import LMReward
 
     method = _judging_method(models, loader)
-    lm = loader.language_model(_lm_name(models), _judging_use(method), stop_at_newline=True)
+    lm = loader.language_model(lm_name(models), _judging_use(method), stop_at_newline=True)
     return LMReward(lm, method, load_prompts(models.prompts))
 
 
@@ -316,13 +316,14 @@ def make_rules(game: GameConfig) -> Rules:
     )
 
 
-def _lm_name(models: ModelConfig) -> str | None:
+def lm_name(models: ModelConfig) -> str | None:
+    """The language model as ``ModelLoader`` takes it; None for the device's, or the one that is served."""
     return None if models.lm == "auto" else models.lm
 
 
 def _judging_method(models: ModelConfig, loader: ModelLoader) -> Method:
     """How the language model judges. Raises ConfigError where that depends on a size its server does not tell."""
-    return models.judge if models.judge != "auto" else loader.judging_method(_lm_name(models))
+    return models.judge if models.judge != "auto" else loader.judging_method(lm_name(models))
 
 
 def _judging_use(method: Method) -> Use:
