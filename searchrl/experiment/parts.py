@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from searchrl.data.splits import train_from_dev
 from searchrl.device import DeviceChoice, with_dtype
 from searchrl.errors import ConfigError, DataError
 from searchrl.models.loader import ModelLoader
+from searchrl.threads import lazy
 
 if TYPE_CHECKING:
     from searchrl.env.game import Game, Rules
@@ -47,7 +47,7 @@ class Workbench:
     seed: int = 42
     show_progress: bool = True
 
-    @cached_property
+    @lazy
     def loader(self) -> ModelLoader:
         """What makes language models, and closes them."""
         return make_loader(self.models, self.show_progress)
@@ -62,7 +62,7 @@ class Workbench:
         """The folder for whatever can be computed again; None with --no-cache."""
         return self.loader.cache
 
-    @cached_property
+    @lazy
     def dataset(self) -> Dataset:
         """Documents and queries."""
         data = self.data
@@ -72,12 +72,12 @@ class Workbench:
         dataset = load_dataset(data.dataset, data_dir=data.data_dir, mirror=data.mirror, seed=seed)
         return train_from_dev(dataset, seed) if data.train_from_dev and "train" not in dataset.splits else dataset
 
-    @cached_property
+    @lazy
     def encoder(self) -> Encoder:
         """The sentence encoder."""
         return make_encoder(self.models, self.device)
 
-    @cached_property
+    @lazy
     def retriever(self) -> Retriever:
         """Both indexes of the corpus behind one search."""
         return make_retriever(self.dataset.corpus, self.encoder, self.game_config, self.cache, self.show_progress)
@@ -121,24 +121,24 @@ class Workbench:
         """How the language model judges. Raises ConfigError where that depends on a size its server does not tell."""
         return _judging_method(self.models, self.loader)
 
-    @cached_property
+    @lazy
     def prompts(self) -> Prompts:
         """What the language model is asked, the user's changes included."""
         from searchrl.models.prompts import load_prompts
 
         return load_prompts(self.models.prompts)
 
-    @cached_property
+    @lazy
     def reward_model(self) -> RewardModel | None:
         """Who judges documents while the agent searches; None when only people judge, after the fact."""
         return make_reward_model(self.models, self.game_config, self.loader)
 
-    @cached_property
+    @lazy
     def reformulator(self) -> Reformulator:
         """Who rewrites queries."""
         return make_reformulator(self.game_config, self.models, self.loader, self.dataset.corpus, self.retriever)
 
-    @cached_property
+    @lazy
     def game(self) -> Game:
         """The rules with the parts they are played with."""
         from searchrl.env.game import Game
@@ -234,8 +234,7 @@ def make_encoder(models: ModelConfig, device: DeviceChoice) -> Encoder:
     """The sentence encoder."""
     from searchrl.models.encoder import Encoder
 
-    choice = with_dtype(device, models.encoder_dtype, keeps_int8=False)
-    return Encoder(models.encoder, choice.device, dtype=choice.dtype)
+    return Encoder(models.encoder, device.device, dtype=models.encoder_dtype)
 
 
 def make_retriever(
@@ -271,7 +270,7 @@ def make_reward_model(models: ModelConfig, game: GameConfig, loader: ModelLoader
 
         if not models.reward_model:
             raise ConfigError("reward head needs reward_model: a sequence-classification model, name or folder")
-        choice = with_dtype(loader.device, models.dtype, keeps_int8=False)
+        choice = with_dtype(loader.device, models.dtype)
         return HeadReward(models.reward_model, choice.device, choice.dtype)
     if game.reward == "qrels" and game.rerank_depth == 0:
         return None

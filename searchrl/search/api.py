@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from searchrl.reward.scorers import ScorerName, ScorerSettings, make_scorer
 from searchrl.search.first_stage import CandidateFinder, CandidatesName
 from searchrl.search.results import SearchResult, ranked, text_list, write_results
 from searchrl.search.worker import Score, Worker
+from searchrl.threads import lazy
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -116,7 +117,7 @@ class Search:
             raise ConfigError(f"model_name {model_name!r} with a scorer that is ready made: give one of the two")
         return scorer
 
-    @cached_property
+    @lazy
     def _encoder(self) -> TextEncoder:
         if not isinstance(self._encoder_given, str):
             return self._encoder_given

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from searchrl.reward.scorers import ScorerName, ScorerSettings, make_scorer
 from searchrl.search.api import Search
 from searchrl.search.results import SearchResult, text_list
 from searchrl.search.worker import Embed, Generate, Score, Worker
+from searchrl.threads import lazy
 
 if TYPE_CHECKING:
     from searchrl.models.language_model import LanguageModel
@@ -65,28 +65,28 @@ class Services:
         self.worker = Worker()
         """The thread that all models work in; before the first use, another may be put in its place."""
 
-    @cached_property
+    @lazy
     def reward(self) -> RewardModel:
         """The reward model that scores keys."""
         if isinstance(self._scorer, ScorerSettings):
             return make_scorer(self._search_model, self._scorer, self._loader)
         return self._scorer
 
-    @cached_property
+    @lazy
     def lm(self) -> LanguageModel:
         """The language model that writes, behind the cache of its answers."""
         if self._writing is None or isinstance(self._writing, str):
             return self._writers.language_model(self._writing, "chat")
         return self._writing
 
-    @cached_property
+    @lazy
     def encoder(self) -> TextEncoder:
         """The sentence encoder."""
         if self._embedding is None or isinstance(self._embedding, str):
             return self._encoders.encoder(self._embedding)
         return self._embedding
 
-    @cached_property
+    @lazy
     def _search(self) -> Search:
         return Search(
             scorer=self.reward,

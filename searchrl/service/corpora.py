@@ -12,7 +12,6 @@ import shutil
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import FloatArray
 from searchrl.search.first_stage import Document, IndexedCorpus
 from searchrl.service.documents import Documents, DocumentWriter, sync
+from searchrl.threads import lazy
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Collection(IndexedCorpus):
         """Documents by their position, all in one query."""
         return self.documents.get(positions)
 
-    @cached_property
+    @lazy
     def facts(self) -> dict[str, Any]:
         """What there is to say about it."""
         return {"name": self.name, "documents": len(self.corpus), "encoder": self.encoder.fingerprint}
