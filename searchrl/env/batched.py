@@ -91,7 +91,7 @@ class GraphTensors:
     def _put(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.array(array)).to(self.device)
 
-    def averse(self, loss_aversion: float) -> GraphTensors:
+    def with_loss_aversion(self, loss_aversion: float) -> GraphTensors:
         """The same, but what an episode finds less than one plain search would have counts that many times."""
         searched = torch.from_numpy(self.tree.searched_nodes).long().to(self.device)
         other = copy.copy(self)

@@ -70,7 +70,7 @@ def finish(
     """Finish whatever ``parts`` lack; returns the graph's arrays, made when asked for, and its facts."""
     build = _Build(game, queries, settings, parts, on_progress or (lambda stage, unit, done, total: None))
     build.play()
-    pool = build.judge()
+    pool = build.score()
     build.view(pool)
     return build.columns(pool), build.facts()
 
@@ -105,7 +105,7 @@ class _Build:
                 at = self.game.advance(before, state.action, exclude)
             self.parts[state_part(node)] = part_of(at, state)
 
-    def judge(self) -> JudgedPool | None:
+    def score(self) -> JudgedPool | None:
         """Have the reward model score every document that it has to for any query in any state."""
         pool = self.game.pool(self.queries.texts)
         if pool is None:

@@ -16,7 +16,7 @@ from searchrl import __version__
 from searchrl.errors import ConfigError, DataError, ModelError, OutputError, SearchRLError
 from searchrl.search.services import Services
 from searchrl.service.config import ServerConfig
-from searchrl.service.middleware import CountRequests, Disconnect, Gate
+from searchrl.service.middleware import AccessControl, CountRequests, Disconnect
 from searchrl.service.routes import router
 from searchrl.service.service import Refused, Service
 from searchrl.service.upload import Stalled, TooLarge
@@ -61,7 +61,7 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
     app.include_router(router)
     hosts = LOOPBACK_NAMES | {config.host} if config.on_loopback else frozenset[str]()
     app.add_middleware(Disconnect)
-    app.add_middleware(Gate, hosts=hosts, token=token, max_body=config.limits.max_body)
+    app.add_middleware(AccessControl, hosts=hosts, token=token, max_body=config.limits.max_body)
     app.add_middleware(CountRequests, metrics=service.metrics)
     for kind, answer in {
         RequestValidationError: _invalid,

@@ -27,7 +27,7 @@ SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class Gate:
+class AccessControl:
     """Refuses a request before anything reads it.
 
     hosts: names that the Host header may give, empty for any. On loopback this keeps a web page from reaching the

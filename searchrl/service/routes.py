@@ -50,9 +50,14 @@ async def search(asked: s.SearchRequest, service: Shared) -> s.SearchResponse:
     else:
         agent = asked.strategy == "agent"
         answers = await service.search(asked.corpus, asked.queries, asked.k, agent, asked.retriever)
-    results = [_result(i, query, answer) for i, (query, answer) in enumerate(zip(asked.queries, answers, strict=True))]
+    results = [
+        s.SearchResult.model_validate(
+            {"query": query, "query_id": i, "keys": answer.keys, "steps": answer.steps or None}, from_attributes=True
+        )
+        for i, (query, answer) in enumerate(zip(asked.queries, answers, strict=True))
+    ]
     if asked.return_relevance:
-        await _judge(results, service)
+        await _add_relevance(results, service)
     return s.SearchResponse(results=results)
 
 
@@ -155,18 +160,7 @@ async def _scored(asked: s.SearchRequest, service: Service) -> list[Answer]:
     ]
 
 
-def _result(i: int, query: str, answer: Answer) -> s.SearchResult:
-    steps = [
-        s.AgentStep(**{**step, "keys": None if step["keys"] is None else _keys(step["keys"])}) for step in answer.steps
-    ]
-    return s.SearchResult(query=query, query_id=i, keys=_keys(answer.keys), steps=steps or None)
-
-
-def _keys(found: list[Found]) -> list[s.Key]:
-    return [s.Key(key_id=f.key_id, title=f.title, key=f.key, score=f.score) for f in found]
-
-
-async def _judge(results: list[s.SearchResult], service: Service) -> None:
+async def _add_relevance(results: list[s.SearchResult], service: Service) -> None:
     """Fill in what the reward model says of every key."""
     pairs = [(r.query, f"{key.title} {key.key}".strip()) for r in results for key in r.keys]
     scores = iter(await service.pair_relevance(pairs))

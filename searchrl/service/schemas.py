@@ -58,6 +58,8 @@ class SearchRequest(Request):
 class Key(BaseModel):
     """One text of an answer."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     key_id: str | int
     """The document's id in the corpus, or the key's place among those given."""
     key: str
