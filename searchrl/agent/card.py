@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from searchrl.agent.checkpoint import PolicyCheckpoint
-from searchrl.env.actions import Action
+from searchrl.env.tree import Action
 from searchrl.errors import DataError
 
 REWARDS = {"qrels": "human judgments", "lm": "a language model", "head": "a reward head"}

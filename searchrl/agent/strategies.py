@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.env.actions import Action
-from searchrl.env.graph import SearchGraph
-from searchrl.env.joined import query_weights
-from searchrl.env.tree import ROOT, Tree
+from searchrl.env.graph import SearchGraph, query_weights
+from searchrl.env.tree import ROOT, Action, Tree
 
 IntVector = NDArray[np.int64]
 

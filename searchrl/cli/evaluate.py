@@ -126,7 +126,7 @@ def _report(
 ) -> None:
     """The same for people: ``report.html``, and plots where matplotlib is installed."""
     from searchrl.agent.card import in_words, paid_by
-    from searchrl.env.actions import Action
+    from searchrl.env.tree import Action
     from searchrl.evaluation.report.curves import find_run, read_curves
     from searchrl.evaluation.report.page import write_report
     from searchrl.evaluation.report.pictures import write_pictures

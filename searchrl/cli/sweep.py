@@ -81,7 +81,7 @@ def train_sweep(config: TrainConfig) -> None:
 
 def _train_all(config: TrainConfig, sweep: Sweep) -> tuple[RunDir, SweepTable]:
     from searchrl.cli.train import graphs, prepare
-    from searchrl.env.joined import join
+    from searchrl.env.graph import join
     from searchrl.evaluation.sweep_table import SweepTable
     from searchrl.experiment.parts import Workbench
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.env.actions import N_ACTIONS, Action
+from searchrl.env.tree import N_ACTIONS, Action
 from searchrl.errors import DataError
 from searchrl.evaluation.difficulty import DifficultyTable, difficulty_table
 from searchrl.evaluation.paired_tests import PairedTest, paired_tests, paired_tests_json, paired_tests_text

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from searchrl.agent import strategies
 from searchrl.data.dataset import Corpus, QuerySet
-from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.graph import SearchGraph
+from searchrl.env.tree import N_ACTIONS, Action
 from searchrl.evaluation.comparison import MethodResult
 from searchrl.evaluation.metrics import evaluate_ranking
 from searchrl.retrieval.ranking import Ranking

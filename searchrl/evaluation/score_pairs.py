@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from searchrl.data.dataset import Corpus
-from searchrl.env.scores import ScoreBook
 from searchrl.retrieval.ranking import FloatArray, IntArray
+from searchrl.reward.pool import JudgedPool
 from searchrl.reward.reward_model import RewardModel
 
 
@@ -21,10 +21,10 @@ def score_pairs(
     """
     from tqdm import tqdm
 
-    book = ScoreBook(reward_model, corpus, texts)
-    batches = book.batches(documents, batch_size)
+    pool = JudgedPool(reward_model, corpus, texts)
+    batches = pool.batches(documents, batch_size)
     with tqdm(total=sum(map(len, batches)), desc="rerank", unit="pair") as bar:
         for pairs in batches:
-            book.learn(pairs, book.score(pairs))
+            pool.learn(pairs, pool.score(pairs))
             bar.update(len(pairs))
-    return book.lookup(documents)
+    return pool.lookup(documents)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.data.dataset import Corpus, QuerySet
-from searchrl.env.actions import Action
 from searchrl.env.graph import SearchGraph
+from searchrl.env.tree import Action
 from searchrl.evaluation.comparison import ComparisonTable, MethodResult
 from searchrl.evaluation.difficulty import BINS, difficulty_bins
 from searchrl.evaluation.report.tree import end_states

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from searchrl.env.actions import Action
 from searchrl.env.graph import SearchGraph
+from searchrl.env.tree import Action
 from searchrl.evaluation.comparison import SINGLE_PASS, ComparisonTable, MethodResult
 from searchrl.evaluation.difficulty import BIN_RULES, BINS
 from searchrl.evaluation.paired_tests import ORACLE, PairedTest

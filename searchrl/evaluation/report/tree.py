@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from searchrl.env.actions import Action
-from searchrl.env.tree import ROOT, Tree
+from searchrl.env.tree import ROOT, Action, Tree
 from searchrl.evaluation.report.charts import svg
 from searchrl.evaluation.report.markup import Markup, element
 

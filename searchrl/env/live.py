@@ -1,25 +1,49 @@
-"""A trained policy at play with live models, on a batch of queries: those that took the same actions go on together."""
+"""A policy at play with live models, on a batch of queries: those that took the same actions go on together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchrl.agent.policy import Policy
-from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import Observation
-from searchrl.env.features import Probe
-from searchrl.env.game import Game, Situation
-from searchrl.env.scores import ScoreBook
-from searchrl.env.tree import ROOT, Tree, build_tree
-from searchrl.retrieval.ranking import NO_DOCUMENT, Queries, Ranking
+from searchrl.env.game import Game, State
+from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree, build_tree
+from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+from searchrl.reward.pool import JudgedPool
 
 Rows = NDArray[np.intp]
+
+
+class Decision(Protocol):
+    """What a player says about b episodes."""
+
+    @property
+    def log_probs(self) -> Tensor:
+        """(b, 4) log-probabilities; -inf where the mask forbids."""
+        ...
+
+    @property
+    def hidden(self) -> Tensor:
+        """(b, ...) memory to hand to the next step."""
+        ...
+
+
+class Player(Protocol):
+    """Whoever chooses the actions: a trained policy, or anything else that keeps its memory in tensors."""
+
+    def start(self, batch: int, /) -> tuple[Tensor, Tensor]:
+        """Memory (b, ...) and last action (b,) before the first step."""
+        ...
+
+    def __call__(self, seen: Observation, last_action: Tensor, memory: Tensor, /) -> Decision:
+        """One step for b episodes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,27 +74,25 @@ class Episode:
 
 @dataclass(frozen=True)
 class _Group:
-    """Queries that took the same actions so far."""
+    """Episodes that took the same actions so far; ``rows`` says which of the batch's these are."""
 
     node: int
     rows: Rows
-    """Which of the batch's episodes these are."""
-    at: Situation
-    book: ScoreBook | None
+    at: State
+    pool: JudgedPool | None
     memory: Tensor
     last: Tensor
 
-    def take(self, which: Rows, game: Game) -> _Group:
+    def take(self, which: Rows) -> _Group:
         """Some of them."""
         if len(which) == len(self.rows):
             return self
-        at = _take_situation(self.at, which)
-        book = _take_book(self.book, game, at.original.texts, which)
-        return _Group(self.node, self.rows[which], at, book, self.memory[which], self.last[which])
+        pool = self.pool.take(which) if self.pool else None
+        return _Group(self.node, self.rows[which], self.at.take(which), pool, self.memory[which], self.last[which])
 
 
 @torch.no_grad()
-def play_live(policy: Policy, game: Game, texts: Sequence[str]) -> list[Episode]:
+def play_live(policy: Player, game: Game, texts: Sequence[str]) -> list[Episode]:
     """Play the most probable legal action at every step, for each query; the same episodes that the search graph holds.
 
     An episode ends where the policy terminates it, or at ``max_steps``. Illegal actions are never taken, even by a
@@ -81,13 +103,13 @@ def play_live(policy: Policy, game: Game, texts: Sequence[str]) -> list[Episode]
         return episodes
     tree = build_tree(game.rules.max_steps, game.rules.auto_search)
     memory, last = policy.start(len(texts))
-    groups = [_Group(ROOT, np.arange(len(texts)), game.start(texts), game.book(texts), memory, last)]
+    groups = [_Group(ROOT, np.arange(len(texts)), game.start(texts), game.pool(texts), memory, last)]
     while groups:
         groups = [after for group in groups for after in _step(policy, game, tree, group, episodes)]
     return episodes
 
 
-def _step(policy: Policy, game: Game, tree: Tree, group: _Group, episodes: list[Episode]) -> list[_Group]:
+def _step(policy: Player, game: Game, tree: Tree, group: _Group, episodes: list[Episode]) -> list[_Group]:
     """Let every episode of a group take its action; returns those that go on."""
     if tree.step[group.node] >= tree.max_steps:
         _end(game, group, episodes)
@@ -96,12 +118,13 @@ def _step(policy: Policy, game: Game, tree: Tree, group: _Group, episodes: list[
     chosen = out.log_probs.argmax(dim=1)
     probabilities = out.log_probs.exp().numpy()
     group = replace(group, memory=out.hidden, last=chosen)
+    legal = tree.legal[group.node]
     going_on = []
     for action in Action:
         which = np.flatnonzero(chosen.numpy() == action)
         if not len(which):
             continue
-        part = group.take(which, game)
+        part = group.take(which)
         if action != Action.TERMINATE:
             nobody = np.full(len(which), NO_DOCUMENT, dtype=np.int32)
             at = game.advance(part.at, action, nobody)
@@ -109,7 +132,6 @@ def _step(policy: Policy, game: Game, tree: Tree, group: _Group, episodes: list[
             going_on.append(part)
         searched = action == Action.SEARCH or (game.rules.auto_search and action != Action.TERMINATE)
         similarity = np.einsum("nd,nd->n", part.at.original.vectors, part.at.current.vectors)
-        legal = tree.legal[group.node]
         for i, row in enumerate(part.rows):
             step = Step(
                 action=action,
@@ -126,7 +148,7 @@ def _step(policy: Policy, game: Game, tree: Tree, group: _Group, episodes: list[
 
 
 def _end(game: Game, group: _Group, episodes: list[Episode]) -> None:
-    final = game.final_ranking(group.at, group.book)
+    final = game.final_ranking(group.at, group.pool)
     for i, row in enumerate(group.rows):
         episodes[row].final = final.row(i)
 
@@ -136,36 +158,6 @@ def _observe(game: Game, tree: Tree, group: _Group) -> Observation:
     return Observation(
         torch.from_numpy(group.at.current.vectors),
         torch.from_numpy(group.at.result),
-        torch.from_numpy(game.features(group.at, group.book)),
+        torch.from_numpy(game.features(group.at, group.pool)),
         legal.expand(len(group.rows), N_ACTIONS),
     )
-
-
-def _take_situation(at: Situation, which: Rows) -> Situation:
-    return replace(
-        at,
-        original=_take_queries(at.original, which),
-        current=_take_queries(at.current, which),
-        rankings=tuple(Ranking(r.documents[which], r.scores[which]) for r in at.rankings),
-        probe=Probe(at.probe.features[which], at.probe.best_bm25[which]) if at.probe else None,
-        seen=at.seen[which],
-        result=at.result[which],
-        judged=tuple(documents[which] for documents in at.judged),
-    )
-
-
-def _take_queries(queries: Queries, which: Rows) -> Queries:
-    texts = [queries.texts[i] for i in which]
-    return Queries(texts, queries.vectors[which], queries.terms[which], queries.lexical[which])
-
-
-def _take_book(book: ScoreBook | None, game: Game, texts: Sequence[str], which: Rows) -> ScoreBook | None:
-    """What the reward model said about some of the queries, so that it is not asked again."""
-    smaller = game.book(texts)
-    if book is None or smaller is None:
-        return None
-    documents, known = book.pools()
-    pool, scores = documents[which], known[which]
-    rows, columns = np.nonzero(pool != NO_DOCUMENT)
-    smaller.learn(rows.astype(np.int64) * len(game.corpus) + pool[rows, columns], scores[rows, columns])
-    return smaller

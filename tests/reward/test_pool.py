@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.env.scores import ScoreBook
 from searchrl.models.language_model import FloatArray
+from searchrl.reward.pool import JudgedPool
 from tests.tiny import corpus_of
 
 CORPUS = corpus_of("zero", "one", "two", "three", "four")
@@ -36,17 +36,17 @@ class Judge:
 @given(st.lists(ROWS, max_size=4))
 def test_every_pair_is_asked_for_once_and_found_again(calls):
     judge = Judge()
-    book = ScoreBook(judge, CORPUS, QUERIES)
+    pool = JudgedPool(judge, CORPUS, QUERIES)
     known: list[set[int]] = [set(), set(), set()]
     for rows in calls:
         new = [set(row) - {-1} - known[i] for i, row in enumerate(rows)]
         batches = judge.batches
-        assert book.ensure(np.array(rows, np.int32)).tolist() == [len(n) for n in new]
+        assert pool.ensure(np.array(rows, np.int32)).tolist() == [len(n) for n in new]
         assert judge.batches == batches + any(new), "one batch for all queries, none when all is known"
         known = [k | n for k, n in zip(known, new, strict=True)]
     assert len(judge.asked) == len(set(judge.asked)) == sum(map(len, known))
     everything = np.tile(np.arange(-1, 5, dtype=np.int32), (3, 1))
-    found = book.lookup(everything)
+    found = pool.lookup(everything)
     assert found.dtype == np.float32
     for row in range(3):
         for column, document in enumerate(everything[row]):
@@ -58,10 +58,10 @@ def test_every_pair_is_asked_for_once_and_found_again(calls):
 
 @given(st.lists(ROWS, max_size=3))
 def test_pools_hold_every_scored_document_of_each_query(calls):
-    book = ScoreBook(Judge(), CORPUS, QUERIES)
+    pool = JudgedPool(Judge(), CORPUS, QUERIES)
     for rows in calls:
-        book.ensure(np.array(rows, np.int32))
-    pool, scores = book.pools()
+        pool.ensure(np.array(rows, np.int32))
+    pool, scores = pool.arrays()
     assert pool.shape == scores.shape
     assert (np.isnan(scores) == (pool == -1)).all()
     for row in range(3):
@@ -74,10 +74,10 @@ def test_pools_hold_every_scored_document_of_each_query(calls):
     assert pool.shape[1] == max(1, *(int((pool[row] >= 0).sum()) for row in range(3)))
 
 
-def test_an_empty_book_knows_nothing() -> None:
-    book = ScoreBook(Judge(), CORPUS, QUERIES)
-    assert np.isnan(book.lookup(np.array([[0, 1], [2, -1], [4, 4]], np.int32))).all()
-    pool, scores = book.pools()
+def test_an_empty_pool_knows_nothing() -> None:
+    pool = JudgedPool(Judge(), CORPUS, QUERIES)
+    assert np.isnan(pool.lookup(np.array([[0, 1], [2, -1], [4, 4]], np.int32))).all()
+    pool, scores = pool.arrays()
     assert pool.tolist() == [[-1]] * 3
     assert np.isnan(scores).all()
 
@@ -92,7 +92,7 @@ def test_documents_are_judged_by_their_full_text() -> None:
             seen.extend(documents)
             return np.zeros(len(documents), np.float32)
 
-    ScoreBook(Reader(), Corpus(["d"], ["Title"], ["text"]), ["a"]).ensure(np.array([[0]], np.int32))
+    JudgedPool(Reader(), Corpus(["d"], ["Title"], ["text"]), ["a"]).ensure(np.array([[0]], np.int32))
     assert seen == ["Title text"]
 
 
@@ -102,14 +102,14 @@ def test_documents_are_judged_by_their_full_text() -> None:
 )
 def test_batches_hold_every_pair_once_and_never_split_a_document(rows, size):
     judge = Judge()
-    book, whole = ScoreBook(judge, CORPUS, QUERIES), ScoreBook(Judge(), CORPUS, QUERIES)
+    pool, whole = JudgedPool(judge, CORPUS, QUERIES), JudgedPool(Judge(), CORPUS, QUERIES)
     documents = np.array(rows, np.int32)
-    batches = book.batches(documents, size)
+    batches = pool.batches(documents, size)
     for batch in batches:
-        book.learn(batch, book.score(batch))
+        pool.learn(batch, pool.score(batch))
     whole.ensure(documents)
-    np.testing.assert_array_equal(book.pools()[0], whole.pools()[0])
-    np.testing.assert_array_equal(book.pools()[1], whole.pools()[1])
+    np.testing.assert_array_equal(pool.arrays()[0], whole.arrays()[0])
+    np.testing.assert_array_equal(pool.arrays()[1], whole.arrays()[1])
     assert len(judge.asked) == len(set(judge.asked))
     assert judge.batches == len(batches)
     owners = [set((batch % len(CORPUS)).tolist()) for batch in batches]
@@ -129,5 +129,5 @@ def test_a_document_that_many_queries_met_is_read_once() -> None:
             return super().full_text(index)
 
     corpus = Reading(CORPUS.ids, CORPUS.titles, CORPUS.texts)
-    ScoreBook(Judge(), corpus, QUERIES).ensure(np.array([[1, 2], [2, 1], [2, 3]], np.int32))
+    JudgedPool(Judge(), corpus, QUERIES).ensure(np.array([[1, 2], [2, 1], [2, 3]], np.int32))
     assert sorted(read) == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""What the reward model has said so far: raw scores of (query, document) pairs, each asked for once."""
+"""The judged pool: raw scores that the reward model has given (query, document) pairs, each asked for once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAIRS_AT_ONCE = 1 << 16
 """Pairs whose texts may be in memory together: some 200 MB once they are prompts."""
 
 
-class ScoreBook:
+class JudgedPool:
     """Scores of n queries' documents by one reward model; unknown pairs are scored together, in one batch."""
 
     def __init__(self, reward_model: RewardModel, corpus: Corpus, texts: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class ScoreBook:
         known = (self._keys[at] == keys) & (documents != NO_DOCUMENT)
         return np.where(known, self._scores[at], np.nan).astype(np.float32)
 
-    def pools(self) -> tuple[NDArray[np.int32], FloatArray]:
+    def arrays(self) -> tuple[NDArray[np.int32], FloatArray]:
         """Every scored document of each query: documents (n, widest pool) padded with -1, scores padded with NaN."""
         rows, documents = np.divmod(self._keys, len(self._corpus))
         counts = np.bincount(rows, minlength=len(self._texts))
@@ -76,6 +76,16 @@ class ScoreBook:
         pool[rows, columns] = documents
         scores[rows, columns] = self._scores
         return pool, scores
+
+    def take(self, rows: NDArray[np.intp]) -> JudgedPool:
+        """The pool of the queries ``rows`` (m,), so that nothing known is asked again."""
+        place = np.full(len(self._texts), -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        owners, documents = np.divmod(self._keys, len(self._corpus))
+        kept = place[owners] >= 0
+        smaller = JudgedPool(self._model, self._corpus, [self._texts[row] for row in rows])
+        smaller.learn(place[owners[kept]] * len(self._corpus) + documents[kept], self._scores[kept])
+        return smaller
 
     def _pairs(self, documents: NDArray[np.int32]) -> NDArray[np.int64]:
         """The pairs of (n, k) documents with their queries, (n, k): row * corpus size + document."""

@@ -1,4 +1,4 @@
-"""Several collections' graphs as one: every query keeps what it had, and every collection counts the same."""
+"""Several collections' graphs joined into one: every query keeps what it had, and every collection counts the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from searchrl.agent import strategies
 from searchrl.agent.trainer import Trainer, greedy_episodes
 from searchrl.config import LearningConfig
 from searchrl.env.batched import GraphTensors, RewardRules
-from searchrl.env.joined import join, query_weights
+from searchrl.env.graph import join, query_weights
 from searchrl.errors import ConfigError
 from tests.toy import toy_graph
 

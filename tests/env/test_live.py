@@ -14,8 +14,8 @@ from searchrl.agent.walk import walk
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.env.build import GraphSettings, build_graph
 from searchrl.env.game import Game
+from searchrl.env.live import Episode, play_live
 from searchrl.experiment.parts import Workbench
-from searchrl.service.play import Episode, play_live
 from tests.service.parts import Overlap
 
 CASES = {
