@@ -15,12 +15,12 @@ from searchrl.config import DtypeName
 from searchrl.config_file import to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError
+from searchrl.files import write_text
 from searchrl.fitting.lists import PreferenceList, fingerprint
 from searchrl.fitting.losses import LossName
 from searchrl.fitting.quiet import without_deprecations
 from searchrl.fitting.train_config import TrainLoraConfig
 from searchrl.fitting.train_folder import TrainFolder
-from searchrl.storage import write_text
 
 if TYPE_CHECKING:
     from searchrl.fitting.scorer import TrainableScorer
@@ -258,7 +258,7 @@ def _trainer(
 
 def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: TrainFolder) -> None:
     """Write the adapter, its head and its tokenizer, whole or not at all."""
-    from searchrl.data.new_folder import new_folder
+    from searchrl.files import new_folder
 
     network: Any = trainer.model
     shutil.rmtree(folder.adapter, ignore_errors=True)
@@ -268,7 +268,7 @@ def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: T
 
 
 def _merge(scorer: TrainableScorer, folder: TrainFolder, base: Path) -> None:
-    from searchrl.data.new_folder import new_folder
+    from searchrl.files import new_folder
     from searchrl.fitting.adapter import load, merge
 
     model = load(scorer, folder.adapter)

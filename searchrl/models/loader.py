@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from searchrl.cache_dir import cache_dir
 from searchrl.config import DtypeName, EngineConfig, EngineName
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError, nearest
+from searchrl.files import cache_dir
 
 if TYPE_CHECKING:
     from searchrl.models.encoder import Encoder

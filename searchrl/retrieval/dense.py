@@ -11,9 +11,9 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError
+from searchrl.files import load_arrays, save_arrays
 from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
 from searchrl.retrieval.top_k import TopK
-from searchrl.storage import load_arrays, save_arrays
 
 logger = logging.getLogger(__name__)
 
