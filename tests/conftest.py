@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from searchrl.config import DataConfig, GameConfig, ModelConfig
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.pydocs.queries import load_pydocs
 from searchrl.experiment.parts import Workbench

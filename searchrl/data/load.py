@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from searchrl.data.beir_folder import read_beir_folder
+from searchrl.data.beir import read_beir_folder
 from searchrl.data.dataset import Dataset
 from searchrl.data.download import BEIR_MD5, fetch_beir
 from searchrl.data.splits import with_dev_split

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.tagtree import assign, embed_tags, generate_tags
 from searchrl.tagtree.measure import shared

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from searchrl.data.beir import keep_known, read_qrels
 from searchrl.data.dataset import SPLITS, Dataset, QuerySet, Split
 from searchrl.data.pydocs.corpus import load_corpus
-from searchrl.data.qrels import keep_known, read_qrels
 from searchrl.data.records import read_records
 
 _FOLDER = Path(__file__).parent
