@@ -19,7 +19,7 @@ from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import Observation
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import ROOT
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.loading import quiet_transformers
 from searchrl.retrieval.ranking import FloatArray
 
 JUDGE_TOKENS = 10

@@ -16,8 +16,8 @@ from searchrl.data.dataset import QuerySet, Split
 from searchrl.device import rng
 from searchrl.errors import ConfigError
 from searchrl.experiment.parts import Workbench
+from searchrl.models.folders import encoder_folder, language_model_folder
 from searchrl.models.lm_cache import CachedLanguageModel
-from searchrl.models.presets import encoder_folder, language_model_folder
 from searchrl.reward.lm import LMReward
 
 

@@ -14,7 +14,7 @@ from searchrl.device import DeviceChoice
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.errors import ConfigError, EngineError
 from searchrl.experiment.parts import Workbench
-from searchrl.models.embedded import smollm2_folder
+from searchrl.models.folders import smollm2_folder
 from searchrl.models.transformers_lm import TransformersLM
 from tests.models.conftest import random_model
 from tests.servers.openai import Server, running
@@ -93,7 +93,7 @@ def test_a_server_that_dies_midway_loses_nothing_and_the_job_goes_on(workbench, 
 
 def test_an_engine_that_does_not_agree_is_refused_before_the_work(workbench, server, folder, monkeypatch):
     serving = EngineConfig(engine="http", base_url=server.url, golden=folder)
-    monkeypatch.setattr("searchrl.models.golden.LIKELIHOOD_TOLERANCE", -1.0)
+    monkeypatch.setattr("searchrl.models.language_model.LIKELIHOOD_TOLERANCE", -1.0)
     with workbench(serving) as bench, pytest.raises(EngineError, match="golden check"):
         bench.check(["train"])
 
@@ -102,7 +102,7 @@ def test_a_server_that_hides_its_models_size_cannot_choose_how_to_judge(workbenc
     serving = EngineConfig(engine="http", base_url=server.url)
     with (
         workbench(serving, judge="auto") as bench,
-        pytest.raises(ConfigError, match="--judge likelihood"),
+        pytest.raises(ConfigError, match="judge by likelihood"),
     ):
         bench.check(["train"])
 

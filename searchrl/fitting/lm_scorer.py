@@ -10,11 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from searchrl.models.batching import pad
-from searchrl.models.presets import SMALL_MODEL
-from searchrl.models.prompt_tokens import first_tokens, text_start, text_tokens
+from searchrl.models.folders import SMALL_MODEL
+from searchrl.models.packed import Tokens, batch_rows, pack
 from searchrl.models.prompts import Prompts
-from searchrl.models.shared_context import Tokens, batch_rows, pack
+from searchrl.models.tokens import first_tokens, pad, text_start, text_tokens
 from searchrl.models.transformers_lm import TransformersLM
 from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
+from searchrl.models.folders import judging_method
 from searchrl.models.loader import CONTEXT_TOKENS
-from searchrl.models.presets import judging_method
 from searchrl.reward.reward_model import RewardModel
 from searchrl.reward.scorers import KEY_WORDS, TOKENS_PER_WORD, ScorerName
 
@@ -77,8 +77,8 @@ def trainable_scorer(
     name: None for the device's language model. Raises ConfigError on a scorer that cannot be trained here, or a setting
     it does not have; ModelError where the model cannot be had.
     """
-    from searchrl.models.folder_facts import causal_lm_facts
-    from searchrl.models.presets import default_language_model, language_model_folder
+    from searchrl.models.folders import default_language_model, language_model_folder
+    from searchrl.models.loading import causal_lm_facts
     from searchrl.reward.detect import detect_scorer
 
     if choice.dtype == "int8":
@@ -124,8 +124,8 @@ def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> 
     import transformers
 
     from searchrl.files import sealed_folder
-    from searchrl.models.presets import default_language_model, language_model_folder
-    from searchrl.models.quiet import quiet_transformers
+    from searchrl.models.folders import default_language_model, language_model_folder
+    from searchrl.models.loading import quiet_transformers
 
     library: Any = transformers
     name = name or default_language_model(choice.device)

@@ -33,8 +33,8 @@ def parameters(model_name: str | None, loader: ModelLoader) -> int | None:
     """Number of weights of the stage's language model; None where a server runs it."""
     if loader.engine == "http":
         return None
-    from searchrl.models.folder_facts import causal_lm_facts
-    from searchrl.models.presets import default_language_model, language_model_folder
+    from searchrl.models.folders import default_language_model, language_model_folder
+    from searchrl.models.loading import causal_lm_facts
 
     name = model_name or default_language_model("cuda" if loader.engine == "vllm" else loader.device.device)
     return causal_lm_facts(name, language_model_folder(name)).parameters
@@ -42,7 +42,7 @@ def parameters(model_name: str | None, loader: ModelLoader) -> int | None:
 
 def is_small(model_name: str | None, loader: ModelLoader) -> bool:
     """Whether the stage's language model is too small to follow instructions (``presets.SMALL_MODEL``)."""
-    from searchrl.models.presets import SMALL_MODEL
+    from searchrl.models.folders import SMALL_MODEL
 
     size = parameters(model_name, loader)
     return size is not None and size < SMALL_MODEL

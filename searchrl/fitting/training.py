@@ -41,8 +41,8 @@ def train(config: TrainLoraConfig, loss: LossName, say: Callable[[str], None]) -
     """
     from searchrl.fitting.tracking import check_tracking
     from searchrl.fitting.training_data import training_lists
-    from searchrl.models.presets import default_language_model, language_model_folder
-    from searchrl.models.quiet import quiet_transformers
+    from searchrl.models.folders import default_language_model, language_model_folder
+    from searchrl.models.loading import quiet_transformers
 
     check_installed()
     check_tracking(config.tracking)
@@ -87,7 +87,7 @@ def training_device(name: str, dtype: DtypeName) -> DeviceChoice:
 def _scorer(config: TrainLoraConfig, choice: DeviceChoice, folder: TrainFolder) -> tuple[TrainableScorer, Path]:
     """The scorer, untrained, and the folder its model was read from."""
     from searchrl.fitting.scorer import new_head, trainable_scorer
-    from searchrl.models.presets import default_language_model, language_model_folder
+    from searchrl.models.folders import default_language_model, language_model_folder
 
     lora = config.lora
     name, kind = lora.model_name or default_language_model(choice.device), lora.scorer

@@ -1,4 +1,4 @@
-"""Texts to vectors, with a sentence-transformers model."""
+"""Texts to vectors: by a sentence-transformers model in this process, or by a server's /v1/embeddings."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from searchrl.errors import ConfigError, ModelError
-from searchrl.models.batching import scrub, token_batches
-from searchrl.models.fingerprint import folder_fingerprint, format_name
-from searchrl.models.presets import DEFAULT_ENCODER, encoder_folder
-from searchrl.models.quiet import quiet_transformers
+from searchrl.errors import ConfigError, EngineError, ModelError
+from searchrl.models.folders import DEFAULT_ENCODER, encoder_folder
+from searchrl.models.loading import folder_fingerprint, format_name, loading
+from searchrl.models.served_model import ServedModel
+from searchrl.models.tokens import scrub, token_batches
 
 FloatArray = NDArray[np.float32]
 
 CHARACTERS_PER_TOKEN = 4
 """Of English prose, about; it only shapes batches."""
+
+
+CUT = {"vllm": {"truncate_prompt_tokens": -1}}
+"""How a server is told to cut long texts instead of refusing them; others cut by themselves or have no word for it."""
 
 
 class Encoder:
@@ -67,17 +72,13 @@ class Encoder:
 
         _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
         dtype = torch.float32 if self._dtype == "int8" else getattr(torch, self._dtype)
-        try:
-            with quiet_transformers():
-                model = SentenceTransformer(
-                    str(self._folder),
-                    device=self._device,
-                    local_files_only=True,
-                    model_kwargs={"dtype": dtype, "use_safetensors": True},
-                )
-        except Exception as error:  # a foreign folder fails in as many ways as there are module classes
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ModelError(f"the encoder {self.name!r} cannot be loaded from {self._folder} ({reason})") from error
+        with loading(f"the encoder {self.name!r}", self._folder):
+            model = SentenceTransformer(
+                str(self._folder),
+                device=self._device,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype, "use_safetensors": True},
+            )
         model.eval()
         if self._dtype == "int8":
             from searchrl.models.int8 import to_int8
@@ -98,8 +99,6 @@ class Encoder:
         ``kind`` selects the model's own prompt for queries or documents, where it defines one. Texts run in batches of
         similar length, so a vector may differ in its last bits with the company it had; the same call repeats exactly.
         """
-        from tqdm import tqdm
-
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
@@ -122,4 +121,84 @@ class Encoder:
         if not np.isfinite(vectors).all():
             raise ModelError(f"the encoder {self.name!r} gave vectors that are not finite; use dtype float32")
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+
+class HttpEncoder(ServedModel):
+    """An embedding model behind an OpenAI-compatible server; what ``Encoder`` offers.
+
+    base_url, model, connection: see ``ServedModel``. query_prompt, document_prompt: put before each text, where the
+    model wants that; a server does not. batch_size: texts in one request. Raises ConfigError on an impossible limit; at
+    the first text, EngineError where the server does not answer or does not embed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str | None = None,
+        *,
+        batch_size: int = 32,
+        query_prompt: str = "",
+        document_prompt: str = "",
+        **connection: Any,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size {batch_size}: must be at least 1")
+        super().__init__(base_url, model, **connection)
+        self._batch_size = batch_size
+        self._prompts = {"query": query_prompt, "document": document_prompt}
+
+    @property
+    def fingerprint(self) -> str:
+        """Address, name, what the server says about the model, and both prompts."""
+        return f"http-1 {self.served.fingerprint} {sorted(self._prompts.items())!r}"
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return len(self.encode(["dimension"])[0])
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Literal["query", "document"] = "document",
+        show_progress: bool = False,
+        description: str = "encoding",
+    ) -> FloatArray:
+        """Unit-length vectors, (n, dim) float32, in the order of ``texts``. The server cuts what is too long.
+
+        Raises EngineError, whose ``answered`` holds the vectors of the batches that were answered all the same.
+        """
+        if not texts:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        # An empty text has no token to embed; servers refuse it.
+        shown = [self._prompts[kind] + scrub(text) or " " for text in texts]
+        batches = [shown[i : i + self._batch_size] for i in range(0, len(shown), self._batch_size)]
+        _ = self.served  # asked once, not by every thread
+        with tqdm(total=len(texts), desc=description, unit="text", disable=not show_progress) as bar:
+
+            def embed(batch: list[str]) -> FloatArray:
+                vectors = self._embed(batch)
+                bar.update(len(batch))
+                return vectors
+
+            vectors = np.concatenate(self._client.each(batches, embed))
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+
+    def _embed(self, batch: list[str]) -> FloatArray:
+        body = {"model": self.name, "input": batch, "encoding_format": "float", **CUT.get(self.served.server, {})}
+        answer: Any = self._client.post("/v1/embeddings", body)
+        try:
+            entries = sorted(answer["data"], key=lambda entry: int(entry["index"]))
+            vectors = np.array([entry["embedding"] for entry in entries], dtype=np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(
+                f"{self._client.base_url}/v1/embeddings does not answer with vectors: {answer!s:.80}"
+            ) from error
+        if vectors.ndim != 2 or len(vectors) != len(batch) or not np.isfinite(vectors).all():
+            raise EngineError(
+                f"{self._client.base_url}/v1/embeddings answers {len(batch)} texts with an array of shape "
+                f"{vectors.shape}, not with one finite vector each; is {self.name} served with pooling?"
+            )
         return vectors

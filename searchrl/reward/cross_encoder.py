@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from searchrl.errors import ConfigError, ModelError
-from searchrl.models.batching import scrub
-from searchrl.models.fingerprint import folder_fingerprint
-from searchrl.models.hub import model_folder
+from searchrl.models.folders import model_folder
 from searchrl.models.language_model import FloatArray
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.loading import folder_fingerprint, quiet_transformers
+from searchrl.models.tokens import scrub
 
 OFFLINE_CHOICE = "a causal language model: smollm2-135m (installed with SearchRL)"
 

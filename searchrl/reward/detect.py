@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from searchrl.errors import ModelError
-from searchrl.models.folder_facts import GENERATIVE
+from searchrl.models.loading import GENERATIVE
 
 ScorerKind = Literal["lm", "head", "cross_encoder", "qwen3_reranker"]
 

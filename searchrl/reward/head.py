@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from searchrl.errors import ConfigError, ModelError
-from searchrl.models.batching import pad, scrub, token_batches
-from searchrl.models.fingerprint import folder_fingerprint, format_name
-from searchrl.models.hub import model_folder
+from searchrl.models.folders import model_folder
 from searchrl.models.language_model import FloatArray
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.loading import folder_fingerprint, format_name, quiet_transformers
+from searchrl.models.tokens import pad, scrub, token_batches
 
 if TYPE_CHECKING:
     import torch

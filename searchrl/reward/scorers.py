@@ -77,7 +77,7 @@ def _kind(model_name: str | None, settings: ScorerSettings, loader: ModelLoader)
         raise ConfigError(f"with engine 'http' the model's files are not at hand: say its scorer, one of {named}")
     if model_name is None:
         return "lm"
-    from searchrl.models.presets import language_model_folder
+    from searchrl.models.folders import language_model_folder
 
     return detect_scorer(model_name, language_model_folder(model_name))
 

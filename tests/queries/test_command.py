@@ -15,7 +15,7 @@ from searchrl.data.beir import read_beir_folder, write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.data.query_bank import load_query_bank, load_query_bank_for
 from searchrl.files import cache_dir
-from searchrl.models.embedded import smollm2_folder
+from searchrl.models.folders import smollm2_folder
 from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import check
 from tests.command import REPOSITORY, Shell

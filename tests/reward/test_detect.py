@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from searchrl.errors import ModelError
-from searchrl.models.embedded import minilm_folder, smollm2_folder
+from searchrl.models.folders import minilm_folder, smollm2_folder
 from searchrl.reward.detect import detect_scorer
 
 
