@@ -21,7 +21,7 @@ from searchrl.env.scores import ScoreBook
 from searchrl.env.tree import ROOT, build_tree
 from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
-from searchrl.reward.qrels import Judgments, own_document
+from searchrl.reward.gain import Judgments, own_document
 
 Obs = dict[str, NDArray[Any]]
 

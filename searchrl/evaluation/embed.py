@@ -70,7 +70,7 @@ def _embed(arguments: Sequence[str]) -> None:
     from searchrl.evaluation.similarity import search
     from searchrl.files import cache_dir
     from searchrl.models.loader import ModelLoader
-    from searchrl.reward.qrels import own_document
+    from searchrl.reward.gain import own_document
 
     stages.check_instances(config.num_instances)
     stages.check_outputs(("--output", config.output), ("--output-eval", config.output_eval))

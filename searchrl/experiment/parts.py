@@ -187,8 +187,8 @@ class Workbench:
         feedback = FeedbackReformulator(self.retriever.dense, self.retriever.lexical)
         if name == "feedback":
             return feedback
-        from searchrl.reformulate.both import LMAndFeedback
         from searchrl.reformulate.lm import LMReformulator
+        from searchrl.reformulate.reformulator import LMAndFeedback
 
         by_lm = LMReformulator(self.writer, self.encoder, self.retriever.lexical, self.dataset.corpus, self.prompts)
         return by_lm if name == "lm" else LMAndFeedback(by_lm, feedback)

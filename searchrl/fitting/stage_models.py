@@ -8,8 +8,8 @@ from searchrl.fitting.stage_config import LanguageModelConfig
 from searchrl.models.loader import ModelLoader
 
 if TYPE_CHECKING:
+    from searchrl.reward.registry import ScorerName
     from searchrl.reward.reward_model import RewardModel
-    from searchrl.reward.scorers import ScorerName
 
 
 def stage_loader(config: LanguageModelConfig) -> ModelLoader:
@@ -19,14 +19,9 @@ def stage_loader(config: LanguageModelConfig) -> ModelLoader:
 
 def stage_scorer(model_name: str | None, scorer: ScorerName, loader: ModelLoader) -> RewardModel:
     """A reward model behind the memory of its scores, so that a killed stage goes on where it stopped."""
-    from searchrl.reward.checkpoint import CheckpointedReward
-    from searchrl.reward.scorers import ScorerSettings, make_scorer
+    from searchrl.reward.registry import ScorerSettings, make_reward
 
-    reward_model = make_scorer(model_name, ScorerSettings(scorer), loader)
-    if loader.answers is None:
-        return reward_model
-    kept = CheckpointedReward(reward_model, loader.answers)
-    return loader.opened(kept, kept.close)
+    return make_reward(model_name, ScorerSettings(scorer), loader)
 
 
 def parameters(model_name: str | None, loader: ModelLoader) -> int | None:

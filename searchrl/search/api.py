@@ -14,8 +14,8 @@ from searchrl.config import DtypeName, EngineConfig, EngineName
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
+from searchrl.reward.registry import ScorerName, ScorerSettings, make_reward
 from searchrl.reward.reward_model import RewardModel
-from searchrl.reward.scorers import ScorerName, ScorerSettings, make_scorer
 from searchrl.search.candidates import CandidateFinder, RetrieverName
 from searchrl.search.pairs import PAIRS_AT_ONCE, PairScorer
 from searchrl.search.results import SearchResult, ranked, write_results
@@ -98,7 +98,7 @@ class Search:
         if isinstance(scorer, str):
             scorer = ScorerSettings(scorer)
         if isinstance(scorer, ScorerSettings):
-            return make_scorer(model_name, scorer, self._loader)
+            return make_reward(model_name, scorer, self._loader)
         if model_name is not None:
             raise ConfigError(f"model_name {model_name!r} with a scorer that is ready made: give one of the two")
         return scorer

@@ -13,8 +13,7 @@ import numpy as np
 
 from searchrl.models.language_model import FloatArray
 from searchrl.retrieval.ranking import IntArray
-from searchrl.reward.checkpoint import CheckpointedReward
-from searchrl.reward.reward_model import RewardModel
+from searchrl.reward.reward_model import CachedReward, RewardModel
 from searchrl.search.candidates import CandidateFinder
 from searchrl.search.worker import Worker
 
@@ -45,7 +44,7 @@ class PairScorer:
         from tqdm import tqdm
 
         run = self.worker.run
-        store = await run(lambda: CheckpointedReward(self.reward, Path(checkpoint))) if checkpoint else None
+        store = await run(lambda: CachedReward(self.reward, Path(checkpoint))) if checkpoint else None
         with ExitStack() as opened:
             if store:  # a chunk that nobody waits for any more is still written
                 opened.callback(self.worker.afterwards, store.close)

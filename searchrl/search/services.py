@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from searchrl.config import DtypeName, EngineConfig, EngineName
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
-from searchrl.reward.scorers import ScorerName, ScorerSettings, make_scorer
+from searchrl.reward.registry import ScorerName, ScorerSettings, make_reward
 from searchrl.search.api import Search
 from searchrl.search.results import SearchResult
 from searchrl.search.texts import text_list
@@ -61,7 +61,7 @@ class Services:
     @cached_property
     def reward(self) -> RewardModel:
         """The reward model that scores keys."""
-        return make_scorer(self._models[0], self._settings, self._loader)
+        return make_reward(self._models[0], self._settings, self._loader)
 
     @cached_property
     def lm(self) -> LanguageModel:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.transformers_lm import TransformersLM
-from searchrl.reward.qwen_reranker import FORM, INSTRUCTION, QwenReranker, context_tokens
+from searchrl.reward.lm import FORM, INSTRUCTION, QwenReranker, context_tokens
 from tests.small_models import small_causal_lm
 
 CPU = DeviceChoice("cpu", "float32", "tests")
@@ -109,7 +109,7 @@ def test_impossible_limits_and_scores_are_errors() -> None:
             return np.full(len(contexts), np.nan, dtype=np.float32)
 
     lm: Any = Broken()
-    with pytest.raises(ConfigError, match="max_document_words is 0"):
+    with pytest.raises(ConfigError, match="max_document_words 0"):
         QwenReranker(lm, max_document_words=0)
     with pytest.raises(ModelError, match="no finite score for the query 'rain'"):
         QwenReranker(lm).score(["rain"], ["cheese"])
