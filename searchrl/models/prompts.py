@@ -33,6 +33,8 @@ class Prompts:
     graded: str
     likelihood_context: str
     likelihood_continuation: str
+    reranker_form: str
+    reranker_instruction: str
     narrow: str
     broaden: str
     single: str
@@ -58,6 +60,8 @@ PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "graded": (frozenset({"query", "document"}), frozenset()),
     "likelihood_context": (frozenset({"document"}), frozenset()),
     "likelihood_continuation": (frozenset({"query"}), frozenset()),
+    "reranker_form": (frozenset({"instruction", "query", "document"}), frozenset()),
+    "reranker_instruction": (frozenset(), frozenset()),
     "narrow": (frozenset({"query"}), frozenset({"original", "documents"})),
     "broaden": (frozenset({"query"}), frozenset({"original", "documents"})),
     "single": (frozenset({"document"}), frozenset({"opening"})),
@@ -75,6 +79,8 @@ _KEYS = {
     "judge.graded": "graded",
     "judge.likelihood.context": "likelihood_context",
     "judge.likelihood.continuation": "likelihood_continuation",
+    "judge.qwen3_reranker.form": "reranker_form",
+    "judge.qwen3_reranker.instruction": "reranker_instruction",
     "reformulate.narrow": "narrow",
     "reformulate.broaden": "broaden",
     "generate.single": "single",

@@ -45,16 +45,6 @@ next-token distribution could not tell the two apart; the score is the expected 
 CHARACTERS_PER_WORD = 8
 """A document is also cut to this many characters a word, so that one unbroken string cannot fill the model."""
 
-INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
-"""What the models were trained with for search; tasks of another kind do better with an instruction of their own."""
-
-FORM = (
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
-    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
-    "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}<|im_end|>\n"
-    "<|im_start|>assistant\n<think>\n\n</think>\n\n"
-)
-
 BYTES_PER_WORD = 8
 """A text is also cut to this many bytes a word, so that one unbroken string cannot fill the model."""
 
@@ -142,7 +132,7 @@ class QwenReranker:
     """
 
     lm: LanguageModel
-    instruction: str = INSTRUCTION
+    prompts: Prompts
     max_document_words: int = 400
 
     absolute = True
@@ -154,7 +144,8 @@ class QwenReranker:
     @property
     def fingerprint(self) -> str:
         """Model, instruction and the cut."""
-        digest = hashlib.sha256(f"{FORM}\0{self.instruction}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        texts = f"{self.prompts.reranker_form}\0{self.prompts.reranker_instruction}"
+        digest = hashlib.sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return f"qwen-reranker-1 {self.lm.fingerprint} {digest} {self.max_document_words}"
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
@@ -163,8 +154,8 @@ class QwenReranker:
         Raises ModelError when the model answers with something that is not a finite number.
         """
         contexts = [
-            FORM.format(
-                instruction=self.instruction,
+            self.prompts.reranker_form.format(
+                instruction=self.prompts.reranker_instruction,
                 query=_cut(query, MAX_QUERY_WORDS),
                 document=_cut(document, self.max_document_words),
             )
@@ -180,9 +171,11 @@ class QwenReranker:
         return check_finite(scores, queries, "the language model")
 
 
-def context_tokens(instruction: str, max_document_words: int) -> int:
+def context_tokens(prompts: Prompts, max_document_words: int) -> int:
     """Tokens that the filled form takes at most: no tokenizer makes more of a text than it has bytes."""
-    return len((FORM + instruction).encode()) + BYTES_PER_WORD * (MAX_QUERY_WORDS + max_document_words)
+    return len((prompts.reranker_form + prompts.reranker_instruction).encode("utf-8", "replace")) + BYTES_PER_WORD * (
+        MAX_QUERY_WORDS + max_document_words
+    )
 
 
 def _cut(text: str, words: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -68,7 +68,6 @@ def make_reward(model_name: str | None, settings: ScorerSettings, loader: ModelL
         settings.refuse(kind, "instruction", "max_key_words", "prompts")
         return _remembering(_classifier(model_name, kind, loader), loader)
     if kind == "qwen3_reranker":
-        settings.refuse(kind, "prompts")
         return _qwen_reranker(model_name, settings, loader)
     settings.refuse("lm" if settings.name == "auto" else settings.name, "instruction")
     return _lm_reward(model_name, settings, loader)
@@ -120,14 +119,17 @@ def _remembering(reward: RewardModel, loader: ModelLoader) -> RewardModel:
 
 
 def _qwen_reranker(model_name: str | None, settings: ScorerSettings, loader: ModelLoader) -> RewardModel:
-    from searchrl.reward.lm import INSTRUCTION, QwenReranker, context_tokens
+    from searchrl.models.prompts import load_prompts
+    from searchrl.reward.lm import QwenReranker, context_tokens
 
     if model_name is None and loader.engine != "http":
         raise ConfigError("scorer 'qwen3_reranker' needs model_name, such as Qwen/Qwen3-Reranker-0.6B")
-    instruction = INSTRUCTION if settings.instruction is None else settings.instruction
+    prompts = load_prompts(settings.prompts)
+    if settings.instruction is not None:
+        prompts = replace(prompts, reranker_instruction=settings.instruction)
     words = settings.max_key_words or KEY_WORDS["qwen3_reranker"]
-    lm = loader.language_model(model_name, "likelihoods", context_tokens=context_tokens(instruction, words))
-    return QwenReranker(lm, instruction, words)
+    lm = loader.language_model(model_name, "likelihoods", context_tokens=context_tokens(prompts, words))
+    return QwenReranker(lm, prompts, words)
 
 
 def _lm_reward(model_name: str | None, settings: ScorerSettings, loader: ModelLoader) -> RewardModel:

@@ -64,7 +64,7 @@ def test_what_is_said_about_a_scorer_is_heeded(models: dict[str, Path], loader: 
     cut = scorer.score(["cheese"] * 2, ["made from fresh milk", "made from fresh grass"])
     assert cut[0] == cut[1]
     assert isinstance(scorer, QwenReranker)
-    assert scorer.instruction == "Find recipes"
+    assert scorer.prompts.reranker_instruction == "Find recipes"
     (tmp_path / "mine.toml").write_text('[judge.likelihood]\ncontext = "{document} So:"\n')
     own = make_reward(str(models["lm"]), ScorerSettings(prompts=tmp_path / "mine.toml"), loader)
     plain = make_reward(str(models["lm"]), ScorerSettings(), loader)
@@ -101,7 +101,6 @@ def test_settings_that_would_be_ignored_are_refused(models: dict[str, Path], loa
         ("lm", ScorerSettings("graded", instruction="x"), "instruction is not a setting of the scorer 'graded'"),
         ("head", ScorerSettings(max_key_words=5), "max_key_words is not a setting of the scorer 'head'"),
         ("cross_encoder", ScorerSettings(prompts=Path("p")), "prompts is not a setting"),
-        ("qwen3_reranker", ScorerSettings(prompts=Path("p")), "prompts is not a setting"),
     ]:
         with pytest.raises(ConfigError, match=named):
             make_reward(str(models[model]), chosen, loader)
