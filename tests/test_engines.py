@@ -128,7 +128,7 @@ def test_settings_that_contradict_each_other(settings, says):
 def test_queries_are_generated_over_http(shell, small_folder, server):
     numbers = "--num-single 1 --num-multi 1 --num-adversarial 0 --queries-per-doc 1"
     flags = f"--dataset {small_folder} {numbers} --device cpu --engine http --base-url {server.url}/v1".split()
-    assert "--judge likelihood" in shell.generate_queries(*flags).error
+    assert "judge by likelihood" in shell.generate_queries(*flags).error
     outcome = shell.generate_queries(*flags, "--judge", "likelihood", "--output", "bank.jsonl")
     assert f"language model that judges and writes: served, served by vllm at {server.url}" in outcome.out
     assert outcome.code == 0 or "asked no question that can be kept" in outcome.error

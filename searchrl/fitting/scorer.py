@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from searchrl.config import ScorerName
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import judging_method
 from searchrl.models.loader import CONTEXT_TOKENS
-from searchrl.reward.registry import KEY_WORDS, TOKENS_PER_WORD, ScorerName
+from searchrl.reward.registry import KEY_WORDS, TOKENS_PER_WORD
 from searchrl.reward.reward_model import RewardModel
 
 if TYPE_CHECKING:

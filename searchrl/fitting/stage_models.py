@@ -8,7 +8,7 @@ from searchrl.fitting.stage_config import LanguageModelConfig
 from searchrl.models.loader import ModelLoader
 
 if TYPE_CHECKING:
-    from searchrl.reward.registry import ScorerName
+    from searchrl.config import ScorerName
     from searchrl.reward.reward_model import RewardModel
 
 

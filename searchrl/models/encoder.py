@@ -32,8 +32,8 @@ class Encoder:
     name: see ``presets.encoder_folder``. device: as torch names it. dtype: ``float32`` by default, because published
     scores are made in it; ``int8`` on x86 CPUs (see ``int8.py``), ``bfloat16`` or ``float16`` elsewhere are faster.
     token_budget: about as many tokens in one forward pass; by default 1,024 on a CPU, whose cache that fits, else
-    32,768. Raises ModelError where the model cannot be had or is not a sentence-transformers model; at the first text,
-    ModelError where its files are damaged.
+    32,768. Raises ModelError where the model is not available or is not a sentence-transformers model; at the first
+    text, ModelError where its files are damaged.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Encoder:
     ) -> None:
         self._budget = token_budget if token_budget is not None else (1024 if device == "cpu" else 32768)
         if self._budget < 1:
-            raise ConfigError(f"the encoder's token budget is {self._budget}; it must be at least 1")
+            raise ConfigError(f"token_budget {self._budget}: must be at least 1")
         self._folder = encoder_folder(name)
         if not (self._folder / "modules.json").is_file():
             raise ModelError(

@@ -50,7 +50,7 @@ class HttpClient:
         self.base_url = _normal(base_url)
         for name, value in {"concurrency": concurrency, "attempts": attempts}.items():
             if value < 1:
-                raise ConfigError(f"{name} is {value}; it must be at least 1")
+                raise ConfigError(f"{name} {value}: must be at least 1")
         if not timeout > 0 or backoff < 0:
             raise ConfigError(f"timeout {timeout} and backoff {backoff}: seconds to wait must be above 0")
         import httpx

@@ -92,8 +92,8 @@ class ModelLoader:
     ) -> CachedLanguageModel:
         """A language model (see ``backend``) behind the cache of its answers.
 
-        Raises ModelError where it cannot be had, EngineError where it and the golden model (``EngineConfig.golden``) do
-        not answer alike.
+        Raises ModelError where it is not available, EngineError where it and the golden model
+        (``EngineConfig.golden``) do not answer alike.
         """
         engine = self.backend(name, use, context_tokens=context_tokens, stop_at_newline=stop_at_newline)
         if self.config.golden and (engine, use) not in self._checked:
@@ -110,7 +110,7 @@ class ModelLoader:
         """What runs a language model: the one of this name (None: the device's, or the one that is served).
 
         context_tokens, stop_at_newline: see ``TransformersLM``. Asked for again in the same format and with the same
-        cut, it is the same object. Raises ModelError where it cannot be had.
+        cut, it is the same object. Raises ModelError where it is not available.
         """
         if name is None and self.engine == "transformers":
             from searchrl.models.folders import default_language_model

@@ -22,7 +22,7 @@ def token_batches(lengths: Sequence[int], budget: int, multiple: int = 1) -> lis
     below 1.
     """
     if budget < 1:
-        raise ConfigError(f"the token budget is {budget}; it must be at least 1")
+        raise ConfigError(f"token_budget {budget}: must be at least 1")
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches, start = [], 0
     while start < len(order):

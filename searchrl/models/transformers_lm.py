@@ -15,8 +15,8 @@ from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import default_language_model, language_model_folder
 from searchrl.models.language_model import FloatArray, check_generation, finished
 from searchrl.models.loading import causal_lm_facts, folder_fingerprint, format_name, load_causal_lm
-from searchrl.models.packed import PackedForward, Tokens, pack, share_prefixes
-from searchrl.models.tokens import first_tokens, pad, prompt_tokens, text_start, text_tokens, token_batches
+from searchrl.models.packed import PackedForward, pack, share_prefixes
+from searchrl.models.tokens import Tokens, first_tokens, pad, prompt_tokens, text_start, text_tokens, token_batches
 
 GENERATION_BUDGET = 4
 """Times the token budget: after the prompt, a step computes a single token a row, and many rows pay for one step."""
@@ -38,7 +38,7 @@ class TransformersLM:
     instruction that follows a document belongs at the head of the continuation, or the document be cut beforehand.
     stop_at_newline: ``generate`` returns the first line that is not empty. show_progress: a bar with items/s.
 
-    Raises ModelError where the model cannot be had or is not a causal language model, ConfigError on an impossible
+    Raises ModelError where the model is not available or is not a causal language model, ConfigError on an impossible
     limit; at the first call, ModelError where its weights are damaged or do not fit.
     """
 

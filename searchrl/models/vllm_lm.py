@@ -27,7 +27,7 @@ class VllmLM:
     name: preset, local folder or hub name. tensor_parallel_size: GPUs that share every layer; pipeline_parallel_size:
     groups of them that share the layers out. dtype: as vLLM names it. max_context_tokens, max_continuation_tokens,
     stop_at_newline: as in ``TransformersLM``. Raises ConfigError on an impossible setting, ModelError where the model
-    or vLLM itself cannot be had; at the first call, EngineError where vLLM does not start.
+    or vLLM itself is not available; at the first call, EngineError where vLLM does not start.
     """
 
     def __init__(

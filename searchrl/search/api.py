@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
-from searchrl.reward.registry import ScorerName, ScorerSettings, make_reward
+from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.reward.reward_model import RewardModel
 from searchrl.search.candidates import CandidateFinder, RetrieverName
 from searchrl.search.pairs import PAIRS_AT_ONCE, PairScorer

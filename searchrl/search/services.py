@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from searchrl.config import DtypeName, EngineConfig, EngineName
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
-from searchrl.reward.registry import ScorerName, ScorerSettings, make_reward
+from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.search.api import Search
 from searchrl.search.results import SearchResult
 from searchrl.search.texts import text_list

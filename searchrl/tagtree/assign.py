@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchrl.command import parse, run_command
-from searchrl.config import DtypeName, EngineConfig, SplitName
+from searchrl.config import DtypeName, EngineConfig, ScorerName, SplitName
 from searchrl.errors import ConfigError
-from searchrl.evaluation.rerank import ScorerName
 
 if TYPE_CHECKING:
     from searchrl.data.dataset import Dataset, QuerySet
