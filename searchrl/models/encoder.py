@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from searchrl.device import choose_device, encoder_dtype
 from searchrl.errors import ConfigError, EngineError, ModelError
 from searchrl.models.folders import DEFAULT_ENCODER, encoder_folder
-from searchrl.models.loading import folder_fingerprint, format_name, loading
+from searchrl.models.loading import folder_fingerprint, format_name, loading_model
 from searchrl.models.served_model import ServedModel
 from searchrl.models.tokens import scrub, token_batches
+from searchrl.threads import lazy, one_at_a_time
 
 FloatArray = NDArray[np.float32]
 
@@ -29,8 +30,8 @@ CUT = {"vllm": {"truncate_prompt_tokens": -1}}
 class Encoder:
     """A sentence encoder; the embedded all-MiniLM-L6-v2 unless named otherwise. Loaded when it is first needed.
 
-    name: see ``presets.encoder_folder``. device: as torch names it. dtype: ``float32`` by default, because published
-    scores are made in it; ``int8`` on x86 CPUs (see ``int8.py``), ``bfloat16`` or ``float16`` elsewhere are faster.
+    name: see ``folders.encoder_folder``. device: as torch names it. dtype: see ``device.encoder_dtype``; ``int8`` on
+    x86 CPUs (see ``int8.py``), ``bfloat16`` or ``float16`` elsewhere are faster than the default, ``float32``.
     token_budget: about as many tokens in one forward pass; by default 1,024 on a CPU, whose cache that fits, else
     32,768. Raises ModelError where the model is not available or is not a sentence-transformers model; at the first
     text, ModelError where its files are damaged.
@@ -41,7 +42,7 @@ class Encoder:
         name: str = DEFAULT_ENCODER,
         device: str = "cpu",
         *,
-        dtype: str = "float32",
+        dtype: str = "auto",
         token_budget: int | None = None,
     ) -> None:
         self._budget = token_budget if token_budget is not None else (1024 if device == "cpu" else 32768)
@@ -53,26 +54,28 @@ class Encoder:
                 f"{self._folder} is not a sentence-transformers model (no modules.json); use {DEFAULT_ENCODER}"
             )
         self.name = name
-        self._device, self._dtype = device, dtype
+        self._device = device
+        self.dtype = encoder_dtype(choose_device(device), dtype).dtype
+        """Its numeric format."""
 
-    @cached_property
+    @lazy
     def fingerprint(self) -> str:
         """Names weights, configuration and numeric format."""
-        return folder_fingerprint(self._folder, format_name(self._dtype))
+        return folder_fingerprint(self._folder, format_name(self.dtype))
 
-    @cached_property
+    @lazy
     def dim(self) -> int:
         """Length of a vector."""
         return len(self.encode(["dimension"])[0])
 
-    @cached_property
+    @lazy
     def _model(self) -> Any:
         import torch
         from sentence_transformers import SentenceTransformer
 
         _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
-        dtype = torch.float32 if self._dtype == "int8" else getattr(torch, self._dtype)
-        with loading(f"the encoder {self.name!r}", self._folder):
+        dtype = torch.float32 if self.dtype == "int8" else getattr(torch, self.dtype)
+        with loading_model(f"the encoder {self.name!r}", self._folder):
             model = SentenceTransformer(
                 str(self._folder),
                 device=self._device,
@@ -80,12 +83,13 @@ class Encoder:
                 model_kwargs={"dtype": dtype, "use_safetensors": True},
             )
         model.eval()
-        if self._dtype == "int8":
+        if self.dtype == "int8":
             from searchrl.models.int8 import to_int8
 
             to_int8(model, lambda text: model.encode([text], show_progress_bar=False))
         return model
 
+    @one_at_a_time
     def encode(
         self,
         texts: Sequence[str],
@@ -96,8 +100,9 @@ class Encoder:
     ) -> FloatArray:
         """Unit-length vectors, (n, dim) float32, in the order of ``texts``; what exceeds the model's maximum is cut.
 
-        ``kind`` selects the model's own prompt for queries or documents, where it defines one. Texts run in batches of
-        similar length, so a vector may differ in its last bits with the company it had; the same call repeats exactly.
+        ``kind`` selects the model's own prompt for queries or documents, where it defines one. Queries run one by one,
+        so that a query's vector is the same bits in any company; documents in batches of similar length, where the last
+        bits may differ with the company, but the same call repeats exactly.
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
@@ -106,7 +111,7 @@ class Encoder:
         lengths = [min(1 + len(text) // CHARACTERS_PER_TOKEN, longest) for text in texts]
         vectors: FloatArray | None = None
         with tqdm(total=len(texts), desc=description, unit="text", disable=not show_progress) as bar:
-            for batch in token_batches(lengths, self._budget):
+            for batch in token_batches(lengths, 1 if kind == "query" else self._budget):
                 part = encode(
                     [scrub(texts[i]) for i in batch],
                     batch_size=len(batch),
@@ -153,7 +158,7 @@ class HttpEncoder(ServedModel):
         """Address, name, what the server says about the model, and both prompts."""
         return f"http-1 {self.served.fingerprint} {sorted(self._prompts.items())!r}"
 
-    @cached_property
+    @lazy
     def dim(self) -> int:
         """Length of a vector."""
         return len(self.encode(["dimension"])[0])

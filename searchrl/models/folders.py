@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from searchrl.errors import ModelError, nearest, reason
 from searchrl.files import cache_dir, sealed_folder
-from searchrl.models.loading import quiet_transformers
+from searchrl.models.loading import loading
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def _convert(file: Path, folder: Path) -> None:
     library: Any = transformers  # whose types lag behind its arguments
     source = {"gguf_file": file.name, "local_files_only": True}
     try:
-        with quiet_transformers():
+        with loading():
             # Without dequantize the weights would stay packed and every forward pass would unpack them again.
             packed = library.GgufConfig(dequantize=True)
             model = library.AutoModelForCausalLM.from_pretrained(

@@ -8,7 +8,6 @@ lacks is said when it is first asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from searchrl.models.http_tokens import FORCED, HttpTokenizer, mean_logprob
 from searchrl.models.language_model import FloatArray, check_generation, finished, split_prompt
 from searchrl.models.served_model import ServedModel
 from searchrl.models.tokens import scrub
+from searchrl.threads import lazy
 
 TOP = 20
 """Most likely tokens to ask for: the most that OpenAI's interface allows."""
@@ -82,7 +82,7 @@ class HttpLM(ServedModel):
         settings = f"{self._max_context} {self._max_continuation} {self._stop_at_newline}"
         return f"http-1 {self.served.fingerprint} {settings}"
 
-    @cached_property
+    @lazy
     def _tokenizer(self) -> HttpTokenizer:
         return HttpTokenizer(self._client, self.name)
 

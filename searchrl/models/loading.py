@@ -15,6 +15,7 @@ from typing import Any
 from searchrl.device import DeviceChoice
 from searchrl.errors import ModelError, reason
 from searchrl.files import SEAL, file_digest
+from searchrl.threads import LOADING
 
 READ = {".json", ".txt", ".model", ".jinja", ".safetensors"}
 """Kinds of file that shape a model's answers: weights, configuration, tokenizer, chat template."""
@@ -116,13 +117,20 @@ def quiet_transformers() -> Iterator[None]:
 
 
 @contextmanager
-def loading(what: str, folder: Path, way_out: str = "") -> Iterator[None]:
-    """Load a model quietly. Whatever goes wrong is a ModelError: foreign files fail in as many ways as there are kinds.
+def loading() -> Iterator[None]:
+    """Hold the process's turn to load a model, quietly."""
+    with LOADING, quiet_transformers():
+        yield
+
+
+@contextmanager
+def loading_model(what: str, folder: Path, way_out: str = "") -> Iterator[None]:
+    """As ``loading``, and whatever goes wrong is a ModelError: foreign files fail in as many ways as there are kinds.
 
     what: how errors call it, say ``the encoder 'x'``. way_out: ends the error.
     """
     try:
-        with quiet_transformers():
+        with loading():
             yield
     except ModelError:
         raise
@@ -139,7 +147,7 @@ def load_causal_lm(name: str, folder: Path, choice: DeviceChoice) -> tuple[Any, 
     import transformers
 
     library: Any = transformers  # whose types lag behind its arguments
-    with loading(f"the language model {name!r}", folder):
+    with loading_model(f"the language model {name!r}", folder):
         config = library.AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, loaded = library.AutoModelForCausalLM.from_pretrained(

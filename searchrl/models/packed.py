@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from searchrl.device import DeviceChoice
 from searchrl.models.tokens import Tokens, pad
+from searchrl.threads import lazy
 
 CONTEXT_ROW_TOKENS = 1024
 """Where a row is closed: past this, attention between siblings that is masked anyway outweighs the shared context."""
@@ -203,7 +203,7 @@ class PackedForward:
         ).last_hidden_state
         return hidden.flatten(0, 1)[places.to(device)]
 
-    @cached_property
+    @lazy
     def works(self) -> bool:
         """Whether packed rows score what the model's own forward pass does; found out on the sample.
 

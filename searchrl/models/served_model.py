@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from searchrl.errors import EngineError
 from searchrl.models.http_client import HttpClient, MissingEndpoint
+from searchrl.threads import lazy
 
 FLEETING = {"created", "permission"}
 """What /v1/models says that differs from one start of the server to the next."""
@@ -42,7 +42,7 @@ class ServedModel:
         self._client = HttpClient(base_url, **connection)
         self._model = model
 
-    @cached_property
+    @lazy
     def served(self) -> ServedFacts:
         """What the server says about the model."""
         return served_facts(self._client, self._model)

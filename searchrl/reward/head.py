@@ -19,9 +19,10 @@ import numpy as np
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import model_folder
 from searchrl.models.language_model import FloatArray
-from searchrl.models.loading import folder_fingerprint, format_name, loading
+from searchrl.models.loading import folder_fingerprint, format_name, loading_model
 from searchrl.models.tokens import pad, scrub, token_batches
 from searchrl.reward.reward_model import check_finite
+from searchrl.threads import one_at_a_time
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +75,7 @@ class HeadReward:
 
             to_int8(self._model.base_model, lambda text: self.score([text], [text]))
 
+    @one_at_a_time
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """The head's raw output for the n pairs (queries[i], documents[i]), shape (n,); any real number.
 
@@ -133,7 +135,7 @@ def _load_head(name: str, folder: Path, dtype: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    with loading(f"the reward model {name}", folder, f"or use {OFFLINE_CHOICE}"):
+    with loading_model(f"the reward model {name}", folder, f"or use {OFFLINE_CHOICE}"):
         outputs = AutoConfig.from_pretrained(folder).num_labels
         if outputs != 1:
             raise ModelError(
@@ -198,6 +200,7 @@ class CrossEncoderReward:
 
         return isinstance(self._model.activation_fn, torch.nn.Sigmoid)
 
+    @one_at_a_time
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """The model's score of the n pairs (queries[i], documents[i]), shape (n,), its own activation applied.
 
@@ -218,7 +221,7 @@ def _load_cross_encoder(name: str, folder: Path, device: str, dtype: str, max_le
     for kind in _architectures(name, folder):
         if kind.endswith(("Model", "ForMaskedLM")) and not kind.endswith("LMHeadModel"):
             raise ModelError(f"{name} is a {kind}, not a reranker: it has no weights for a score")
-    with loading(f"the cross-encoder {name}", folder, f"or use {OFFLINE_CHOICE}"):
+    with loading_model(f"the cross-encoder {name}", folder, f"or use {OFFLINE_CHOICE}"):
         model = CrossEncoder(
             str(folder),
             max_length=max_length,
