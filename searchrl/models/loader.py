@@ -1,6 +1,6 @@
 """Models by their names, all run by one engine: in this process by transformers or vLLM, or behind a server.
 
-The one place where engines are made: commands come here through ``assemble.Workbench``, everything else directly.
+The one place where engines are made.
 """
 
 from __future__ import annotations
