@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -218,5 +218,5 @@ def retry_after(response: httpx.Response) -> float | None:
         then = parsedate_to_datetime(value)
     except ValueError:
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=timezone.utc)  # all HTTP dates are in UTC
-    return min(max((then - datetime.now(timezone.utc)).total_seconds(), 0.0), LONGEST_WAIT)
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)  # all HTTP dates are in UTC
+    return min(max((then - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT)

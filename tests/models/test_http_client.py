@@ -1,5 +1,5 @@
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import httpx
@@ -56,7 +56,7 @@ def test_what_may_pass_is_tried_again(server, client, fault):
 def test_the_server_says_how_long_to_wait_in_seconds_or_by_a_date(said, seconds):
     dates = {"in {}": 20, "in {} GMT": 20, "2 days ago": -172800}
     if said in dates:
-        then = datetime.now(timezone.utc) + timedelta(seconds=dates[said])
+        then = datetime.now(UTC) + timedelta(seconds=dates[said])
         said = format_datetime(then, usegmt="GMT" in said)
     wait = retry_after(httpx.Response(503, headers={"retry-after": said}))
     assert wait == (None if seconds is None else pytest.approx(seconds, abs=2))
