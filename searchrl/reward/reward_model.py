@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchrl.errors import CacheError, CheckpointError, EngineError, ModelError, OutputError
 from searchrl.models.answer_store import AnswerStore
@@ -40,7 +41,7 @@ class RewardModel(Protocol):
         ...
 
 
-def check_finite(scores: FloatArray, queries: Sequence[str], who: str) -> FloatArray:
+def check_finite(scores: NDArray[np.floating[Any]], queries: Sequence[str], who: str) -> FloatArray:
     """The scores of a pair for each query as float32. Raises ModelError, naming a query, unless all are finite."""
     if not np.isfinite(scores).all():
         query = queries[int(np.flatnonzero(~np.isfinite(scores))[0])]
