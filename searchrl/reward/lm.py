@@ -23,7 +23,7 @@ import numpy as np
 
 from searchrl.errors import ConfigError, nearest
 from searchrl.models.language_model import FloatArray, LanguageModel
-from searchrl.models.prompts import Prompts
+from searchrl.models.prompts import Prompts, beginning
 from searchrl.reward.reward_model import check_finite
 
 Method = Literal["yes_no", "graded", "likelihood", "pmi"]
@@ -41,9 +41,6 @@ ANSWERS = ("Yes", "No")
 GRADES = tuple("0123456789")
 """The grades asked for and scored. A tenth, 10, would begin with the same token as 1 in most tokenizers, and the
 next-token distribution could not tell the two apart; the score is the expected grade divided by 9 in any case."""
-
-CHARACTERS_PER_WORD = 8
-"""A document is also cut to this many characters a word, so that one unbroken string cannot fill the model."""
 
 BYTES_PER_WORD = 8
 """A text is also cut to this many bytes a word, so that one unbroken string cannot fill the model."""
@@ -91,7 +88,8 @@ class LMReward:
         at most 0. ``pmi``: the same minus that of the query after an empty document; 0 where the document says nothing
         about it. Raises ModelError when the model answers with something that is not a finite number.
         """
-        pairs = [(query, self._cut(document)) for query, document in zip(queries, documents, strict=True)]
+        words = self.max_document_words
+        pairs = [(query, beginning(document, words)) for query, document in zip(queries, documents, strict=True)]
         if not pairs:
             return np.zeros(0, dtype=np.float32)
         if self.method == "likelihood":
@@ -117,10 +115,6 @@ class LMReward:
         """Probability of each choice after each pair's prompt, (n, choices), rows summing to 1."""
         prompts = [prompt.format(query=query, document=document) for query, document in pairs]
         return np.exp(self.lm.choice_logprobs(prompts, choices))
-
-    def _cut(self, document: str) -> str:
-        words = document.split()[: self.max_document_words]
-        return " ".join(words)[: CHARACTERS_PER_WORD * self.max_document_words]
 
 
 @dataclass(frozen=True)
