@@ -162,7 +162,7 @@ def key_from(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ConfigError(f"the environment variable {variable} is not set; put the server's key there")
+        raise ConfigError(f"api_key_env: the environment variable {variable} is not set; put the server's key there")
     return key
 
 
