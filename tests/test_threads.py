@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from searchrl.models.embedded import minilm_folder
+from searchrl.models.folders import minilm_folder
 from searchrl.threads import lazy, one_at_a_time
 from tests.command import REPOSITORY
 from tests.small_models import small_causal_lm

@@ -47,7 +47,7 @@ def dataset(bench: Workbench) -> str:
 def judge(bench: Workbench, graph: SearchGraph) -> str:
     """How well the reward model agrees with people, where there is one and there are people's judgments."""
     from searchrl.evaluation.judge_quality import judge_quality
-    from searchrl.reward.qrels import Judgments
+    from searchrl.reward.gain import Judgments
 
     queries = bench.queries("train")
     who = _judgments(bench, "train")

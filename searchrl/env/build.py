@@ -19,11 +19,18 @@ from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph, fingerprint, graph_of
 from searchrl.env.parts import Part, Parts, part_of, state_of, state_part
 from searchrl.env.tree import Node, build_tree
+from searchrl.files import Array
 from searchrl.retrieval.ranking import FloatArray, IntArray
-from searchrl.reward.gain import DEFAULT_CALIBRATION, Calibration, Gains, calibrate, ranking_ndcg
+from searchrl.reward.gain import (
+    DEFAULT_CALIBRATION,
+    Calibration,
+    Gains,
+    Judgments,
+    calibrate,
+    own_document,
+    ranking_ndcg,
+)
 from searchrl.reward.pool import JudgedPool
-from searchrl.reward.qrels import Judgments, own_document
-from searchrl.storage import Array
 
 GAIN_DEPTH = 10
 """Gains are nDCG@10."""

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from searchrl.data.beir import read_qrels
 from searchrl.data.dataset import SPLITS, Qrels, Split
-from searchrl.data.lines import numbered_lines
-from searchrl.data.qrels import read_qrels
+from searchrl.data.records import numbered_lines
 from searchrl.data.trec import read_trec_qrels, read_trec_run
 from searchrl.errors import DataError
 from searchrl.evaluation.metrics import evaluate

@@ -301,8 +301,8 @@ def make_reformulator(
     if game.reformulator == "feedback":
         return feedback
     from searchrl.models.prompts import load_prompts
-    from searchrl.reformulate.both import LMAndFeedback
     from searchrl.reformulate.lm import LMReformulator
+    from searchrl.reformulate.reformulator import LMAndFeedback
 
     lm, prompts = make_writer(models, loader), load_prompts(models.prompts)
     encoder: Any = retriever.encoder  # asked without the arguments that ``Encoder`` has defaults for

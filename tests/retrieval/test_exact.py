@@ -87,7 +87,7 @@ from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reformulate.feedback import FeedbackReformulator
 from searchrl.env.game import Game, Rules
-from searchrl.env.actions import Action
+from searchrl.env.tree import Action
 
 dataset = load_dataset(sys.argv[1])
 texts = [text for queries in dataset.splits.values() for text in queries.texts][:12]
