@@ -104,8 +104,7 @@ def _by_embedding(
 ) -> Ranking:
     import numpy as np
 
-    from searchrl.evaluation.embed import obtain_index
-    from searchrl.evaluation.similarity import search
+    from searchrl.evaluation.index import obtain_index, search
     from searchrl.retrieval.ranking import NO_DOCUMENT
 
     encoder = loader.encoder(config.model_name)
@@ -127,7 +126,7 @@ def _by_reward_model(
 ) -> Ranking:
     import numpy as np
 
-    from searchrl.evaluation.score_pairs import score_pairs
+    from searchrl.evaluation.stages import score_pairs
     from searchrl.fitting.stage_models import stage_scorer
     from searchrl.retrieval.ranking import Ranking
 

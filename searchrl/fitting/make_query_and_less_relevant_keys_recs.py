@@ -134,7 +134,7 @@ def _found(
     """Rows of documents at growing distance from each query, its own left out."""
     import numpy as np
 
-    from searchrl.evaluation.embed import obtain_index
+    from searchrl.evaluation.index import obtain_index
     from searchrl.fitting.sampling import ladder
 
     encoder = loader.encoder(config.encoder)

@@ -107,7 +107,7 @@ def _borrowed(
 ) -> list[dict[str, Any]]:
     import numpy as np
 
-    from searchrl.evaluation.embed import obtain_index
+    from searchrl.evaluation.index import obtain_index
     from searchrl.fitting.query_recs import read_query_recs, write_queries
     from searchrl.fitting.sampling import ladder
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchrl.command import parse, run_command
-from searchrl.config import DtypeName, EngineConfig, SplitName
+from searchrl.config import DtypeName, EngineConfig, ScorerName, SplitName
 from searchrl.errors import ConfigError
-from searchrl.evaluation.rerank import ScorerName
 
 if TYPE_CHECKING:
     from searchrl.data.dataset import Dataset, QuerySet
@@ -91,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _assign(arguments: Sequence[str]) -> None:
     config = parse(AssignConfig, arguments, "python -m searchrl.tagtree.assign")
-    from searchrl.evaluation.embed import obtain_index
+    from searchrl.evaluation.index import obtain_index
     from searchrl.evaluation.stage_files import ranked_queries, write_records
     from searchrl.evaluation.stages import check_outputs, load_collection, say
     from searchrl.models.loader import ModelLoader

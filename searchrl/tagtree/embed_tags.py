@@ -95,7 +95,7 @@ def make_tree(
     config: EmbedTagsConfig, inventory: Inventory, corpus: Corpus, encoder: TextEncoder, cache: Path | None
 ) -> TagTree:
     """The tree of an inventory; vectors are read from, and kept in, the index cache."""
-    from searchrl.evaluation.embed import obtain_index
+    from searchrl.evaluation.index import obtain_index
     from searchrl.tagtree.planting import as_corpus, plant
 
     def embed(tags: Sequence[str]) -> FloatArray:
