@@ -98,9 +98,8 @@ def test_any_measure_of_ir_measures_is_a_column(place: Shell) -> None:
     outcome = place.compare(*FILES, "--measure", "AP", "--also", "ERR@20", "P(rel=2)@5", "Bpref")
     assert outcome.ok.out.splitlines()[2].split() == ["run", "AP", "95%", "interval", "ERR@20", "P(rel=2)@5", "Bpref"]
     run = {q: dict(r) for q, r in read_trec_run(place.folder / "good.run").rankings.items()}
-    expected = [
-        np.mean(list(v.values())) for v in evaluate(run, QRELS, ["AP", "ERR@20", "P(rel=2)@5", "Bpref"]).values()
-    ]
+    values = evaluate(run, QRELS, ["AP", "ERR@20", "P(rel=2)@5", "Bpref"])
+    expected = [np.mean(list(by_query.values())) for by_query in values.values()]
     ap, _, _, *others = rows(outcome, "run")["sys-good"]
     assert [ap, *others] == [f"{mean:.4f}" for mean in expected]
 
@@ -214,7 +213,7 @@ def test_what_eval_writes_can_be_compared(trained: tuple[Shell, Outcome], small_
         (["bad.run", "--qrels", "qrels.txt"], ["bad.run, line 3", "'best' is not a number"]),
         (["good.run", "strange.run", "--qrels", "qrels.txt"], ["strange.run", "'17'", "'q00'", "qrels.txt"]),
         (["good.run", "--qrels", "qrels.txt", "--baseline", "sys-god"], ["did you mean 'sys-good'"]),
-        (["good.run", "--qrels", "qrels.txt", "--measure", "NDCG"], ["nDCG@10"]),
+        (["good.run", "--qrels", "qrels.txt", "--measure", "nDGC@10"], ["nDCG@10"]),
         (["good.run", "--qrels", "qrels.txt", "--seed", "-1"], ["--seed -1"]),
         (["good.run", "--qrels", "qrels.txt", "--json", "empty"], ["empty: cannot be written"]),
     ],
