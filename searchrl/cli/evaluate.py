@@ -124,9 +124,9 @@ def _report(
     """The same for people: ``report.html``, and plots where matplotlib is installed."""
     from searchrl.agent.card import paid_by
     from searchrl.env.actions import Action
-    from searchrl.evaluation.report.curves import find_run, read_curves
+    from searchrl.evaluation.report.charts import write_pictures
+    from searchrl.evaluation.report.data import find_run, read_curves
     from searchrl.evaluation.report.page import write_report
-    from searchrl.evaluation.report.pictures import write_pictures
 
     dataset, game = bench.dataset, bench.game_config
     run = find_run(Path(config.checkpoint), Path(checkpoint.config.get("output", {}).get("runs_dir", "runs")))

@@ -1,19 +1,24 @@
-"""What the per-query explorer shows: each query's episode, its rankings and judgments, texts stored once a document."""
+"""What the report shows beside the table: each query's episode, texts stored once a document, and training curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import filecmp
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from searchrl.agent.run_dir import RunDir
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.env.actions import Action
 from searchrl.env.graph import SearchGraph
-from searchrl.evaluation.comparison import ComparisonTable, MethodResult
-from searchrl.evaluation.difficulty import BINS, difficulty_bins
-from searchrl.evaluation.report.tree import end_states
+from searchrl.env.tree import ROOT, Tree
+from searchrl.evaluation.comparison import BINS, ComparisonTable, MethodResult, difficulty_bins
 from searchrl.evaluation.text_table import json_number
 
 TOP = 10
@@ -159,3 +164,75 @@ def shorten(text: str, length: int) -> str:
 
 def _rounded(values: Sequence[float] | NDArray[np.float64] | None, i: int) -> float | None:
     return None if values is None else json_number(round(float(values[i]), 6))
+
+
+def end_states(tree: Tree, actions: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """The state in which each of n episodes ended, (n,), from its actions; TERMINATE leads nowhere."""
+    ends = []
+    for episode in actions:
+        node = ROOT
+        for action in episode:
+            following = int(tree.children[node, action])
+            node = following if following >= 0 else node
+        ends.append(node)
+    return np.array(ends, dtype=np.int64)
+
+
+def visits(tree: Tree, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Episodes that came by each state: (states,)."""
+    counts = np.bincount(ends, minlength=len(tree))
+    for node in range(len(tree) - 1, ROOT, -1):  # children come after their parents
+        counts[tree.states[node].parent] += counts[node]
+    return np.asarray(counts, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a training run noted at each look at the dev queries.
+
+    series: name as in ``metrics.jsonl`` (``actions.narrow`` for what is nested) -> (episode, value) pairs.
+    """
+
+    run: str
+    series: Mapping[str, list[tuple[float, float]]]
+
+
+def find_run(checkpoint: Path, runs_dir: Path) -> RunDir | None:
+    """The run that wrote a checkpoint: the folder it lies in, or the one in ``runs_dir`` that holds the same file.
+
+    Copies are known by their content, so that another run's curves are never taken.
+    """
+    with suppress(OSError):
+        own = RunDir(checkpoint.resolve().parent.parent)
+        if own.checkpoints == checkpoint.resolve().parent and own.metrics.is_file():
+            return own
+        for copy in sorted(runs_dir.glob(f"*/checkpoints/{checkpoint.name}")):
+            run = RunDir(copy.parent.parent)
+            if run.metrics.is_file() and filecmp.cmp(checkpoint, copy, shallow=False):
+                return run
+    return None
+
+
+def read_curves(run: RunDir) -> Curves:
+    """Read ``metrics.jsonl`` up to the first line that a kill cut off; times are left out, being other every time."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for line in run.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            values = json.loads(line)
+            episode = float(values.pop("episode"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            break
+        values.pop("time", None)
+        for name, value in _flat(values).items():
+            series.setdefault(name, []).append((episode, value))
+    return Curves(run.path.name, series)
+
+
+def _flat(values: Mapping[str, object]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": number for inner, number in _flat(value).items()}
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = float(value)
+    return found
