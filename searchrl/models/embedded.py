@@ -13,7 +13,7 @@ from typing import Any
 
 from searchrl.cache_dir import cache_dir
 from searchrl.errors import ModelError
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.quiet import loading
 from searchrl.models.sealed_folder import sealed_folder
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def _convert(file: Path, folder: Path) -> None:
     library: Any = transformers  # whose types lag behind its arguments
     source = {"gguf_file": file.name, "local_files_only": True}
     try:
-        with quiet_transformers():
+        with loading():
             # Without dequantize the weights would stay packed and every forward pass would unpack them again.
             packed = library.GgufConfig(dequantize=True)
             model = library.AutoModelForCausalLM.from_pretrained(
