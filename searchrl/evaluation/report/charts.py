@@ -271,7 +271,10 @@ class _ActionTree:
 def _figure(height: float, width: float = WIDTH, layout: Any = "constrained") -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width / 72, height / 72), dpi=72, layout=layout)
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout=layout)
+    if layout == "constrained":
+        figure.set_layout_engine("constrained", w_pad=0.12)
+    return figure
 
 
 def _with_legend(figure: Figure, axes: Axes) -> Figure:
