@@ -70,7 +70,7 @@ def read_judgments(path: Path, split: Split = "test") -> tuple[str, Qrels]:
         there = ", ".join(s for s in SPLITS if (path / "qrels" / f"{s}.tsv").is_file())
         raise DataError(f"{file}: no such file; {f'choose another split: {there}' if there else 'not a BEIR folder'}")
     if not path.exists() and str(path) == EMBEDDED:
-        from searchrl.data.pydocs.queries import load_pydocs
+        from searchrl.data.pydocs import load_pydocs
 
         splits = load_pydocs().splits
         if split not in splits:

@@ -83,8 +83,8 @@ def _drawn(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     def drawn(*given: Arguments.args, **named: Arguments.kwargs) -> Figure:
         from matplotlib import rc_context, rcParamsDefault
 
-        defaults = {key: value for key, value in rcParamsDefault.items() if not key.startswith("backend")}
-        with rc_context({**defaults, **STYLE}):
+        settings: dict[Any, Any] = {k: v for k, v in rcParamsDefault.items() if not k.startswith("backend")}
+        with rc_context(settings | STYLE):
             return draw(*given, **named)
 
     return drawn
