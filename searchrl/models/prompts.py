@@ -22,6 +22,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
+CHARACTERS_PER_WORD = 8
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -85,6 +87,13 @@ _KEYS = {
     "tag.likelihood.continuation": "tag_continuation",
 }
 """Where each field stands in the file."""
+
+
+def beginning(text: str, words: int) -> str:
+    """As much of a text as a prompt shows: so many words, and ``CHARACTERS_PER_WORD`` each, so that one unbroken string
+    cannot fill the model.
+    """
+    return " ".join(text.split()[:words])[: words * CHARACTERS_PER_WORD]
 
 
 def load_prompts(path: Path | None = None) -> Prompts:

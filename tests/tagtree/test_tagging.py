@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from searchrl.models.prompts import load_prompts
-from searchrl.tagtree.lm_tags import OFFERED, chosen_tags, parse, shown, written_tags
-from searchrl.tagtree.phrases import Phrases
+from searchrl.models.prompts import beginning, load_prompts
+from searchrl.retrieval.tagtree.phrases import Phrases
+from searchrl.retrieval.tagtree.tagging import OFFERED, SHOWN_WORDS, chosen_tags, parse, written_tags
 
 PROMPTS = load_prompts()
 
@@ -72,5 +72,5 @@ def test_chosen_tags_are_those_that_the_document_makes_likelier() -> None:
 
 
 def test_a_long_document_is_cut() -> None:
-    assert len(shown("x" * 10_000)) < 2000
-    assert len(shown("word " * 10_000).split()) < 200
+    assert len(beginning("x" * 10_000, SHOWN_WORDS)) < 2000
+    assert len(beginning("word " * 10_000, SHOWN_WORDS).split()) < 200

@@ -117,14 +117,14 @@ def load_tree(folder: Path) -> tuple[TagTree, dict[str, Any]]:
     from scipy import sparse
 
     if not (folder / "meta.json").is_file():
-        raise DataError(f"{folder}: no tag tree here; python -m searchrl.tagtree.embed_tags makes one")
+        raise DataError(f"{folder}: no tag tree here; searchrl tags embed makes one")
     try:
         arrays, meta = load_arrays(folder)
         if meta.get("searchrl_tag_tree") != VERSION:
-            raise DataError(f"{folder}: not a tag tree of version {VERSION}; make it again with embed_tags")
+            raise DataError(f"{folder}: not a tag tree of version {VERSION}; make it again with searchrl tags embed")
         indices = arrays.pop("indices")
         postings = (np.ones(len(indices), dtype=np.float32), indices, arrays.pop("indptr"))
         documents = sparse.csr_matrix(postings, shape=(len(meta["tags"]), meta["documents"]))
         return TagTree(tags=meta["tags"], documents=documents, **arrays), dict(meta["facts"])
     except (CacheError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{folder}: the tag tree is damaged ({error}); make it again with embed_tags") from error
+        raise DataError(f"{folder}: the tag tree is damaged ({error}): searchrl tags embed makes it again") from error

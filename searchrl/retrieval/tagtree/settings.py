@@ -1,9 +1,10 @@
-"""How tags are chosen and how they become a tree: flags of the stages, and defaults of Search."""
+"""How tags are chosen and how they become a tree; the defaults are also those of Search."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from searchrl.config import at_least, between
 from searchrl.errors import ConfigError
 
 MIN_DOCUMENTS = 8
@@ -22,12 +23,10 @@ class TagSettings:
 
     def __post_init__(self) -> None:
         """Refuse what gives no tags."""
-        if self.tags_per_document < 1:
-            raise ConfigError(f"--tags-per-document {self.tags_per_document}: must be at least 1")
-        if self.min_documents < 0:
-            raise ConfigError(f"--min-documents {self.min_documents}: must be at least 0")
+        at_least("tags_per_document", self.tags_per_document, 1)
+        at_least("min_documents", self.min_documents, 0)
         if not 0 < self.max_share <= 1:
-            raise ConfigError(f"--max-share {self.max_share}: must be above 0 and at most 1")
+            raise ConfigError(f"max_share {self.max_share}: must be above 0 and at most 1")
 
     def least(self, documents: int) -> int:
         """Documents that a tag must have in a collection of so many."""
@@ -52,8 +51,6 @@ class TreeSettings:
 
     def __post_init__(self) -> None:
         """Refuse what is no tree."""
-        if not 0 <= self.text_share <= 1:
-            raise ConfigError(f"--text-share {self.text_share}: must lie between 0 and 1")
+        between("text_share", self.text_share, 0, 1)
         for name, least in (("nearest", 0), ("branching", 2), ("leaf_size", 1), ("representatives", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least {least}")
+            at_least(name, getattr(self, name), least)

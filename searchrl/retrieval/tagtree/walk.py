@@ -1,14 +1,16 @@
-"""From queries down the tree to tags: a beam search, level by level, all queries at once."""
+"""From queries down the tree to tags: a beam search, level by level, all queries at once, by cosine or reward model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchrl.retrieval.ranking import FloatArray, IntArray
-from searchrl.tagtree.tree import NOTHING, TagTree
+from searchrl.retrieval.tagtree.tree import NOTHING, TagTree
+from searchrl.reward.reward_model import RewardModel
 
 BLOCK_CELLS = 1 << 25
 """Numbers gathered at once: 128 MB of float32."""
@@ -57,6 +59,33 @@ def walk(tree: TagTree, queries: FloatArray, beam_width: int, guide: Guide | Non
     return _packed(np.concatenate(tags, axis=1), np.concatenate(found, axis=1), compared)
 
 
+class RewardGuide:
+    """Mixes a reward model's scores of (query, a cluster's representative tags) with the cosines, as z-scores.
+
+    texts: the queries that walk, in order. weight: the reward model's share, 0 to 1. All clusters that the queries meet
+    on a level are scored in one call, a pair once.
+    """
+
+    def __init__(self, tree: TagTree, reward_model: RewardModel, texts: Sequence[str], weight: float) -> None:
+        self._tree, self._reward, self._texts, self._weight = tree, reward_model, texts, weight
+
+    def __call__(self, clusters: IntArray, cosines: FloatArray) -> FloatArray:
+        """See ``Guide``."""
+        there = clusters != NOTHING
+        rows, columns = np.nonzero(there)
+        if not len(rows):
+            return cosines
+        met = zip(rows.tolist(), clusters[rows, columns].tolist(), strict=True)
+        pairs = [(self._texts[row], self._tree.name(node)) for row, node in met]
+        distinct = list(dict.fromkeys(pairs))
+        scores = self._reward.score([query for query, _ in distinct], [name for _, name in distinct])
+        known = dict(zip(distinct, scores.tolist(), strict=True))
+        judged = np.full(cosines.shape, -np.inf, dtype=np.float32)
+        judged[rows, columns] = [known[pair] for pair in pairs]
+        mixed = self._weight * _z_scores(judged, there) + (1 - self._weight) * _z_scores(cosines, there)
+        return np.where(there, mixed, -np.inf).astype(np.float32)
+
+
 def _children(tree: TagTree, beam: IntArray) -> IntArray:
     """The children of each row's nodes, side by side, (n, k)."""
     counts = np.where(beam == NOTHING, 0, tree.count[beam])
@@ -85,3 +114,12 @@ def _packed(tags: IntArray, scores: FloatArray, compared: IntArray) -> Walk:
         np.take_along_axis(scores, order, axis=1)[:, :width],
         compared,
     )
+
+
+def _z_scores(scores: FloatArray, there: NDArray[np.bool_]) -> FloatArray:
+    """Each row's scores less their mean, over their spread; 0 where there is none."""
+    counts = np.maximum(there.sum(axis=1, keepdims=True), 1)
+    values = np.where(there, scores, 0.0)
+    apart = np.where(there, values - values.sum(axis=1, keepdims=True) / counts, 0.0)
+    spread = np.sqrt((apart**2).sum(axis=1, keepdims=True) / counts)
+    return np.asarray(apart / np.maximum(spread, 1e-6), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The phrases of documents that may serve as tags, and how much each says about its document, without a model.
+"""The phrases of documents that may serve as tags, how much each says about its document, and which become tags.
 
 A phrase is a run of one to three words without stop words or punctuation between them (RAKE: Rose et al. 2010). It
 weighs what BM25 would give it, rarity and saturated frequency, and more the longer it is.
@@ -19,6 +19,8 @@ MOST_WORDS = 3
 """Words in a phrase."""
 K1 = 1.2
 """How soon a phrase that comes again in its document adds nothing (BM25)."""
+ROUNDS = 4
+"""How often documents choose anew among the tags that are left."""
 
 _TOKEN = re.compile(r"[^\W_][\w'’-]*|[^\w\s]")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -28,7 +30,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 class Phrases:
     """What documents may be tagged with.
 
-    names: m phrases. weights: (documents, m) scipy CSR of float32, above 0 where a phrase is to be had.
+    names: m phrases. weights: (documents, m) scipy CSR of float32, above 0 where a phrase is available.
     """
 
     names: Sequence[str]
@@ -48,8 +50,7 @@ def document_phrases(texts: Sequence[str], least: int, most_share: float) -> Phr
         counts = vectorizer.fit_transform(texts).tocsr().astype(np.float32)
     except ValueError as error:  # how scikit-learn says that nothing is left
         raise DataError(
-            f"no phrase occurs in {least} to {int(most)} of {len(texts)} documents; change --min-documents or "
-            "--max-share"
+            f"no phrase occurs in {least} to {int(most)} of {len(texts)} documents; change min_documents or max_share"
         ) from error
     names = vectorizer.get_feature_names_out().tolist()
     frequency = np.bincount(counts.indices, minlength=len(names))
@@ -57,6 +58,42 @@ def document_phrases(texts: Sequence[str], least: int, most_share: float) -> Phr
     words = np.array([name.count(" ") + 1 for name in names])
     counts.data = counts.data / (counts.data + K1) * (rarity * np.sqrt(words)).astype(np.float32)[counts.indices]
     return Phrases(names, counts)
+
+
+def best_phrases(phrases: Phrases, per_document: int, least: int) -> list[list[str]]:
+    """The tags of each document, best first, see ``choose``. Raises DataError where no tag is left."""
+    chosen = choose(phrases.weights, per_document, least)
+    if not chosen.nnz:
+        raise DataError(f"no tag is shared by {least} documents; lower min_documents")
+    tags = []
+    for row in range(chosen.shape[0]):
+        span = slice(chosen.indptr[row], chosen.indptr[row + 1])
+        columns = chosen.indices[span]
+        tags.append([phrases.names[column] for column in columns[np.lexsort((columns, -chosen.data[span]))]])
+    return tags
+
+
+def choose(weights: Any, per_document: int, least: int) -> Any:
+    """Give each document up to ``per_document`` phrases, those that weigh most, so that each is given ``least`` times.
+
+    weights: (documents, phrases) CSR. Phrases that too few documents chose are dropped and the documents choose again,
+    because a tag of one document leads nowhere else. Returns what was chosen: the same shape, with the weights.
+    """
+    from scipy import sparse
+
+    rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+    order = np.lexsort((weights.indices, -weights.data, rows))
+    rows, columns, values = rows[order], weights.indices[order], weights.data[order]
+    kept = np.flatnonzero(values > 0)
+    for _ in range(ROUNDS):
+        starts = np.searchsorted(rows[kept], rows[kept])
+        chosen = kept[np.arange(len(kept)) - starts < per_document]
+        enough = np.bincount(columns[chosen], minlength=weights.shape[1]) >= least
+        if enough[columns[chosen]].all():
+            break
+        kept = kept[enough[columns[kept]]]
+    chosen = chosen[enough[columns[chosen]]]
+    return sparse.csr_matrix((values[chosen], (rows[chosen], columns[chosen])), shape=weights.shape)
 
 
 def phrases(text: str) -> list[str]:

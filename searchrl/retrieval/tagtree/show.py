@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from html import escape
 
-from searchrl.evaluation.report.markup import Markup, element, join
-from searchrl.tagtree.tree import NOTHING, TagTree
+from searchrl.retrieval.tagtree.tree import NOTHING, TagTree
 
 EXAMPLES = 3
 """Documents of a tag whose beginnings are shown."""
@@ -45,34 +45,31 @@ def tree_text(tree: TagTree) -> str:
 def tree_page(tree: TagTree, title: str, facts: Mapping[str, object], texts: Sequence[str]) -> str:
     """A whole page whose nodes fold out, down to the tags and the beginnings of some documents. texts: of all."""
     policy = f"default-src 'none'; style-src {_hash(STYLE)}; base-uri 'none'"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", title),
-        element("style", Markup(STYLE)),
+    known = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><h1>{escape(title)}</h1><dl>{known}</dl>{_nodes(tree, texts)}</body></html>\n"
     )
-    known = [join(element("dt", name), element("dd", str(value))) for name, value in facts.items()]
-    body = element("body", element("h1", title), element("dl", *known), _nodes(tree, texts))
-    page = f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
     return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair has no UTF-8 form
 
 
-def _nodes(tree: TagTree, texts: Sequence[str]) -> Markup:
+def _nodes(tree: TagTree, texts: Sequence[str]) -> str:
     """From the last node to the first, which is the root: children are drawn before what they stand in."""
     tags, documents = tree.sizes
-    drawn: dict[int, Markup] = {}
+    drawn: dict[int, str] = {}
     for node in range(len(tree) - 1, -1, -1):
-        below = [drawn.pop(child) for child in tree.children(node)]
+        below = "".join([drawn.pop(child) for child in tree.children(node)])
+        name, size = tree.name(node), f"{tags[node]} tags, {documents[node]} documents"
         if tree.tag[node] != NOTHING:
             found = tree.documents[tree.tag[node]].indices[:EXAMPLES]
-            below = [element("div", element("small", " ".join(texts[i].split())[:CHARACTERS])) for i in found]
-            head = join(tree.tags[tree.tag[node]], " ", element("small", f"{documents[node]} documents"))
-        else:
-            size = f"{tags[node]} tags, {documents[node]} documents"
-            head = join(tree.name(node), " ", element("small", size))
-        drawn[node] = element("details", element("summary", head), *below, open=node == 0)
+            beginnings = [escape(" ".join(texts[i].split())[:CHARACTERS]) for i in found]
+            below = "".join(f"<div><small>{beginning}</small></div>" for beginning in beginnings)
+            name, size = tree.tags[tree.tag[node]], f"{documents[node]} documents"
+        summary = f"<summary>{escape(name)} <small>{size}</small></summary>"
+        drawn[node] = f"<details{'' if node else ' open'}>{summary}{below}</details>"
     return drawn[0]
 
 

@@ -67,8 +67,8 @@ def read_inventory_for(path: Path, corpus: Corpus) -> Inventory:
     found = inventory.header.corpus_fingerprint
     if found != corpus.fingerprint or list(inventory.documents) != list(corpus.ids):
         raise DataError(
-            f"{path}: made for another collection ({found}; this one is {corpus.fingerprint}); name its own with "
-            "--dataset, or generate tags again"
+            f"{path}: made for another collection ({found}; this one is {corpus.fingerprint}); name its own "
+            "dataset, or generate tags again"
         )
     return inventory
 

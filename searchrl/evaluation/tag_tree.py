@@ -1,4 +1,4 @@
-"""What routing costs and what it loses: recall and overlap with exact search, at the share of documents scored."""
+"""What a tag tree costs and what it loses: recall, and overlap with exact search, at the share of documents scored."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.evaluation.metrics import evaluate_ranking
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.retrieval.tagtree.retriever import MakeGuide, TagTreeRetriever
 from searchrl.reward.qrels import own_document
-from searchrl.tagtree.retriever import MakeGuide, TagTreeRetriever
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,12 @@ def measure(
 ) -> list[Measured]:
     """Exact search, then every share of the documents with every beam width. vectors: the queries', (n, dim).
 
-    All queries must have judgments.
+    Queries without judgments are left out; one at least must have them.
     """
+    rows = [i for i, name in enumerate(queries.ids) if name in queries.qrels]
+    queries = QuerySet([queries.ids[i] for i in rows], [queries.texts[i] for i in rows], queries.qrels)
+    vectors = vectors[rows]
+    of_judged = None if guide is None else lambda places: guide([rows[place] for place in places])
     exclude = own_document(queries, corpus)
     exact = DenseIndex(retriever.vectors).search(vectors, k, exclude)
     wanted = (f"Recall@{k}", "nDCG@10")
@@ -52,15 +56,15 @@ def measure(
         values = evaluate_ranking(ranking, queries, corpus.ids, wanted)
         return {name: float(by_query.mean()) for name, by_query in values.items()}
 
-    rows = [Measured(None, 1.0, 0.0, means(exact), 1.0)]
+    measured = [Measured(None, 1.0, 0.0, means(exact), 1.0)]
     for share in shares:
         for beam in beams:
             candidates = max(k, round(share * len(corpus)))
-            found = retriever.search(vectors, k, exclude, beam_width=beam, candidates=candidates, guide=guide)
+            found = retriever.search(vectors, k, exclude, beam_width=beam, candidates=candidates, guide=of_judged)
             scored, compared = (float(n.mean()) / len(corpus) for n in (found.scored, found.walk.compared))
             overlap = shared(found.ranking.documents, exact.documents)
-            rows.append(Measured(beam, scored, compared, means(found.ranking), overlap))
-    return rows
+            measured.append(Measured(beam, scored, compared, means(found.ranking), overlap))
+    return measured
 
 
 def shared(found: IntArray, exact: IntArray) -> float:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
-from searchrl.tagtree.tree import NOTHING, TagTree
-from searchrl.tagtree.walk import Guide, Walk, walk
+from searchrl.retrieval.tagtree.tree import NOTHING, TagTree
+from searchrl.retrieval.tagtree.walk import Guide, Walk, walk
 
 LEAST_EVIDENCE = 1e-3
 """What a tag counts that lies below the middle: its documents were reached all the same."""

@@ -1,20 +1,33 @@
-"""Tags by a language model: written by one that follows instructions, or chosen by a small one's likelihoods."""
+"""Tags for each document of a corpus: its own phrases by their weight, or by a language model.
+
+A model that follows instructions writes tags; a small one chooses among the documents' own phrases by likelihood.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from searchrl.data.dataset import Corpus
+from searchrl.errors import DataError, ModelError
 from searchrl.models.language_model import LanguageModel
-from searchrl.models.prompts import Prompts
-from searchrl.tagtree.phrases import MOST_WORDS, Phrases, normal
+from searchrl.models.prompts import Prompts, beginning
+from searchrl.retrieval.tagtree.phrases import MOST_WORDS, Phrases, best_phrases, document_phrases, normal
+from searchrl.retrieval.tagtree.settings import TagSettings
+
+ModelTagger = Literal["lm-write", "lm-choose"]
+PROMPTS: Mapping[ModelTagger, Sequence[str]] = {
+    "lm-write": ("tags",),
+    "lm-choose": ("tag_context", "tag_continuation"),
+}
+"""What each way to tag asks, by the names of ``Prompts``."""
 
 SHOWN_WORDS = 160
 """Words of a document that the model is shown."""
-CHARACTERS_PER_WORD = 8
-"""A document is also cut to this many characters a word."""
 CONTEXT_TOKENS = 3 * SHOWN_WORDS
 """Tokens of a context that the model has to read."""
 OFFERED = 2
@@ -23,6 +36,39 @@ TOKENS_PER_TAG = 8
 """Room in an answer."""
 
 _LABEL = re.compile(r"^(?:[-*•>#]+\s*|\d{1,2}[.)]\s*|[\w ]{0,24}:\s*)+")
+
+
+@dataclass(frozen=True)
+class TaggingModel:
+    """A language model that writes tags, or chooses them. rows: the documents that it is asked about."""
+
+    how: ModelTagger
+    lm: LanguageModel
+    prompts: Prompts
+    rows: Sequence[int]
+
+
+def tags_of(corpus: Corpus, settings: TagSettings, model: TaggingModel | None = None) -> list[list[str]]:
+    """The tags of each document, best first; some may have none. Without a model they are the documents' own phrases.
+
+    Raises DataError where there are none, ModelError where it is the model that gave none.
+    """
+    texts, least = [corpus.full_text(i) for i in range(len(corpus))], settings.least(len(corpus))
+    count, share = settings.tags_per_document, settings.max_share
+    if model is None:
+        return best_phrases(document_phrases(texts, least, share), count, least)
+    if model.how == "lm-write":
+        phrases = written_tags(model.lm, model.prompts, texts, model.rows, count, share)
+    else:
+        offered = document_phrases(texts, least, share)
+        phrases = chosen_tags(model.lm, model.prompts, texts, model.rows, count, offered)
+    try:
+        return best_phrases(phrases, count, least)
+    except DataError as error:
+        raise ModelError(
+            f"of the tags that the model gave, none is shared by {least} documents: lower min_documents, or use a "
+            "larger model or the tagger lm-choose"
+        ) from error
 
 
 def written_tags(
@@ -34,7 +80,7 @@ def written_tags(
     """
     from scipy import sparse
 
-    asked = [prompts.tags.format(document=shown(texts[row]), count=count) for row in rows]
+    asked = [prompts.tags.format(document=beginning(texts[row], SHOWN_WORDS), count=count) for row in rows]
     answers = lm.generate(asked, max_new_tokens=TOKENS_PER_TAG * count)
     lists = [parse(answer)[:count] for answer in answers]
     names = sorted({tag for tags in lists for tag in tags})
@@ -78,7 +124,7 @@ def chosen_tags(
         columns, values = offered.weights.indices[span], offered.weights.data[span]
         best = np.lexsort((columns, -values))[: OFFERED * count]
         pairs += [(row, int(column)) for column in sorted(columns[best])]
-    contexts = {row: prompts.tag_context.format(document=shown(texts[row])) for row in rows}
+    contexts = {row: prompts.tag_context.format(document=beginning(texts[row], SHOWN_WORDS)) for row in rows}
     columns = np.array([column for _, column in pairs], dtype=np.int32)
     used, place = np.unique(columns, return_inverse=True)
     empty = prompts.tag_context.format(document="")
@@ -91,8 +137,3 @@ def chosen_tags(
     matrix = sparse.csr_matrix((weights.astype(np.float32), where), shape=offered.weights.shape)
     matrix.eliminate_zeros()
     return Phrases(offered.names, matrix)
-
-
-def shown(text: str) -> str:
-    """As much of a document as the model is shown."""
-    return " ".join(text.split()[:SHOWN_WORDS])[: SHOWN_WORDS * CHARACTERS_PER_WORD]
