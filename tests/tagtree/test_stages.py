@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.evaluation.tag_tree import shared
 from searchrl.retrieval.tagtree.show import tree_page, tree_text
 from tests.command import REPOSITORY, Shell, files
+from tests.mortal import run_stage
 from tests.small_models import small_causal_lm, small_classifier
 from tests.stage_commands import read, tags
 from tests.tagtree.test_tree import random_tree
@@ -168,32 +166,20 @@ def answers(cache: Path) -> int:
 
 
 def test_a_killed_language_model_stage_goes_on_to_the_same_end(few: Path, tiny_lm: Path, tmp_path: Path) -> None:
-    flags = ["--dataset", few, "--tagger", "lm", "--model-name", tiny_lm, "--output", "tags.json", *CPU]
-    flags += ["--tags-per-document", 4]
-    whole, killed = (Shell(tmp_path / name, tmp_path / f"{name} cache") for name in ("whole", "killed"))
-    for shell in (whole, killed):
-        shell.folder.mkdir()
-    assert tags(whole, "generate", *flags).ok
-    total = answers(whole.cache)
-    command = [sys.executable, "-m", "searchrl.tagtree.generate_tags", *map(str, flags)]
-    environment = killed.environment | {"PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, cwd=killed.folder, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 240
-        while not 0 < answers(killed.cache) < total:
-            assert process.poll() is None
-            assert time.monotonic() < deadline, "it did not begin in time"
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-    finally:
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-    assert 0 < answers(killed.cache) < total
-    assert not (killed.folder / "tags.json").exists()
-    assert tags(killed, "generate", *flags).ok
-    assert answers(killed.cache) == total
-    assert files(killed.folder) == files(whole.folder)
-    content = read(whole.folder / "tags.json")
+    flags = ["--dataset", str(few), "--tagger", "lm", "--model-name", str(tiny_lm), "--output", "tags.json", *CPU]
+    flags += ["--tags-per-document", "4"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    moments = run_stage("tags", "generate", flags, whole)
+    total = answers(tmp_path / "whole.cache")
+    run_stage("tags", "generate", flags, killed, dies_at=moments // 2)
+    assert 0 < answers(tmp_path / "killed.cache") < total
+    assert not (killed / "tags.json").exists()
+    run_stage("tags", "generate", flags, killed)
+    assert answers(tmp_path / "killed.cache") == total
+    assert files(killed) == files(whole)
+    content = read(whole / "tags.json")
     assert content["header"]["tagger"] == "lm-choose"
     assert str(tiny_lm) in content["header"]["model"]
 

@@ -16,7 +16,7 @@ from searchrl.files import write_text
 
 
 @dataclass(frozen=True)
-class TrainFolder:
+class RunFolder:
     """Paths in a run's folder."""
 
     path: Path
@@ -60,10 +60,10 @@ class TrainFolder:
         """Raise OutputError where the folder is something else than a run's. Changes nothing."""
         try:
             if self.path.exists() and not self.path.is_dir():
-                raise OutputError(f"{self.path}: is a file; give a folder with --output-dir")
+                raise OutputError(f"{self.path}: is a file; give a folder with output_dir")
             known = self.settings.exists() or self.base.exists()
             if self.path.is_dir() and any(self.path.iterdir()) and not known:
-                raise OutputError(f"{self.path}: is not empty and not a training run; give another --output-dir")
+                raise OutputError(f"{self.path}: is not empty and not a training run; give another output_dir")
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be read ({error.strerror or error})") from error
 
@@ -85,7 +85,7 @@ class TrainFolder:
         changed = differences(_read(self.settings), plain)
         if changed:
             raise CheckpointError(
-                f"{self.path}: holds another run: {'; '.join(changed)}; give another --output-dir, or --overwrite"
+                f"{self.path}: holds another run: {'; '.join(changed)}; give another output_dir, or set overwrite"
             )
 
     def last_checkpoint(self) -> Path | None:
@@ -112,7 +112,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); give --overwrite, or another --output-dir") from error
+        raise CheckpointError(f"{path}: cannot be read ({error}); set overwrite, or another output_dir") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not what was written; give --overwrite, or another --output-dir")
+        raise CheckpointError(f"{path}: not what was written; set overwrite, or another output_dir")
     return content

@@ -1,13 +1,15 @@
-"""The flags of ``train_lora`` and ``train_adpo_lora``."""
+"""The settings of ``train_lora`` and ``train_adpo_lora``, and of the pipeline over all stages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from searchrl.config import DtypeName, at_least
+from searchrl.config import CollectionConfig, ComputeConfig, DtypeName, EngineConfig, at_least
 from searchrl.errors import ConfigError
+from searchrl.fitting.losses import LossName
+from searchrl.fitting.settings import JudgeName
 
 ScorerFlag = Literal["auto", "likelihood", "pmi", "yes_no", "graded", "head"]
 
@@ -44,21 +46,20 @@ class PreferenceDataConfig:
     """Lists to train on at most, drawn at random; 0 for all. By default 360 on a CPU, all elsewhere."""
     max_test: int = 100
     """Lists to test on at most, drawn at random; 0 for all."""
-    data_dir: Path | None = None
-    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
 
     def __post_init__(self) -> None:
         """Refuse what is contradictory."""
         if self.dataset is not None and self.dataset_list_test is not None:
-            raise ConfigError("--dataset-list-test goes with --dataset-list-train; with --dataset use --test-split")
+            raise ConfigError("dataset_list_test goes with dataset_list_train; with dataset use test_split")
         if self.dataset is not None and self.train_split == self.test_split:
-            raise ConfigError(f"--train-split and --test-split are both {self.test_split}: test on other queries")
+            raise ConfigError(f"train_split and test_split are both {self.test_split}: test on other queries")
         for name in ("positives", "negatives", "negatives_depth"):
-            at_least(name.replace("_", "-"), getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         for name in ("random_negatives", "max_train", "max_test"):
-            at_least(name.replace("_", "-"), getattr(self, name) or 0, 0)
+            at_least(name, getattr(self, name) or 0, 0)
         if not 0 < self.test_share < 1:
-            raise ConfigError(f"--test-share {self.test_share}: must lie between 0 and 1")
+            raise ConfigError(f"test_share {self.test_share}: must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,14 @@ class LoraConfigFlags:
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         at_least("r", self.r, 1)
-        at_least("lora-alpha", self.lora_alpha, 1)
-        at_least("last-layers", self.last_layers or 0, 0)
+        at_least("lora_alpha", self.lora_alpha, 1)
+        at_least("last_layers", self.last_layers or 0, 0)
         if not 0 <= self.lora_dropout < 1:
-            raise ConfigError(f"--lora-dropout {self.lora_dropout}: must be at least 0 and below 1")
+            raise ConfigError(f"lora_dropout {self.lora_dropout}: must be at least 0 and below 1")
         if self.max_key_words is not None:
-            at_least("max-key-words", self.max_key_words, 1)
+            at_least("max_key_words", self.max_key_words, 1)
         if self.new_head and self.scorer not in ("auto", "head"):
-            raise ConfigError(f"--new-head with --scorer {self.scorer}: the new head is what is trained")
+            raise ConfigError(f"new_head with scorer {self.scorer}: the new head is what is trained")
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,14 @@ class FittingConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be learned with."""
         for name in ("batch_size", "gradient_accumulation_steps", "evaluation_steps", "save_steps", "logging_steps"):
-            at_least(name.replace("_", "-"), getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         for name in ("epochs", "learning_rate", "max_grad_norm", "scale"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be above 0")
+                raise ConfigError(f"{name} {value}: must be above 0")
         if not 0 <= self.warmup_ratio < 1:
-            raise ConfigError(f"--warmup-ratio {self.warmup_ratio}: must be at least 0 and below 1")
-        at_least("weight-decay", self.weight_decay, 0)
+            raise ConfigError(f"warmup_ratio {self.warmup_ratio}: must be at least 0 and below 1")
+        at_least("weight_decay", self.weight_decay, 0)
         at_least("seed", self.seed, 0)
 
 
@@ -170,13 +171,14 @@ class TrackingConfig:
     def __post_init__(self) -> None:
         """Refuse what would be ignored."""
         if self.wandb_project is None and self.wandb_run_name is not None:
-            raise ConfigError("--wandb-run-name needs --wandb-project")
+            raise ConfigError("wandb_run_name needs wandb_project")
 
 
 @dataclass(frozen=True)
 class TrainLoraConfig:
     """Fit a reward model to preferences, pair by pair (Bradley and Terry's model), with a LoRA adapter."""
 
+    loss: ClassVar[LossName] = "pairwise"
     output_dir: Path
     """Folder of the run: settings, checkpoints, TensorBoard curves, adapter, merged model. The same command again goes
     on where it stopped."""
@@ -184,21 +186,74 @@ class TrainLoraConfig:
     lora: LoraConfigFlags = field(default_factory=LoraConfigFlags)
     fitting: FittingConfig = field(default_factory=FittingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    device: str = "auto"
-    """auto (mps, then cuda, then cpu), mps, cuda or cpu."""
     dtype: DtypeName = "auto"
     """Numeric format of the model; the adapter is trained in float32."""
-    cache: bool = True
-    """With --dataset: keep the index for the next command."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     overwrite: bool = False
     """Remove what another command left in --output-dir."""
 
     def __post_init__(self) -> None:
         """Refuse to learn from nothing, or from two things."""
         if (self.data.dataset is None) == (self.data.dataset_list_train is None):
-            raise ConfigError("give one of --dataset-list-train and --dataset, which say what to learn from")
+            raise ConfigError("give one of dataset_list_train and dataset, which say what to learn from")
 
 
 @dataclass(frozen=True)
 class TrainAdpoLoraConfig(TrainLoraConfig):
     """Fit a reward model to whole orders (Plackett and Luce's model; ListMLE, Xia et al. 2008), with a LoRA adapter."""
+
+    loss: ClassVar[LossName] = "listwise"
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Make queries about documents, find candidates, judge them, and fit a reward model to the preferences."""
+
+    corpus: str
+    """Documents: a folder, a file, a dataset's name or a hub data set, as process_data takes them."""
+    output_dir: Path
+    """Everything goes here: data/ (what the stages write) and model/ (the trained model). The same command again goes
+    on where it stopped."""
+    adpo: bool = False
+    """Train on whole orders (sample_advanced_dpo_batch, train_adpo_lora) instead of judged pairs."""
+    n_sample: int | None = None
+    """Documents to use, drawn at random; all if not given."""
+    text_column: str = "text"
+    """Field of tables and hub data sets that holds the text."""
+    kinds: tuple[str, ...] = ("questions",)
+    """What queries to write and keep: titles, questions, keywords."""
+    per_document: int = 1
+    """Queries of each kind for a document."""
+    writer: str | None = None
+    """The language model that writes queries and judges: preset, hub name or folder; by default the device's, or the
+    one served."""
+    serving: EngineConfig = field(default_factory=EngineConfig)
+    encoder: str | None = None
+    """What finds candidates; all-MiniLM-L6-v2 if not given."""
+    k_key: int = 50
+    """Candidates for each query."""
+    n_retrieved: int = 3
+    """Of these, documents to compare with a query's own."""
+    n_random: int = 1
+    """Documents at random to compare with it."""
+    n_sampled_keys: int = 4
+    """With --adpo: documents on a ladder beside the query's own."""
+    judge: JudgeName = "auto"
+    """Who picks the better of two; see judge_dataset."""
+    test_share: float = 0.1
+    """Share of the documents whose queries are held out."""
+    max_train: int | None = None
+    """Lists (a query and its documents) to train on at most; 0 for all. By default 360 on a CPU, all elsewhere."""
+    lora: LoraConfigFlags = field(default_factory=LoraConfigFlags)
+    fitting: FittingConfig = field(default_factory=FittingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    dtype: DtypeName = "auto"
+    """Numeric format of the model that is trained."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    overwrite: bool = False
+    """Train anew where model/ holds another run."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown kinds of queries."""
+        if not self.kinds or not set(self.kinds) <= {"titles", "questions", "keywords"}:
+            raise ConfigError(f"kinds {' '.join(self.kinds)}: choose of titles, questions, keywords")

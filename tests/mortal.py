@@ -18,8 +18,8 @@ CONTEXT.set_forkserver_preload(
 """What takes seconds to import is imported once, by a process that computes nothing, and each stage is its fork."""
 
 
-def run_stage(name: str, arguments: Sequence[str], folder: Path, dies_at: int = 0) -> int:
-    """Run ``python -m searchrl.preference.NAME ARGUMENTS`` in ``folder``, with a cache of its own there.
+def run_stage(command: str, name: str, arguments: Sequence[str], folder: Path, dies_at: int = 0) -> int:
+    """Run ``searchrl COMMAND NAME ARGUMENTS`` in ``folder``, with a cache of its own beside it.
 
     dies_at: before this moment (a file that is about to get its name, answers that are about to be kept, a batch that
     is about to be learned from) it is killed. Returns how many moments there were. Asserts that it died where it
@@ -27,7 +27,8 @@ def run_stage(name: str, arguments: Sequence[str], folder: Path, dies_at: int = 
     """
     log = folder.parent / f"{folder.name}.log"
     parent, child = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_live, args=(name, list(arguments), str(folder), str(log), dies_at, child))
+    what = (command, name, *arguments)
+    process = CONTEXT.Process(target=_live, args=(what, str(folder), str(log), dies_at, child))
     process.start()
     child.close()
     moments = parent.recv() if parent.poll(120) and not dies_at else 0
@@ -39,7 +40,8 @@ def run_stage(name: str, arguments: Sequence[str], folder: Path, dies_at: int = 
     return moments
 
 
-def _live(name: str, arguments: list[str], folder: str, log: str, dies_at: int, pipe: Any) -> None:
+def _live(what: Sequence[str], folder: str, log: str, dies_at: int, pipe: Any) -> None:
+    command, name, *arguments = what
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for standard in (1, 2):
         os.dup2(stream, standard)
@@ -53,15 +55,15 @@ def _live(name: str, arguments: list[str], folder: str, log: str, dies_at: int, 
         if moments == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def hook(event: str, what: tuple[Any, ...]) -> None:
-        if event == "os.rename" and os.fsdecode(what[1]).startswith((folder, "data/", "pairs/", "orders/")):
+    def hook(event: str, told: tuple[Any, ...]) -> None:
+        if event == "os.rename" and Path(folder, os.fsdecode(told[1])).is_relative_to(folder):
             moment()
 
     sys.addaudithook(hook)
     _watch_answers(moment)
     if name.startswith("train_"):
         _watch_training(moment)
-    importlib.import_module(f"searchrl.fitting.{name}").main(arguments)
+    importlib.import_module(f"searchrl.cli.{command}").main([name, *arguments])
     pipe.send(moments)
 
 
