@@ -23,6 +23,7 @@ ObservedName = Literal["features", "all"]
 PolicyName = Literal["gru", "mlp"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EncoderDtypeName = Literal["float32", "bfloat16", "float16", "int8"]
+ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 SplitName = Literal["train", "dev", "test"]
 EngineName = Literal["auto", "transformers", "http", "vllm"]
 

@@ -41,7 +41,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
 def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench) -> None:
     from searchrl.agent.trainer import greedy_episodes
     from searchrl.cli import describe
-    from searchrl.cli.compare import compare
+    from searchrl.cli.describe import compare
     from searchrl.env.batched import GraphTensors, RewardRules
     from searchrl.evaluation.results import write_results
 

@@ -15,12 +15,12 @@ from searchrl.config import (
     DtypeName,
     EngineConfig,
     LanguageModelConfig,
+    ScorerName,
     SplitName,
     at_least,
     between,
 )
 from searchrl.errors import ConfigError, DataError, nearest
-from searchrl.evaluation.rerank import ScorerName
 from searchrl.retrieval.tagtree.settings import TagSettings, TreeSettings
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def generate(config: GenerateTagsConfig) -> None:
     from searchrl.retrieval.tagtree.inventory import Inventory, InventoryHeader, write_inventory
     from searchrl.retrieval.tagtree.tagging import CONTEXT_TOKENS, PROMPTS, tags_of
 
-    check_outputs(("--output", config.output))
+    check_outputs(("output", config.output))
     dataset = load_collection(config.dataset, config.collection.data_dir, config.collection.mirror)
     corpus, tagger, name, version = dataset.corpus, "keyphrases", None, None
     say(f"dataset: {dataset.name}, {len(corpus)} documents")
@@ -229,7 +229,7 @@ def _tags_described(inventory: Inventory, path: Path) -> str:
 
 def embed(config: EmbedTagsConfig) -> None:
     """``searchrl tags embed``."""
-    from searchrl.evaluation.embed import obtain_index
+    from searchrl.evaluation.index import obtain_index
     from searchrl.evaluation.stages import check_outputs, load_collection, say
     from searchrl.models.loader import ModelLoader
     from searchrl.retrieval.tagtree.build import as_corpus, build_tag_tree
@@ -237,7 +237,7 @@ def embed(config: EmbedTagsConfig) -> None:
     from searchrl.retrieval.tagtree.tree import save_tree
 
     files = [config.output_dir / name for name in ("tree.txt", "tree.html")]
-    check_outputs(*(("--output-dir", file) for file in files), inputs=[config.tags])
+    check_outputs(*(("output_dir", file) for file in files), inputs=[config.tags])
     name = config.dataset or read_inventory(config.tags).header.dataset
     dataset = load_collection(name, config.collection.data_dir, config.collection.mirror)
     corpus, inventory = dataset.corpus, read_inventory_for(config.tags, dataset.corpus)
@@ -290,7 +290,7 @@ def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -
 
 def assign(config: AssignConfig) -> None:
     """``searchrl tags assign``."""
-    from searchrl.evaluation.embed import obtain_index
+    from searchrl.evaluation.index import obtain_index
     from searchrl.evaluation.stage_files import ranked_queries, write_records
     from searchrl.evaluation.stages import check_outputs, load_collection, say
     from searchrl.evaluation.tag_tree import measure, measured_table
@@ -299,7 +299,7 @@ def assign(config: AssignConfig) -> None:
     from searchrl.retrieval.tagtree.tree import load_tree
     from searchrl.reward.qrels import own_document
 
-    check_outputs(("--output", config.output))
+    check_outputs(("output", config.output))
     tree, facts = load_tree(config.tree if (config.tree / "meta.json").is_file() else config.tree / "tree")
     where, compute = config.collection, config.compute
     dataset = load_collection(config.dataset or facts["dataset"], where.data_dir, where.mirror)

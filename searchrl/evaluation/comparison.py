@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.errors import DataError
 from searchrl.evaluation.difficulty import DifficultyTable, difficulty_table
-from searchrl.evaluation.paired_tests import PairedTest, paired_tests, paired_tests_json, paired_tests_text
-from searchrl.evaluation.statistics import bootstrap_interval
+from searchrl.evaluation.significance import (
+    PairedTest,
+    bootstrap_interval,
+    paired_tests,
+    paired_tests_json,
+    paired_tests_text,
+)
 from searchrl.evaluation.text_table import json_number, number, text_table
 from searchrl.retrieval.ranking import Ranking
 

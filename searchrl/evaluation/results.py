@@ -12,7 +12,7 @@ from searchrl.data.dataset import QuerySet
 from searchrl.data.trec import TrecRun, write_trec_run
 from searchrl.errors import DataError
 from searchrl.evaluation.comparison import ComparisonTable
-from searchrl.evaluation.metrics import ranked_ids
+from searchrl.evaluation.measures import ranked_ids
 from searchrl.evaluation.text_table import json_number
 from searchrl.files import write_text
 from searchrl.retrieval.ranking import Ranking

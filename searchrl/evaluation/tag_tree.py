@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from searchrl.data.dataset import Corpus, QuerySet
-from searchrl.evaluation.metrics import evaluate_ranking
+from searchrl.evaluation.measures import evaluate_ranking
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.tagtree.retriever import MakeGuide, TagTreeRetriever

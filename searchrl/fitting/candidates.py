@@ -11,10 +11,8 @@ import numpy as np
 from searchrl.data.dataset import Corpus
 from searchrl.device import choose_device, rng
 from searchrl.errors import DataError
-from searchrl.evaluation.embed import obtain_index
-from searchrl.evaluation.score_pairs import score_pairs
-from searchrl.evaluation.similarity import search
-from searchrl.evaluation.stages import check_outputs
+from searchrl.evaluation.index import obtain_index, search
+from searchrl.evaluation.stages import check_outputs, score_pairs
 from searchrl.fitting.documents import read_documents
 from searchrl.fitting.models import kept_reward_model
 from searchrl.fitting.records import read_query_recs, read_relevance, write_records, write_relevance

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from searchrl.config import ComputeConfig, EngineConfig, LanguageModelConfig, at_least
+from searchrl.config import ComputeConfig, EngineConfig, LanguageModelConfig, ScorerName, at_least
 from searchrl.errors import ConfigError
 
-ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
-"""As in ``reward/scorers.py``, which is slow to import."""
 KindName = Literal["titles", "questions", "keywords"]
 JudgeName = Literal["auto", "pairwise", "likelihood", "graded", "yes_no", "head", "source"]
 

@@ -44,7 +44,7 @@ def _from_files(data: PreferenceDataConfig, seed: int) -> TrainAndTest:
 
 def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainAndTest:
     from searchrl.evaluation import stages
-    from searchrl.evaluation.embed import obtain_index
+    from searchrl.evaluation.index import obtain_index
     from searchrl.models.loader import ModelLoader
     from searchrl.reward.qrels import own_document
 

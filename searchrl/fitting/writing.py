@@ -11,7 +11,7 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import DataError, ModelError
-from searchrl.evaluation.embed import obtain_index
+from searchrl.evaluation.index import obtain_index
 from searchrl.evaluation.stages import check_outputs
 from searchrl.fitting.candidates import ladder
 from searchrl.fitting.documents import read_documents

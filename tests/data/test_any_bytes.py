@@ -21,7 +21,7 @@ from searchrl.data.records import read_records
 from searchrl.data.trec import read_trec_qrels, read_trec_run
 from searchrl.data.unzip import BadArchive, unzip_beir
 from searchrl.errors import SearchRLError
-from searchrl.evaluation.run_files import read_judgments
+from searchrl.evaluation.runs import read_judgments
 from searchrl.evaluation.stage_files import read_records as read_stage_records
 from searchrl.evaluation.stage_files import read_results
 from searchrl.retrieval.tagtree.inventory import read_inventory

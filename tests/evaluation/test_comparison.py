@@ -7,7 +7,7 @@ import pytest
 
 from searchrl.errors import DataError
 from searchrl.evaluation.comparison import ComparisonTable, MethodResult
-from searchrl.evaluation.statistics import holm
+from searchrl.evaluation.significance import holm
 
 N = 40
 

@@ -10,7 +10,7 @@ from searchrl.data.dataset import QuerySet
 from searchrl.data.trec import read_trec_run
 from searchrl.errors import DataError, OutputError
 from searchrl.evaluation.comparison import ComparisonTable, MethodResult
-from searchrl.evaluation.metrics import evaluate, evaluate_ranking
+from searchrl.evaluation.measures import evaluate, evaluate_ranking
 from searchrl.evaluation.results import PER_QUERY_FILE, RESULTS_FILE, write_results
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 

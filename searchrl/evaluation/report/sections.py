@@ -9,11 +9,11 @@ from searchrl.env.actions import Action
 from searchrl.env.graph import SearchGraph
 from searchrl.evaluation.comparison import SINGLE_PASS, ComparisonTable, MethodResult
 from searchrl.evaluation.difficulty import BIN_RULES, BINS
-from searchrl.evaluation.paired_tests import ORACLE, PairedTest
 from searchrl.evaluation.report import charts
 from searchrl.evaluation.report.curves import Curves
 from searchrl.evaluation.report.markup import Markup, element, join
 from searchrl.evaluation.report.tree import action_tree, end_states
+from searchrl.evaluation.significance import ORACLE, PairedTest
 from searchrl.evaluation.text_table import number, p_value
 
 METHODS = {

@@ -1,14 +1,19 @@
-"""Is the difference real? Paired tests and bootstrap intervals over per-query values."""
+"""Is the difference real? Paired tests, bootstrap intervals, and p-values corrected for how many methods were tried."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from searchrl.errors import DataError
+from searchrl.evaluation.text_table import json_number, number, p_value, text_table
+
+ORACLE = "oracle"
+"""Never tested: it chose by the scores it is judged on."""
 
 RESAMPLES = 9_999
 _BATCH = 1_000  # resamples held at once: bounds memory at thousands of queries
@@ -90,6 +95,62 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
     return [float(value) for value in adjusted]
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """One method against one baseline; ``p_holm`` corrects the randomisation p over all that is held against it."""
+
+    method: str
+    baseline: str
+    comparison: PairedComparison
+    p_holm: float
+
+
+def paired_tests(
+    datasets: Sequence[Mapping[str, ArrayLike]], baselines: Sequence[str], seed: int = 0
+) -> list[list[PairedTest]]:
+    """Test every method but the oracle against every baseline present: one list for each data set.
+
+    datasets: method -> (n,) values of one metric, n its own for each data set. Holm's correction is over all methods
+    and data sets that are tested against the same baseline. Raises DataError where values do not pair up.
+    """
+    tests: list[list[PairedTest]] = [[] for _ in datasets]
+    for baseline in baselines:
+        tried = [
+            (i, name, paired_comparison(values[name], values[baseline], seed))
+            for i, values in enumerate(datasets)
+            if baseline in values
+            for name in values
+            if name not in (baseline, ORACLE)
+        ]
+        adjusted = holm([comparison.p_randomisation for _, _, comparison in tried])
+        for (i, name, comparison), p in zip(tried, adjusted, strict=True):
+            tests[i].append(PairedTest(name, baseline, comparison, p))
+    return tests
+
+
+def paired_tests_text(tests: Sequence[PairedTest]) -> str:
+    """One row per method and baseline: difference, interval, p-values, wins/ties/losses."""
+    header = ["method", "against", "difference", "95% interval", "p t-test", "p random.", "p Holm", "W/T/L"]
+    rows = []
+    for test in tests:
+        c = test.comparison
+        interval = f"[{number(c.ci_low, '+.4f')}, {number(c.ci_high, '+.4f')}]"
+        p_values = [p_value(p) for p in (c.p_ttest, c.p_randomisation, test.p_holm)]
+        counts = f"{c.wins}/{c.ties}/{c.losses}"
+        rows.append([test.method, test.baseline, number(c.mean_difference, "+.4f"), interval, *p_values, counts])
+    return text_table(header, rows)
+
+
+def paired_tests_json(tests: Sequence[PairedTest]) -> list[dict[str, Any]]:
+    """The same, unrounded, as JSON values."""
+    values = []
+    for test in tests:
+        c = asdict(test.comparison)
+        bounds = {"ci_low": json_number(c.pop("ci_low")), "ci_high": json_number(c.pop("ci_high"))}
+        values.append({"method": test.method, "baseline": test.baseline, **c, **bounds, "p_holm": test.p_holm})
+    return values
 
 
 def _p_ttest(difference: NDArray[np.float64]) -> float:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from searchrl.errors import DataError, ModelError
-from searchrl.evaluation.judge_quality import auc, judge_quality
+from searchrl.evaluation.reward_quality import auc, reward_quality
 
 NAN = float("nan")
 
@@ -34,7 +34,7 @@ def brute_auc(scores, relevant):
 @given(judged_pools())
 def test_against_the_definitions(pools):
     scores, grades = pools
-    quality = judge_quality(scores, grades)
+    quality = reward_quality(scores, grades)
     known = ~np.isnan(scores)
     counted = np.fmax(grades, 0.0)
     aucs, taus, rhos = [], [], []
@@ -66,7 +66,7 @@ def test_scores_on_each_querys_own_scale_are_good_within_only():
     rng = np.random.default_rng(0)
     grades = np.tile([1.0, 0.0, 0.0, 0.0], (200, 1))
     scores = grades + rng.normal(0, 100, (200, 1))
-    quality = judge_quality(scores, grades)
+    quality = reward_quality(scores, grades)
     assert quality.auc_within == 1
     assert quality.auc == pytest.approx(0.5, abs=0.05)
     assert quality.kendall == pytest.approx(1)
@@ -74,7 +74,7 @@ def test_scores_on_each_querys_own_scale_are_good_within_only():
 
 
 def test_it_reads_as_one_line():
-    text = str(judge_quality([[0.1, 0.9, NAN], [0.2, 0.3, 0.4]], [[0, 2, 1], [0, NAN, 1]]))
+    text = str(reward_quality([[0.1, 0.9, NAN], [0.2, 0.3, 0.4]], [[0, 2, 1], [0, NAN, 1]]))
     assert text == (
         "AUC 1.000 over all pairs, 1.000 within a query, tau-b 0.908, Spearman 0.933 (2 queries, 5 pairs, "
         "2 of them relevant)"
@@ -82,20 +82,20 @@ def test_it_reads_as_one_line():
 
 
 def test_nothing_to_compare_is_said_not_raised():
-    assert str(judge_quality([[0.1, 0.9]], [[NAN, 0]])).startswith("unknown: ")
-    assert str(judge_quality(np.full((2, 3), NAN), np.ones((2, 3)))).startswith("unknown: ")
-    assert str(judge_quality(np.empty((0, 3)), np.empty((0, 3)))).startswith("unknown: ")
-    apart = judge_quality([[0.9, 0.8], [0.1, 0.2]], [[1, 1], [0, 0]])
+    assert str(reward_quality([[0.1, 0.9]], [[NAN, 0]])).startswith("unknown: ")
+    assert str(reward_quality(np.full((2, 3), NAN), np.ones((2, 3)))).startswith("unknown: ")
+    assert str(reward_quality(np.empty((0, 3)), np.empty((0, 3)))).startswith("unknown: ")
+    apart = reward_quality([[0.9, 0.8], [0.1, 0.2]], [[1, 1], [0, 0]])
     assert str(apart) == "AUC 1.000 over all pairs; undefined within queries (0 queries, 4 pairs, 2 of them relevant)"
 
 
 def test_bad_input():
     with pytest.raises(DataError, match=r"\(1, 2\).*\(1, 3\)"):
-        judge_quality([[0.1, 0.2]], [[0, 0, 1]])
+        reward_quality([[0.1, 0.2]], [[0, 0, 1]])
     with pytest.raises(ModelError, match="infinite"):
-        judge_quality([[0.1, -np.inf]], [[0, 1]])
+        reward_quality([[0.1, -np.inf]], [[0, 1]])
 
 
 def test_it_is_a_value():
-    quality = judge_quality([[0.1, 0.9]], [[0, 1]])
+    quality = reward_quality([[0.1, 0.9]], [[0, 1]])
     assert dataclasses.asdict(quality)["auc"] == 1

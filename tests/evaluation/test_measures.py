@@ -6,12 +6,13 @@ import time
 
 import numpy as np
 import pytest
+import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchrl.data.dataset import QuerySet
 from searchrl.errors import ConfigError, DataError
-from searchrl.evaluation.metrics import MEASURES, evaluate, evaluate_ranking, ranking_to_run
+from searchrl.evaluation.measures import MEASURES, evaluate, evaluate_ranking, ranking_to_run
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 
 QRELS = {"q1": {"a": 2, "b": 1, "c": 0}, "q2": {"x": 1}, "q3": {"a": 0}}
@@ -69,10 +70,58 @@ def test_several_cutoffs_at_once():
     assert [round(by_query["q2"], 4) for by_query in values.values()] == [0, 1, 0.1, round(1 / 7, 4), 0]
 
 
-@pytest.mark.parametrize("measure", ["ndgc@10", "nDCG", "nDCG@0", "nDCG@ten", "recip_rank", "recall@100"])
+@pytest.mark.parametrize(
+    "measure",
+    ["ndgc@10", "nDCG@ten", "recip_rank", "recall@100", "nDCG@1.5", "P(rel=0)@5", "P(10)", "", "nDCG@10; AP", "SDCG@5"],
+)
 def test_unknown_measures_name_the_way_out(measure):
-    with pytest.raises(ConfigError, match=r"Valid: MAP, MRR, P, Recall, nDCG"):
+    with pytest.raises(ConfigError, match=r"as in nDCG@10; .*Valid: AP, .*nDCG|cannot be computed"):
         evaluate({}, QRELS, [measure])
+
+
+@pytest.mark.parametrize("measure", ["nDCG@0", "MRR@0", "P@0"])
+def test_a_cutoff_of_nothing_is_refused_before_it_ends_the_process(measure):
+    with pytest.raises(ConfigError, match="cutoff must be at least 1"):
+        evaluate({}, QRELS, [measure])
+
+
+@pytest.mark.parametrize("measure", ["alpha_nDCG@10", "RBP(p=.8)@5", "ERR"])
+def test_measures_that_need_what_is_not_here(measure):
+    with pytest.raises(ConfigError, match="cannot be computed here"):
+        evaluate({}, QRELS, [measure])
+
+
+def test_grades_that_a_measure_does_not_take():
+    with pytest.raises(ConfigError, match=r"ERR@20 cannot be computed on these judgments"):
+        evaluate({"q": {"a": 1.0}}, {"q": {"a": 9}}, ["ERR@20"])
+
+
+def test_any_measure_of_ir_measures_whatever_the_ids():
+    """Names with spaces and a lone surrogate, which other tools could not read."""
+    run = {"first query \ud800": {"a b": 3.0, "\ud800": 2.0, "c": 1.0}}
+    qrels = {"first query \ud800": {"\ud800": 2, "c": 1, "not found": 1}, "other": {"x": 1}}
+    values = evaluate(run, qrels, ["AP", "RR@10", "P@2", "R@100", "ERR@20", "P(rel=2)@2", "Success@1", "Judged@2"])
+    first = {measure: by_query["first query \ud800"] for measure, by_query in values.items()}
+    stop = [(2**grade - 1) / 16 for grade in (0, 2, 1)]  # gdeval's chance to be content with each document
+    err = stop[1] / 2 + (1 - stop[1]) * stop[2] / 3
+    expected = [(1 / 2 + 2 / 3) / 3, 1 / 2, 1 / 2, 2 / 3, err, 1 / 2, 0, 1 / 2]
+    assert list(first.values()) == pytest.approx(expected, abs=1e-5)
+    assert {by_query["other"] for by_query in values.values()} == {0.0}
+    assert evaluate(run, qrels, ["MRR@10", "RR@10", "MAP@5", "AP@5"]).keys() == {"MRR@10", "RR@10", "MAP@5", "AP@5"}
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from([0.1, 0.1 + 1e-12, 0.2, -1.0])),
+    st.dictionaries(st.sampled_from("abcdefgh"), st.integers(-1, 3), min_size=1),
+)
+def test_values_are_those_of_trec_eval_on_the_run_as_it_stands(documents, judged):
+    """Ties at the precision of a float32 and by descending id, as trec_eval itself breaks them."""
+    names = {"nDCG@10": "ndcg_cut_10", "Recall@100": "recall_100", "MAP@5": "map_cut_5", "P@3": "P_3", "AP": "map"}
+    grades = {"q": {document: max(grade, 0) for document, grade in judged.items()}}
+    found = pytrec_eval.RelevanceEvaluator(grades, {*names.values()}).evaluate({"q": documents}).get("q", {})
+    values = evaluate({"q": documents}, {"q": judged}, list(names))
+    assert {m: v["q"] for m, v in values.items()} == {m: found.get(trec, 0.0) for m, trec in names.items()}
 
 
 @settings(deadline=None)

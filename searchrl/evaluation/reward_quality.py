@@ -1,4 +1,4 @@
-"""How good is a judge? A reward model's scores held against human judgments, before anything is trained on them."""
+"""How good is a reward model? Its scores held against human judgments, before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class JudgeQuality:
+class RewardQuality:
     """Agreement of scores with human judgments. AUC: .5 is chance; correlations: 0 is. NaN where undefined."""
 
     auc: float
     """Over all pairs together: does a score mean the same from query to query?"""
     auc_within: float
-    """Mean over queries: does the judge tell relevant from not relevant among one query's documents?"""
+    """Mean over queries: does the model tell relevant from not relevant among one query's documents?"""
     kendall: float
     """Mean over queries of Kendall's tau-b between scores and grades."""
     spearman: float
@@ -43,13 +43,15 @@ class JudgeQuality:
         return f"{overall}, {within} ({counts})"
 
 
-def judge_quality(scores: ArrayLike, grades: ArrayLike) -> JudgeQuality:
+def reward_quality(scores: ArrayLike, grades: ArrayLike) -> RewardQuality:
     """Measure how well raw scores agree with human grades.
 
     scores: (n, pool), row i the pool of query i, NaN where the pool is shorter. grades: (n, pool), relevant above 0;
     NaN (not judged) and negative count as 0. A row in which all scores are equal counts as AUC .5 and correlation 0:
-    such a judge said nothing. Raises DataError if the shapes differ, ModelError on an infinite score.
+    such a model said nothing. Raises DataError if the shapes differ, ModelError on an infinite score.
     """
+    from scipy import stats
+
     score = np.asarray(scores, dtype=np.float64)
     grade = np.fmax(np.asarray(grades, dtype=np.float64), 0.0)
     if score.ndim != 2 or score.shape != grade.shape:
@@ -60,11 +62,15 @@ def judge_quality(scores: ArrayLike, grades: ArrayLike) -> JudgeQuality:
     relevant = known & (grade > 0)
     both = relevant.any(axis=1) & (known & ~relevant).any(axis=1)
     flat, flat_relevant = score[known][None], relevant[known][None]
-    return JudgeQuality(
+    rows = [(score[i, known[i]], grade[i, known[i]]) for i in np.flatnonzero(both)]
+    varied = [np.ptp(s) > 0 for s, _ in rows]
+    taus = [stats.kendalltau(s, g).statistic if v else 0.0 for (s, g), v in zip(rows, varied, strict=True)]
+    rhos = [stats.spearmanr(s, g).statistic if v else 0.0 for (s, g), v in zip(rows, varied, strict=True)]
+    return RewardQuality(
         auc=float(auc(flat, flat_relevant)[0]),
         auc_within=_mean(auc(score[both], relevant[both])),
-        kendall=_mean(np.array([_tau_b(score[i, known[i]], grade[i, known[i]]) for i in np.flatnonzero(both)])),
-        spearman=_mean(_spearman(score[both], np.where(known, grade, np.nan)[both])),
+        kendall=_mean(taus),
+        spearman=_mean(rhos),
         queries=int(both.sum()),
         pairs=int(known.sum()),
         relevant=int(relevant.sum()),
@@ -77,40 +83,17 @@ def auc(scores: FloatArray, relevant: NDArray[np.bool_]) -> FloatArray:
     scores: (n, m), NaN for absent. relevant: (n, m). Returns (n,), NaN where a row lacks either kind.
     Source: the rank-sum identity, Hanley and McNeil (1982).
     """
+    from scipy.stats import rankdata
+
     known = ~np.isnan(scores)
     positives = (relevant & known).sum(axis=1).astype(np.float64)
-    negatives = known.sum(axis=1) - positives
-    rank_sum = np.where(relevant & known, _ranks(scores), 0.0).sum(axis=1)
+    contrasts = positives * (known.sum(axis=1) - positives)
+    ranks = rankdata(np.where(known, scores, np.inf), axis=1) if scores.size else scores  # inf: past all others
+    rank_sum = np.where(relevant & known, ranks, 0.0).sum(axis=1)
     above = rank_sum - positives * (positives + 1) / 2
-    contrasts = positives * negatives
     return np.asarray(np.divide(above, contrasts, out=np.full_like(above, np.nan), where=contrasts > 0))
 
 
-def _ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 1 within each row, ties averaged, NaN for NaN."""
-    from scipy.stats import rankdata
-
-    if not values.size:
-        return values
-    absent = np.isnan(values)
-    ranks = np.asarray(rankdata(np.where(absent, np.inf, values), axis=1), dtype=np.float64)  # inf: past all others
-    return np.where(absent, np.nan, ranks)
-
-
-def _spearman(scores: FloatArray, grades: FloatArray) -> FloatArray:
-    """Spearman's rho of each row: Pearson's correlation of the ranks."""
-    middle = ((~np.isnan(scores)).sum(axis=1, keepdims=True) + 1) / 2  # the mean of ranks 1 to m
-    x, y = np.nan_to_num(_ranks(scores) - middle), np.nan_to_num(_ranks(grades) - middle)
-    spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
-    return np.asarray(np.divide((x * y).sum(axis=1), spread, out=np.zeros_like(spread), where=spread > 0))
-
-
-def _tau_b(scores: FloatArray, grades: FloatArray) -> float:
-    """Kendall's tau-b, as the cosine between the signs of all pairwise differences (Kendall 1945)."""
-    x, y = (np.sign(v[:, None] - v[None, :]) for v in (scores, grades))
-    spread = math.sqrt(float((x * x).sum()) * float((y * y).sum()))
-    return float((x * y).sum()) / spread if spread else 0.0
-
-
-def _mean(values: FloatArray) -> float:
-    return float(values.mean()) if values.size else float("nan")
+def _mean(values: ArrayLike) -> float:
+    array = np.asarray(values, dtype=np.float64)
+    return float(array.mean()) if array.size else float("nan")
