@@ -109,7 +109,7 @@ def test_ranked_records_can_be_reranked(planted: Shell, small_folder: Path, tmp_
         ("generate", "--output x.json --dataset {data} --max-share 2", "max_share 2.0: must be above 0"),
         ("generate", "--output x.json --dataset {data} --tags-per-document 0", "tags_per_document 0"),
         ("generate", "--output x.json --dataset {data} --max-documents 9", "max_documents is for language models"),
-        ("generate", "--output . --dataset {data}", "is a folder; name a file with --output"),
+        ("generate", "--output . --dataset {data}", "is a folder; name a file with output"),
         ("generate", "--output x.json --dataset {data} --tagger lm --model-name ./none", "none"),
         ("embed", "--tags none.json --output-dir x", "none.json: no such file"),
         ("embed", "--tags tags.json --output-dir x --dataset pydocs", "made for another collection"),
@@ -121,7 +121,7 @@ def test_ranked_records_can_be_reranked(planted: Shell, small_folder: Path, tmp_
         ("assign", "--tree tree --beam-width 0", "beam_width 0: must be at least 1"),
         ("assign", "--tree tree --candidates 5", "candidates 5: must be at least top_k, 100, or 0"),
         ("assign", "--tree tree --shares 0", "shares above 0"),
-        ("assign", "--tree tree --output .", "is a folder; name a file with --output"),
+        ("assign", "--tree tree --output .", "is a folder; name a file with output"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
