@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from searchrl.device import CPUINFO, DeviceChoice
+from searchrl.device import DeviceChoice, processor
 
 CPU_SIZE, GPU_SIZE = 2048, 8192
 """Rows and columns of the large matrices."""
@@ -20,10 +20,10 @@ def describe_machine(choice: DeviceChoice) -> Mapping[str, object]:
     on_gpu = choice.device.startswith("cuda")
     return {
         "device": choice.device,
-        "device_name": torch.cuda.get_device_name(choice.device) if on_gpu else _processor(),
+        "device_name": torch.cuda.get_device_name(choice.device) if on_gpu else processor(),
         "dtype": choice.dtype,
         "reason": choice.reason,
-        "processor": _processor(),
+        "processor": processor(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -84,13 +84,3 @@ def _int8_product(size: int, source: torch.Generator) -> Callable[[], torch.Tens
         return product
 
     return multiply
-
-
-def _processor() -> str:
-    """The processor's model as Linux names it, else what Python knows."""
-    try:
-        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()

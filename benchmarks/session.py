@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from searchrl.experiment.parts import Workbench
 from searchrl.models.lm_cache import CachedLanguageModel
 from searchrl.models.presets import encoder_folder, language_model_folder
 from searchrl.reward.lm import LMReward
+from searchrl.threads import lazy
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Session:
         """Seeds every sample."""
         return self.bench.seed
 
-    @cached_property
+    @lazy
     def played(self) -> dict[Split, QuerySet]:
         """Train and dev queries as far as there are any, at most ``sizes.queries`` together, in proportion.
 
@@ -94,12 +94,12 @@ class Session:
         share = min(1.0, self.sizes.queries / total)
         return {split: _take(self.bench.queries(split), share) for split in splits}
 
-    @cached_property
+    @lazy
     def queries(self) -> QuerySet:
         """The queries that rewriting and searching are measured with."""
         return next(iter(self.played.values()))
 
-    @cached_property
+    @lazy
     def judge(self) -> LMReward:
         """The reward model as training has it."""
         judge = self.bench.reward_model
@@ -118,24 +118,24 @@ class Session:
         counter = WorkCounter(self.naive_lm.tokenizer, self._shape)
         return replace(self.judge, lm=counter), counter
 
-    @cached_property
+    @lazy
     def naive_lm(self) -> NaiveLM:
         """The same language model, used plainly."""
         choice = self.bench.transformers_lm.choice
         dtype = choice.dtype if choice.dtype in ("bfloat16", "float16") else "float32"
         return NaiveLM(language_model_folder(self.bench.transformers_lm.name), choice.device, dtype)
 
-    @cached_property
+    @lazy
     def naive_encoder(self) -> NaiveEncoder:
         """The same encoder, used plainly."""
         return NaiveEncoder(encoder_folder(self.bench.models.encoder), self.bench.device.device)
 
-    @cached_property
+    @lazy
     def lm_format(self) -> str:
         """The numeric format that the language model's linear layers compute in."""
         return self.bench.transformers_lm.choice.dtype
 
-    @cached_property
+    @lazy
     def _shape(self) -> ModelShape:
         return model_shape(language_model_folder(self.bench.transformers_lm.name))
 

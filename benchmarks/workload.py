@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from searchrl.env.graph import SearchGraph
 from searchrl.env.obtain import obtain_graph
 from searchrl.experiment.parts import Workbench
 from searchrl.models.language_model import FloatArray
+from searchrl.threads import lazy
 
 Pairs = Sequence[tuple[str, str]]
 """(query, document) texts."""
@@ -60,7 +60,7 @@ class Played:
         """Played."""
         return sum(len(graph) for graph in self.graphs.values())
 
-    @cached_property
+    @lazy
     def groups(self) -> list[Pairs]:
         """The pairs of one document in one call: what a judge reads together."""
         return [group for call in self.calls for group in by_document(call)]

@@ -22,8 +22,8 @@ EstimatorName = Literal["reinforce", "exact"]
 ObservedName = Literal["features", "all"]
 PolicyName = Literal["gru", "mlp"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-EncoderDtypeName = Literal["float32", "bfloat16", "float16", "int8"]
 ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
+EncoderDtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 SplitName = Literal["train", "dev", "test"]
 EngineName = Literal["auto", "transformers", "http", "vllm"]
 
@@ -157,9 +157,11 @@ class ModelConfig:
     lm: str = "auto"
     """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
     dtype: DtypeName = "auto"
-    """Numeric format of the language model or reward head; auto: the device's, int8 where that was measured to do."""
-    encoder_dtype: EncoderDtypeName = "float32"
-    """Numeric format of the encoder; int8 is the fastest on x86 CPUs without bfloat16."""
+    """Numeric format of the language model or reward head; auto: $SEARCHRL_DTYPE if set, else the device's, int8 where
+    that was measured to do."""
+    encoder_dtype: EncoderDtypeName = "auto"
+    """Numeric format of the encoder; auto: $SEARCHRL_DTYPE if set, else float32; int8 is the fastest on x86 CPUs
+    without bfloat16."""
     judge: JudgeMethod = "auto"
     """How the language model judges a document; auto: likelihood below about 1B parameters, else graded."""
     reward_model: str | None = None

@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from searchrl.errors import DeviceError
+from searchrl.errors import ConfigError, DeviceError, nearest
 
 if TYPE_CHECKING:
     import torch
 
 CPUINFO = Path("/proc/cpuinfo")
 
+FORMAT_VARIABLE = "SEARCHRL_DTYPE"
+"""Environment variable that forces a numeric format on every model that is not told otherwise."""
+
+FORMATS = ("float32", "bfloat16", "float16", "int8")
+
 NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 """CPU features, as Linux names them, that multiply bfloat16 matrices in hardware (x86: first two, Arm: last two)."""
+
+MATRIX_FLAGS = NATIVE_BF16_FLAGS | {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"}
+"""CPU features that decide which format is fast, and how sums are rounded."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class DeviceChoice:
     dtype: str
     """``float32``, ``bfloat16``, ``float16`` or ``int8`` (see ``models/int8.py``)."""
     reason: str
+    forced: bool = False
+    """Whether the format comes from ``FORMAT_VARIABLE``, and so holds where a model would choose another."""
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -55,23 +65,55 @@ def choose_device(name: str = "auto") -> DeviceChoice:
         device, why = name, f"{name} was asked for"
     else:
         raise DeviceError(f"device {name!r} is not here; available: {', '.join(there)} (auto chooses {there[0]})")
-    dtype, because = _choose_dtype(device)
-    return DeviceChoice(device, dtype, f"{why}; {dtype}, because {because}")
+    forced = os.environ.get(FORMAT_VARIABLE) or "auto"
+    if forced == "auto":
+        dtype, because = _choose_dtype(device)
+        return DeviceChoice(device, dtype, f"{why}; {dtype}, because {because}")
+    if forced not in FORMATS:
+        raise ConfigError(f"{FORMAT_VARIABLE}={forced}: {nearest(forced, ('auto', *FORMATS))}")
+    _check_int8(device, forced)
+    return DeviceChoice(device, forced, f"{why}; {forced}, because {FORMAT_VARIABLE} says so", forced=True)
 
 
-def with_dtype(choice: DeviceChoice, dtype: str, keeps_int8: bool) -> DeviceChoice:
+def with_dtype(choice: DeviceChoice, dtype: str, keeps_int8: bool = False, has_int8: bool = True) -> DeviceChoice:
     """The same device with a model's own numeric format.
 
     ``auto``: the device's, but int8 on a CPU that computes it faster than anything else it has, for a model that is
-    known to keep its answers in it (``keeps_int8``). Raises DeviceError where the device has no int8.
+    known to keep its answers in it (``keeps_int8``); float32 in the place of a forced int8 for what has no such form
+    (``has_int8`` false). Raises DeviceError where the device has no int8.
     """
-    if dtype == "auto":
-        if not (keeps_int8 and choice.dtype == "float32" and cpu_has_int8(choice.device)):
-            return choice
+    if dtype != "auto":
+        _check_int8(choice.device, dtype)
+        return replace(choice, dtype=dtype, reason=f"{dtype} was asked for", forced=False)
+    if choice.dtype == "int8" and not has_int8:
+        return replace(choice, dtype="float32", reason="this kind of model has no int8")
+    if not choice.forced and keeps_int8 and choice.dtype == "float32" and cpu_has_int8(choice.device):
         return replace(choice, dtype="int8", reason="this CPU multiplies int8 faster than float32")
-    if dtype == "int8" and not cpu_has_int8(choice.device):
-        raise DeviceError(f"int8 is not to be had on this {choice.device}: it needs an x86 CPU with AVX2 and oneDNN")
-    return replace(choice, dtype=dtype, reason=f"{dtype} was asked for")
+    return choice
+
+
+def encoder_dtype(choice: DeviceChoice, dtype: str) -> DeviceChoice:
+    """The same device with an encoder's numeric format; ``auto``: float32, in which published figures are made."""
+    if dtype == "auto" and not choice.forced:
+        return replace(choice, dtype="float32", reason="published figures are made in it")
+    return with_dtype(choice, dtype)
+
+
+def processor() -> str:
+    """The processor's model as Linux names it, else what Python knows, and torch's instruction set there."""
+    import platform
+
+    import torch
+
+    models = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
+    name = models[0] if models else platform.processor() or platform.machine()
+    units = [torch.backends.cpu.get_cpu_capability(), *sorted(_cpu_flags() & MATRIX_FLAGS)]
+    return f"{name} ({', '.join(units)})"
+
+
+def _check_int8(device: str, dtype: str) -> None:
+    if dtype == "int8" and not cpu_has_int8(device):
+        raise DeviceError(f"int8 is not available on this {device}: it needs an x86 CPU with AVX2 and oneDNN")
 
 
 def cpu_has_int8(device: str) -> bool:
@@ -103,18 +145,20 @@ def cpu_has_native_bf16() -> bool:
     """
     import torch
 
-    try:
-        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = {
-        word
-        for line in lines
-        if line.lower().startswith(("flags", "features"))
-        for word in line.partition(":")[2].split()
-    }
     has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call, unused-ignore]
-    return has_onednn and bool(flags & NATIVE_BF16_FLAGS)
+    return has_onednn and bool(_cpu_flags() & NATIVE_BF16_FLAGS)
+
+
+def _cpu_flags() -> set[str]:
+    lines = [line for line in _cpuinfo() if line.lower().startswith(("flags", "features"))]
+    return {word for line in lines for word in line.partition(":")[2].split()}
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _choose_dtype(device: str) -> tuple[str, str]:

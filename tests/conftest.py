@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from searchrl.config import DataConfig, GameConfig, ModelConfig
 from searchrl.data.beir_folder import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
-from searchrl.data.pydocs.queries import load_pydocs
+from searchrl.data.pydocs import load_pydocs
 from searchrl.experiment.parts import Workbench
 from searchrl.models.embedded import smollm2_folder
 from tests.command import Outcome, Shell

@@ -10,7 +10,7 @@ import torch
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig
-from searchrl.device import DeviceChoice
+from searchrl.device import FORMAT_VARIABLE, DeviceChoice
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.errors import ConfigError, EngineError
 from searchrl.experiment.parts import Workbench
@@ -134,7 +134,8 @@ def test_queries_are_generated_over_http(shell, small_folder, server):
     assert outcome.code == 0 or "asked no question that can be kept" in outcome.error
 
 
-def test_a_policy_is_trained_over_http_and_evaluated_with_any_engine(shell, small_folder, folder, server):
+def test_a_policy_is_trained_over_http_and_evaluated_with_any_engine(shell, small_folder, folder, server, monkeypatch):
+    monkeypatch.setenv(FORMAT_VARIABLE, CPU.dtype)  # engines agree only in the same numeric format
     served = f"--engine http --base-url {server.url}"
     game = "--judge likelihood --depth 10 --max-steps 2 --episodes 64 --eval-every 64"
     shell.train(*f"--dataset {small_folder} --device cpu {game} {served}".split()).ok  # noqa: B018

@@ -63,7 +63,7 @@ class BenchmarkConfig:
     """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
     dtype: DtypeName = "auto"
     """Numeric format of the language model; auto: as train.py chooses it."""
-    encoder_dtype: EncoderDtypeName = "float32"
+    encoder_dtype: EncoderDtypeName = "auto"
     """Numeric format of the encoder."""
     num_queries: int = 1500
     """Queries of train and dev whose search graphs are played to count the work; more are extrapolated."""

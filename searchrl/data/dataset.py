@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
+
+from searchrl.threads import lazy
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -30,12 +31,12 @@ class Corpus:
         """Title and text of one document as models read it."""
         return f"{self.titles[index]} {self.texts[index]}".strip()
 
-    @cached_property
+    @lazy
     def position(self) -> dict[str, int]:
         """Document id -> index."""
         return {doc_id: i for i, doc_id in enumerate(self.ids)}
 
-    @cached_property
+    @lazy
     def fingerprint(self) -> str:
         """SHA-256 over ids, titles and texts in order: 16 hex digits name this corpus in every cache."""
         digest = hashlib.sha256()

@@ -39,7 +39,7 @@ def load_dataset(
     ``DownloadError`` for one that cannot be fetched.
     """
     if name_or_path == EMBEDDED:
-        from searchrl.data.pydocs.queries import load_pydocs
+        from searchrl.data.pydocs import load_pydocs
 
         return with_dev_split(load_pydocs(), seed)
     folder = _find(name_or_path, _data_folders(data_dir), mirror, download)

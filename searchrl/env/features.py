@@ -157,7 +157,7 @@ def ranking_features(
 
 def background(retriever: Retriever, original: Queries) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation (n,) of each query's cosine with documents at random."""
-    cosines = original.vectors @ _sample(retriever).T
+    cosines = np.einsum("nd,md->nm", original.vectors, _sample(retriever))  # not @: see retrieval/exact.py
     return cosines.mean(axis=1), np.maximum(cosines.std(axis=1), 1e-3)
 
 
@@ -227,7 +227,7 @@ def _early_agreement(documents: IntArray, others: IntArray) -> FloatArray:
     k = documents.shape[1]
     common = same.cumsum(axis=1).cumsum(axis=2)[:, np.arange(k), np.arange(k)]
     weight = 0.9 ** np.arange(k)
-    return np.asarray((common / np.arange(1, k + 1)) @ weight / weight.sum(), dtype=np.float32)
+    return np.asarray((common / np.arange(1, k + 1) * weight).sum(axis=1) / weight.sum(), dtype=np.float32)
 
 
 def _correlation(ranking: Ranking, others: FloatArray) -> FloatArray:

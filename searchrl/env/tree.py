@@ -8,12 +8,13 @@ With the mask off an illegal action leaves the state as it is and costs its step
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.env.actions import N_ACTIONS, Action
+from searchrl.threads import lazy
 
 ROOT = 0
 NOWHERE = -1
@@ -45,7 +46,7 @@ class Tree:
     def __len__(self) -> int:
         return len(self.states)
 
-    @cached_property
+    @lazy
     def children(self) -> NDArray[np.int32]:
         """(states, actions) int32: where an action leads; ``NOWHERE`` where it is illegal, or TERMINATE."""
         table = np.full((len(self.states), N_ACTIONS), NOWHERE, dtype=np.int32)
@@ -54,7 +55,7 @@ class Tree:
                 table[state.parent, state.action] = node
         return table
 
-    @cached_property
+    @lazy
     def legal(self) -> NDArray[np.bool_]:
         """(states, actions) bool: the action mask."""
         searched = self.searched
@@ -64,27 +65,27 @@ class Tree:
             mask[:, action] = searched
         return mask
 
-    @cached_property
+    @lazy
     def searched(self) -> NDArray[np.bool_]:
         """(states,) bool: the current query has been searched."""
         return np.array([s.searched for s in self.states])
 
-    @cached_property
+    @lazy
     def step(self) -> NDArray[np.int32]:
         """(states,) int32: steps from the root."""
         return np.array([s.step for s in self.states], dtype=np.int32)
 
-    @cached_property
+    @lazy
     def searches(self) -> NDArray[np.int32]:
         """(states,) int32: searches run on the way."""
         return np.array([s.searches for s in self.states], dtype=np.int32)
 
-    @cached_property
+    @lazy
     def reformulations(self) -> NDArray[np.int32]:
         """(states,) int32: reformulations made on the way."""
         return np.array([s.reformulations for s in self.states], dtype=np.int32)
 
-    @cached_property
+    @lazy
     def search_slot(self) -> NDArray[np.int32]:
         """(states,) int32: which searched state holds the newest ranking, counted in order; -1 before any search."""
         slots = np.full(len(self.states), NOWHERE, dtype=np.int32)
@@ -95,7 +96,7 @@ class Tree:
                 slots[node] = slots[state.parent]
         return slots
 
-    @cached_property
+    @lazy
     def query_slot(self) -> NDArray[np.int32]:
         """(states,) int32: which query is current, counted in order of appearance; the original is 0."""
         slots = np.zeros(len(self.states), dtype=np.int32)
@@ -107,7 +108,7 @@ class Tree:
                 slots[node] = slots[state.parent]
         return slots
 
-    @cached_property
+    @lazy
     def searched_nodes(self) -> NDArray[np.int32]:
         """Searched states in slot order: where an episode can sensibly end."""
         return np.flatnonzero(self.searched).astype(np.int32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from searchrl.data.splits import train_from_dev
 from searchrl.device import DeviceChoice, with_dtype
 from searchrl.errors import ConfigError, DataError
 from searchrl.models.loader import ModelLoader
+from searchrl.threads import lazy
 
 if TYPE_CHECKING:
     from searchrl.env.game import Game
@@ -46,7 +46,7 @@ class Workbench:
     seed: int = 42
     show_progress: bool = True
 
-    @cached_property
+    @lazy
     def loader(self) -> ModelLoader:
         """What makes language models, and closes them."""
         models = self.models
@@ -68,7 +68,7 @@ class Workbench:
         """The folder for whatever can be computed again; None with --no-cache."""
         return self.loader.cache
 
-    @cached_property
+    @lazy
     def dataset(self) -> Dataset:
         """Documents and queries."""
         data = self.data
@@ -78,15 +78,14 @@ class Workbench:
         dataset = load_dataset(data.dataset, data_dir=data.data_dir, mirror=data.mirror, seed=seed)
         return train_from_dev(dataset, seed) if data.train_from_dev and "train" not in dataset.splits else dataset
 
-    @cached_property
+    @lazy
     def encoder(self) -> Encoder:
         """The sentence encoder."""
         from searchrl.models.encoder import Encoder
 
-        choice = with_dtype(self.device, self.models.encoder_dtype, keeps_int8=False)
-        return Encoder(self.models.encoder, choice.device, dtype=choice.dtype)
+        return Encoder(self.models.encoder, self.device.device, dtype=self.models.encoder_dtype)
 
-    @cached_property
+    @lazy
     def retriever(self) -> Retriever:
         """Both indexes of the corpus behind one search."""
         from searchrl.retrieval.approximate import build_approximate_index, import_faiss
@@ -154,14 +153,14 @@ class Workbench:
         """How the language model judges. Raises ConfigError where that depends on a size its server does not tell."""
         return self.models.judge if self.models.judge != "auto" else self.loader.judging_method(self.lm_name)
 
-    @cached_property
+    @lazy
     def prompts(self) -> Prompts:
         """What the language model is asked, the user's changes included."""
         from searchrl.models.prompts import load_prompts
 
         return load_prompts(self.models.prompts)
 
-    @cached_property
+    @lazy
     def reward_model(self) -> RewardModel | None:
         """Who judges documents while the agent searches; None when only people judge, after the fact."""
         game = self.game_config
@@ -170,7 +169,7 @@ class Workbench:
 
             if not self.models.reward_model:
                 raise ConfigError("--reward head needs --reward-model: a sequence-classification model, name or folder")
-            choice = with_dtype(self.device, self.models.dtype, keeps_int8=False)
+            choice = with_dtype(self.device, self.models.dtype)
             return HeadReward(self.models.reward_model, choice.device, choice.dtype)
         if game.reward == "qrels" and game.rerank_depth == 0:
             return None
@@ -178,7 +177,7 @@ class Workbench:
 
         return LMReward(self.judge, self.judging_method, self.prompts)
 
-    @cached_property
+    @lazy
     def reformulator(self) -> Reformulator:
         """Who rewrites queries."""
         from searchrl.reformulate.feedback import FeedbackReformulator
@@ -193,7 +192,7 @@ class Workbench:
         by_lm = LMReformulator(self.writer, self.encoder, self.retriever.lexical, self.dataset.corpus, self.prompts)
         return by_lm if name == "lm" else LMAndFeedback(by_lm, feedback)
 
-    @cached_property
+    @lazy
     def game(self) -> Game:
         """The rules with the parts they are played with."""
         from searchrl.env.game import Game, Rules

@@ -35,7 +35,7 @@ class LoraSettings:
 
 def attach(scorer: TrainableScorer, settings: LoraSettings, seed: int) -> Any:
     """Put a fresh adapter into the scorer's network and return PEFT's model around it; only the adapter, and a reward
-    head, are trainable.
+    head, are trainable, and these are float32 whatever the base's format.
 
     The base's own dropout is switched off, as TRL does: the same pair must score the same. Raises ConfigError where no
     module has one of the names, or there are fewer layers.
@@ -59,13 +59,23 @@ def attach(scorer: TrainableScorer, settings: LoraSettings, seed: int) -> Any:
         with torch.random.fork_rng(), without_deprecations():
             torch.manual_seed(seed)
             network: Any = scorer.network
-            return get_peft_model(network, config)
+            return _in_float32(get_peft_model(network, config))
     except ValueError as error:
         raise ConfigError(f"--target-modules {' '.join(settings.target_modules)}: {error}") from error
 
 
+def _in_float32(model: Any) -> Any:
+    """The same model, what is trained of it in float32: PEFT leaves a head in the base's format."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
+
+
 def merge(scorer: TrainableScorer, folder: Path, model: Any, base: Path) -> None:
     """Write the network with its adapter worked in, and its tokenizer, as a new folder; the network is changed.
+
+    The network should be in float32: in a coarser format the sum of weight and adapter would be rounded away.
 
     What else lies in ``base`` for a scorer to go by (a chat template's file, sentence-transformers' own) is kept.
     """

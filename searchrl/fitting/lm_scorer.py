@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from searchrl.models.prompts import Prompts
 from searchrl.models.shared_context import Tokens, batch_rows, pack
 from searchrl.models.transformers_lm import TransformersLM
 from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method
+from searchrl.threads import lazy
 
 SCALES: dict[Method, float] = {"likelihood": 3.0, "pmi": 3.0, "yes_no": 1.0, "graded": 10.0}
 """See ``TrainableScorer.scale``. Were each query written from its relevant documents, a likelihood's would be the
@@ -43,7 +43,7 @@ class TrainableLM(TransformersLM):
         """The token that padding carries."""
         return self._fill
 
-    @cached_property
+    @lazy
     def wanted(self) -> dict[Method, list[int]]:
         """The tokens that answers begin with."""
         return {

@@ -125,7 +125,7 @@ def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> 
 
     from searchrl.files import sealed_folder
     from searchrl.models.presets import default_language_model, language_model_folder
-    from searchrl.models.quiet import quiet_transformers
+    from searchrl.models.quiet import loading
 
     library: Any = transformers
     name = name or default_language_model(choice.device)
@@ -133,11 +133,11 @@ def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> 
 
     def build(folder: Path) -> None:
         try:
-            with quiet_transformers(), torch.random.fork_rng():
+            with loading(), torch.random.fork_rng():
                 torch.manual_seed(seed)
                 tokenizer = library.AutoTokenizer.from_pretrained(source, local_files_only=True)
                 network = library.AutoModelForSequenceClassification.from_pretrained(
-                    source, num_labels=1, dtype=choice.torch_dtype, local_files_only=True, use_safetensors=True
+                    source, num_labels=1, dtype=torch.float32, local_files_only=True, use_safetensors=True
                 )
         except ValueError as error:
             raise ModelError(f"{name} cannot be given a head: {next(iter(str(error).splitlines()), '')}") from error

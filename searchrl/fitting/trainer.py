@@ -107,10 +107,17 @@ class PreferenceTrainer(RewardTrainer):
     ) -> Any:
         """Mean loss of a batch's lists; accuracy and margin over its pairs go to the log."""
         levels = [level.to(self.args.device) for level in inputs["levels"]]
-        scores = self._scorer.forward(model, inputs["encoded"])
+        with self._format():
+            scores = self._scorer.forward(model, inputs["encoded"])
         self._note(scores.detach(), levels)
         loss = list_losses(self._loss, self._scale * scores, levels, self._across)
         return (loss, {"scores": scores}) if return_outputs else loss
+
+    def _format(self) -> torch.autocast:
+        """Lets the base compute in its own format beside an adapter in float32."""
+        base = next(parameter for parameter in self.model.parameters() if not parameter.requires_grad)
+        half = base.dtype in (torch.bfloat16, torch.float16)
+        return torch.autocast(base.device.type, base.dtype if half else None, enabled=half)
 
     def _note(self, scores: Tensor, levels: Sequence[Tensor]) -> None:
         gaps = []
@@ -121,19 +128,24 @@ class PreferenceTrainer(RewardTrainer):
         metrics["accuracy"].append((together > 0).float().mean().item())
         metrics["margin"].append(together.mean().item())
 
+    def quality(self) -> PreferenceQuality:
+        """How well the model keeps the preferences held out, in the numeric format it is trained in."""
+        network: Any = self.model
+        training = network.training
+        network.eval()
+        with self._format():
+            quality = preference_quality(self._scorer, self._test)
+        network.train(training)
+        return quality
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Accuracy and AUC on the held-out lists by the scorer's own ``score``, logged."""
-        network: Any = self.model
-        training = network.training
-        network.eval()
-        with self.compute_loss_context_manager():
-            quality = preference_quality(self._scorer, self._test)
+        quality = self.quality()
         self.last_look = (self.state.global_step, quality)
         metrics = quality.as_metrics()
         self.log(dict(metrics))
-        network.train(training)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

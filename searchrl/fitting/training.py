@@ -53,17 +53,16 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     train_lists, test_lists = training_lists(config, say)
     language_model_folder(config.lora.model_name or default_language_model(choice.device))
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
-    scorer, base = _scorer(config, choice, folder)
+    scorer, _ = _scorer(config, choice, folder)
     config = _settled(config, scorer, choice)
     folder.agree(_settings(config, loss, train_lists, test_lists, scorer))
     done = folder.finished()
     if done is None:
         with without_deprecations(), quiet_transformers():
             done = _fit(config, loss, folder, scorer, train_lists, test_lists, say)
-        del scorer  # its network is changed, and takes as much memory as the next
-        scorer, base = _scorer(config, choice, folder)
+    del scorer  # its network is changed, and takes as much memory as the next
     if config.lora.merge and not folder.merged.exists():
-        _merge(scorer, folder, base)
+        _merge(*_scorer(config, replace(choice, dtype="float32"), folder), folder)
     return done
 
 
@@ -82,7 +81,7 @@ def training_device(name: str, dtype: DtypeName) -> DeviceChoice:
             f"device {name}: training takes the first GPU it sees; choose with CUDA_VISIBLE_DEVICES="
             f"{choice.device.partition(':')[2]} and device cuda"
         )
-    return with_dtype(choice, dtype, keeps_int8=False)
+    return with_dtype(choice, dtype, has_int8=False)
 
 
 def _scorer(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder) -> tuple[TrainableScorer, Path]:
@@ -138,19 +137,10 @@ def _fit(
     test_lists: Sequence[PreferenceList],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    from searchrl.fitting.quality import preference_quality
     from searchrl.fitting.tracking import trackers
 
     checkpoint = folder.last_checkpoint()
-    before = None
-    if test_lists:
-        if not folder.before.exists():
-            quality = preference_quality(scorer, test_lists)
-            write_text(folder.before, json.dumps(asdict(quality)) + "\n")
-            say(f"before: {quality}")
-        before = json.loads(folder.before.read_text(encoding="utf-8"))
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    say(f"going on after update {step}" if checkpoint else "training")
     data = _encode(config, scorer, train_lists)
     trainer = _trainer(
         config,
@@ -161,15 +151,22 @@ def _fit(
         test_lists,
         trackers_of=lambda: trackers(config.tracking, folder.path, folder.curves, step),
     )
+    before = None
+    if test_lists:
+        if not folder.before.exists():  # the fresh adapter changes nothing yet
+            quality = trainer.quality()
+            write_text(folder.before, json.dumps(asdict(quality)) + "\n")
+            say(f"before: {quality}")
+        before = json.loads(folder.before.read_text(encoding="utf-8"))
+    say(f"going on after update {step}" if checkpoint else "training")
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     network: Any = trainer.model
-    network.eval()
     updates, look = trainer.state.global_step, trainer.last_look
     after = look[1] if look and look[0] == updates else None  # not twice: it takes minutes
     if test_lists:
-        after = after or preference_quality(scorer, test_lists)
+        after = after or trainer.quality()
         say(f"after: {after}")
     _save_adapter(trainer, scorer, folder)
     during = [e for e in trainer.state.log_history if "eval_accuracy" in e and e["step"] < updates]
@@ -267,7 +264,7 @@ def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: R
         scorer.tokenizer.save_pretrained(place)
 
 
-def _merge(scorer: TrainableScorer, folder: RunFolder, base: Path) -> None:
+def _merge(scorer: TrainableScorer, base: Path, folder: RunFolder) -> None:
     from searchrl.files import new_folder
     from searchrl.fitting.adapter import load, merge
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from searchrl.errors import ModelError
 from searchrl.files import cache_dir, sealed_folder
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.quiet import loading
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _convert(file: Path, folder: Path) -> None:
     library: Any = transformers  # whose types lag behind its arguments
     source = {"gguf_file": file.name, "local_files_only": True}
     try:
-        with quiet_transformers():
+        with loading():
             # Without dequantize the weights would stay packed and every forward pass would unpack them again.
             packed = library.GgufConfig(dequantize=True)
             model = library.AutoModelForCausalLM.from_pretrained(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from searchrl.device import choose_device, encoder_dtype
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.batching import scrub, token_batches
 from searchrl.models.fingerprint import folder_fingerprint, format_name
 from searchrl.models.presets import DEFAULT_ENCODER, encoder_folder
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.quiet import loading
+from searchrl.threads import lazy, one_at_a_time
 
 FloatArray = NDArray[np.float32]
 
@@ -24,8 +25,8 @@ CHARACTERS_PER_TOKEN = 4
 class Encoder:
     """A sentence encoder; the embedded all-MiniLM-L6-v2 unless named otherwise. Loaded when it is first needed.
 
-    name: see ``presets.encoder_folder``. device: as torch names it. dtype: ``float32`` by default, because published
-    scores are made in it; ``int8`` on x86 CPUs (see ``int8.py``), ``bfloat16`` or ``float16`` elsewhere are faster.
+    name: see ``presets.encoder_folder``. device: as torch names it. dtype: see ``device.encoder_dtype``; ``int8`` on
+    x86 CPUs (see ``int8.py``), ``bfloat16`` or ``float16`` elsewhere are faster than the default, ``float32``.
     token_budget: about as many tokens in one forward pass; by default 1,024 on a CPU, whose cache that fits, else
     32,768. Raises ModelError where the model cannot be had or is not a sentence-transformers model; at the first text,
     ModelError where its files are damaged.
@@ -36,7 +37,7 @@ class Encoder:
         name: str = DEFAULT_ENCODER,
         device: str = "cpu",
         *,
-        dtype: str = "float32",
+        dtype: str = "auto",
         token_budget: int | None = None,
     ) -> None:
         self._budget = token_budget if token_budget is not None else (1024 if device == "cpu" else 32768)
@@ -48,27 +49,29 @@ class Encoder:
                 f"{self._folder} is not a sentence-transformers model (no modules.json); use {DEFAULT_ENCODER}"
             )
         self.name = name
-        self._device, self._dtype = device, dtype
+        self._device = device
+        self.dtype = encoder_dtype(choose_device(device), dtype).dtype
+        """Its numeric format."""
 
-    @cached_property
+    @lazy
     def fingerprint(self) -> str:
         """Names weights, configuration and numeric format."""
-        return folder_fingerprint(self._folder, format_name(self._dtype))
+        return folder_fingerprint(self._folder, format_name(self.dtype))
 
-    @cached_property
+    @lazy
     def dim(self) -> int:
         """Length of a vector."""
         return len(self.encode(["dimension"])[0])
 
-    @cached_property
+    @lazy
     def _model(self) -> Any:
         import torch
         from sentence_transformers import SentenceTransformer
 
         _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
-        dtype = torch.float32 if self._dtype == "int8" else getattr(torch, self._dtype)
+        dtype = torch.float32 if self.dtype == "int8" else getattr(torch, self.dtype)
         try:
-            with quiet_transformers():
+            with loading():
                 model = SentenceTransformer(
                     str(self._folder),
                     device=self._device,
@@ -79,12 +82,13 @@ class Encoder:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ModelError(f"the encoder {self.name!r} cannot be loaded from {self._folder} ({reason})") from error
         model.eval()
-        if self._dtype == "int8":
+        if self.dtype == "int8":
             from searchrl.models.int8 import to_int8
 
             to_int8(model, lambda text: model.encode([text], show_progress_bar=False))
         return model
 
+    @one_at_a_time
     def encode(
         self,
         texts: Sequence[str],
@@ -95,8 +99,9 @@ class Encoder:
     ) -> FloatArray:
         """Unit-length vectors, (n, dim) float32, in the order of ``texts``; what exceeds the model's maximum is cut.
 
-        ``kind`` selects the model's own prompt for queries or documents, where it defines one. Texts run in batches of
-        similar length, so a vector may differ in its last bits with the company it had; the same call repeats exactly.
+        ``kind`` selects the model's own prompt for queries or documents, where it defines one. Queries run one by one,
+        so that a query's vector is the same bits in any company; documents in batches of similar length, where the last
+        bits may differ with the company, but the same call repeats exactly.
         """
         from tqdm import tqdm
 
@@ -107,7 +112,7 @@ class Encoder:
         lengths = [min(1 + len(text) // CHARACTERS_PER_TOKEN, longest) for text in texts]
         vectors: FloatArray | None = None
         with tqdm(total=len(texts), desc=description, unit="text", disable=not show_progress) as bar:
-            for batch in token_batches(lengths, self._budget):
+            for batch in token_batches(lengths, 1 if kind == "query" else self._budget):
                 part = encode(
                     [scrub(texts[i]) for i in batch],
                     batch_size=len(batch),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from searchrl.models.batching import scrub
 from searchrl.models.encoder import FloatArray
 from searchrl.models.http_client import HttpClient
 from searchrl.models.served_model import ServedModel, served_model
+from searchrl.threads import lazy
 
 CUT = {"vllm": {"truncate_prompt_tokens": -1}}
 """How a server is told to cut long texts instead of refusing them; others cut by themselves or have no word for it."""
@@ -50,7 +50,7 @@ class HttpEncoder:
         self._batch_size = batch_size
         self._prompts = {"query": query_prompt, "document": document_prompt}
 
-    @cached_property
+    @lazy
     def served(self) -> ServedModel:
         """What the server says about the model."""
         return served_model(self._client, self._model)
@@ -65,7 +65,7 @@ class HttpEncoder:
         """Address, name, what the server says about the model, and both prompts."""
         return f"http-1 {self.served.fingerprint} {sorted(self._prompts.items())!r}"
 
-    @cached_property
+    @lazy
     def dim(self) -> int:
         """Length of a vector."""
         return len(self.encode(["dimension"])[0])

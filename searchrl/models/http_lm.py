@@ -8,7 +8,6 @@ lacks is said when it is first asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from searchrl.models.http_likelihood import FORCED, mean_logprob
 from searchrl.models.http_tokens import HttpTokenizer
 from searchrl.models.language_model import FloatArray, split_prompt
 from searchrl.models.served_model import ServedModel, served_model
+from searchrl.threads import lazy
 
 TOP = 20
 """Most likely tokens to ask for: the most that OpenAI's interface allows."""
@@ -76,7 +76,7 @@ class HttpLM:
         self._max_continuation = max_continuation_tokens
         self._stop_at_newline = stop_at_newline
 
-    @cached_property
+    @lazy
     def served(self) -> ServedModel:
         """What the server says about the model."""
         return served_model(self._client, self._model)
@@ -102,7 +102,7 @@ class HttpLM:
         settings = f"{self._max_context} {self._max_continuation} {self._stop_at_newline}"
         return f"http-1 {self.served.fingerprint} {settings}"
 
-    @cached_property
+    @lazy
     def _tokenizer(self) -> HttpTokenizer:
         return HttpTokenizer(self._client, self.name)
 

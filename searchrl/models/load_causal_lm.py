@@ -7,7 +7,7 @@ from typing import Any
 
 from searchrl.device import DeviceChoice
 from searchrl.errors import ModelError
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.quiet import loading
 
 
 def load_causal_lm(name: str, folder: Path, choice: DeviceChoice) -> tuple[Any, Any]:
@@ -20,7 +20,7 @@ def load_causal_lm(name: str, folder: Path, choice: DeviceChoice) -> tuple[Any, 
     library: Any = transformers  # whose types lag behind its arguments
 
     try:
-        with quiet_transformers():
+        with loading():
             config = library.AutoConfig.from_pretrained(folder, local_files_only=True)
             tokenizer = library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model, loaded = library.AutoModelForCausalLM.from_pretrained(

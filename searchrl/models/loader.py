@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -15,6 +14,7 @@ from searchrl.config import DtypeName, EngineConfig, EngineName
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError, nearest
 from searchrl.files import cache_dir
+from searchrl.threads import lazy, one_at_a_time
 
 if TYPE_CHECKING:
     from searchrl.models.encoder import Encoder
@@ -62,7 +62,7 @@ class ModelLoader:
         self._checked: set[tuple[Engine, Use]] = set()
         self._opened = ExitStack()
 
-    @cached_property
+    @lazy
     def device(self) -> DeviceChoice:
         """Where models of this process run, and its own numeric format."""
         return choose_device(self._device)
@@ -79,15 +79,16 @@ class ModelLoader:
 
         return default_cache_path() if self._cache else None
 
-    def format(self, keeps_int8: bool = False) -> DeviceChoice:
+    def format(self, keeps_int8: bool = False, has_int8: bool = True) -> DeviceChoice:
         """The device with the numeric format asked for; see ``device.with_dtype``."""
-        return with_dtype(self.device, self._dtype, keeps_int8)
+        return with_dtype(self.device, self._dtype, keeps_int8, has_int8)
 
     def opened(self, model: Model, close: Callable[[], object]) -> Model:
         """The model, which ``close`` will close."""
         self._opened.callback(close)
         return model
 
+    @one_at_a_time
     def language_model(
         self, name: str | None, use: Use, *, context_tokens: int = CONTEXT_TOKENS, stop_at_newline: bool = False
     ) -> CachedLanguageModel:
@@ -105,6 +106,7 @@ class ModelLoader:
             self._cached[engine] = self.opened(cached, cached.close)
         return self._cached[engine]
 
+    @one_at_a_time
     def backend(
         self, name: str | None, use: Use, *, context_tokens: int = CONTEXT_TOKENS, stop_at_newline: bool = False
     ) -> Engine:
@@ -194,6 +196,7 @@ class ModelLoader:
         with closing(self._behind_cache(TransformersLM(name, self.device))) as reference:
             check_language_models(reference, engine, likelihoods=use == "likelihoods", chat=use == "chat")
 
+    @one_at_a_time
     def encoder(self, name: str | None) -> Encoder | HttpEncoder:
         """A sentence encoder (None: all-MiniLM-L6-v2, or the one that is served); engine ``vllm`` leaves it here."""
         if self.engine == "http":

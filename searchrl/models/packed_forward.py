@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from searchrl.device import DeviceChoice
 from searchrl.models.shared_context import PackedBatch, PackedRow, Tokens, batch_rows
+from searchrl.threads import lazy
 
 LOGITS_AT_ONCE = 1 << 25
 """Float32 logits held at a time (128 MiB); the vocabulary projection runs in slices of that size."""
@@ -65,7 +65,7 @@ class PackedForward:
         ).last_hidden_state
         return hidden.flatten(0, 1)[places.to(device)]
 
-    @cached_property
+    @lazy
     def works(self) -> bool:
         """Whether packed rows score what the model's own forward pass does; found out on the sample.
 

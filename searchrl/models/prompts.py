@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import string
-import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
@@ -16,11 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.errors import ConfigError, nearest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 CHARACTERS_PER_WORD = 8
 

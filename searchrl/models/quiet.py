@@ -1,10 +1,12 @@
-"""Keeps transformers' own bars and notes out of a command's output while a model loads."""
+"""Loading with transformers: one model at a time, and without the library's own bars and notes in the output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from searchrl.threads import LOADING
 
 
 @contextmanager
@@ -22,3 +24,10 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Hold the process's turn to load a model, quietly."""
+    with LOADING, quiet_transformers():
+        yield

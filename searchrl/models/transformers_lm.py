@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from searchrl.models.presets import default_language_model, language_model_folde
 from searchrl.models.prompt_tokens import first_tokens, prompt_tokens, text_start, text_tokens
 from searchrl.models.shared_context import Tokens, pack
 from searchrl.models.shared_prefix import share_prefixes
+from searchrl.threads import lazy, one_at_a_time
 
 GENERATION_BUDGET = 4
 """Times the token budget: after the prompt, a step computes a single token a row, and many rows pay for one step."""
@@ -90,7 +90,7 @@ class TransformersLM:
         """For people: name and numeric format, and why that one."""
         return f"{self.name} in {self.choice.dtype} ({self.choice.reason})"
 
-    @cached_property
+    @lazy
     def _loaded(self) -> tuple[Any, Any]:
         _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
         return load_causal_lm(self.name, self._folder, self.choice)
@@ -103,13 +103,13 @@ class TransformersLM:
     def _model(self) -> Any:
         return self._loaded[1]
 
-    @cached_property
+    @lazy
     def _fill(self) -> int:
         """The token that padding carries."""
         pad_token = self._tokenizer.pad_token_id
         return text_start(self._tokenizer) if pad_token is None else int(pad_token)
 
-    @cached_property
+    @lazy
     def _packed(self) -> PackedForward:
         sample = text_tokens(self._tokenizer, [SAMPLE], 32, special=False)[SAMPLE]
         return PackedForward(self._model, self.choice, self._fill, self._multiple, sample)
@@ -123,7 +123,7 @@ class TransformersLM:
         """Load the weights now. Raises ModelError where they are damaged or do not fit the device."""
         _ = self._loaded
 
-    @cached_property
+    @lazy
     def fingerprint(self) -> str:
         """16 hex digits over every file of the model, the numeric format, the cuts and ``stop_at_newline``."""
         return folder_fingerprint(
@@ -134,6 +134,7 @@ class TransformersLM:
             self._stop_at_newline,
         )
 
+    @one_at_a_time
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
     ) -> list[str]:
@@ -179,6 +180,7 @@ class TransformersLM:
                 bar.update(len(batch))
         return answers
 
+    @one_at_a_time
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.choice_logprobs``.
 
@@ -213,6 +215,7 @@ class TransformersLM:
                 )
             yield batch, output.logits[:, -1, wanted].float()
 
+    @one_at_a_time
     def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.continuation_logprobs``; an empty continuation scores 0, the logarithm of certainty.
 

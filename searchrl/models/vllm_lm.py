@@ -6,7 +6,6 @@ Prompts are tokenised here, as for ``TransformersLM``, so that both read the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -20,6 +19,7 @@ from searchrl.models.folder_facts import causal_lm_facts
 from searchrl.models.language_model import FloatArray
 from searchrl.models.presets import DEFAULT_LANGUAGE_MODELS, language_model_folder
 from searchrl.models.prompt_tokens import first_tokens, prompt_tokens, text_start, text_tokens
+from searchrl.threads import lazy
 
 
 class VllmLM:
@@ -70,20 +70,20 @@ class VllmLM:
         sizes = " x ".join(map(str, self._parallel.values()))
         return f"{self.name} in vLLM ({self._dtype}, tensor x pipeline parallel: {sizes})"
 
-    @cached_property
+    @lazy
     def fingerprint(self) -> str:
         """Every file of the model, the numeric format, the cuts and ``stop_at_newline``."""
         return folder_fingerprint(
             self._folder, "vllm", self._dtype, self._max_context, self._max_continuation, self._stop_at_newline
         )
 
-    @cached_property
+    @lazy
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(self._folder)
 
-    @cached_property
+    @lazy
     def _engine(self) -> Any:
         vllm = _vllm()
         try:

@@ -12,8 +12,10 @@ import numpy as np
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError
 from searchrl.files import load_arrays, save_arrays
+from searchrl.retrieval.exact import RESERVE, best_of, pair_products, rounding, row_products
 from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
 from searchrl.retrieval.top_k import TopK
+from searchrl.threads import lazy
 
 logger = logging.getLogger(__name__)
 
@@ -48,20 +50,58 @@ class DenseIndex:
     def __init__(self, vectors: FloatArray) -> None:
         self.vectors = vectors
 
+    @lazy
+    def longest(self) -> float:
+        """The largest norm of a vector."""
+        step = max(1, BLOCK_CELLS // max(1, self.vectors.shape[1]))
+        parts = (self.vectors[start : start + step] for start in range(0, len(self), step))
+        return max((float(np.linalg.norm(part, axis=1).max()) for part in parts), default=0.0)
+
     def __len__(self) -> int:
         return len(self.vectors)
 
     def scores(self, queries: FloatArray) -> FloatArray:
-        """Cosine of every query with every document, shape (n, documents)."""
+        """Cosine of every query with every document, (n, documents); the last bits depend on a query's company."""
         return np.asarray(queries @ self.vectors.T, dtype=np.float32)
+
+    def ranges(self, queries: FloatArray, rough: FloatArray, exclude: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Lowest cosine of each query and the distance to its highest, (n,) each, by exact products.
+
+        rough: what ``scores`` gives for the queries. exclude: as for ``search``; such a document does not count.
+        """
+        low, high = np.zeros(len(queries), dtype=np.float32), np.zeros(len(queries), dtype=np.float32)
+        for row, slack in enumerate(rounding(queries, self.longest)):
+            scores, allowed = rough[row], np.arange(len(self)) != exclude[row]
+            if not allowed.any():
+                continue
+            lowest, highest = scores[allowed].min() + slack, scores[allowed].max() - slack
+            extreme = np.flatnonzero(allowed & ((scores <= lowest) | (scores >= highest))).astype(np.int32)
+            exact = pair_products(queries[row : row + 1], self.vectors, extreme[None])[0]
+            low[row], high[row] = exact.min(), exact.max()
+        return low, high - low
 
     def search(self, queries: FloatArray, k: int, exclude: IntArray) -> Ranking:
         """The k documents with the highest cosine for each query, equal ones by the lower index.
 
-        queries: (n, dim). exclude: (n,) a document that is not to be returned, negative for none. Takes about 64 MB
-        beside queries and results, whatever the corpus. Vectors are read in place; where they are mapped from disk,
-        once for all queries. Cosines are float32 products, whose last bit depends on a vector's place in its block.
+        queries: (n, dim). exclude: (n,) a document that is not to be returned, negative for none. A query's ranking
+        and its cosines are the same bits in any company (``exact.py``). Takes about 64 MB beside queries and results,
+        whatever the corpus. Vectors are read in place; where they are mapped from disk, once for all queries.
         """
+
+        def whole(row: int) -> FloatArray:
+            scores = row_products(queries[row], self.vectors)
+            if exclude[row] >= 0:
+                scores[exclude[row]] = -np.inf
+            return scores
+
+        candidates = self._candidates(queries, min(k + RESERVE, max(len(self), k)), exclude)
+        slack = rounding(queries, self.longest)
+        return best_of(
+            candidates, k, slack, lambda rows, found: pair_products(queries[rows], self.vectors, found), whole
+        )
+
+    def _candidates(self, queries: FloatArray, k: int, exclude: IntArray) -> Ranking:
+        """The k best by products that are fast and exact but for rounding."""
         n, size = len(queries), len(self)
         best = TopK(n, k)
         height = min(BLOCK_QUERIES, max(n, 1))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.retrieval.ranking import FloatArray, IntArray
+from searchrl.threads import lazy
 
 K1, B = 0.9, 0.4
 """The settings BEIR's and Anserini's BM25 figures are published with."""
@@ -54,11 +54,11 @@ class LexicalIndex:
         stems: list[str] = self._stemmer.stemWords(words)
         return stems
 
-    @cached_property
+    @lazy
     def _rows(self) -> Any:
         return self.matrix.tocsr()
 
-    @cached_property
+    @lazy
     def _by_term(self) -> Any:
         return self.matrix.T.tocsr()
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from searchrl.retrieval.approximate import ApproximateIndex
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
+from searchrl.retrieval.exact import RESERVE, best_of, pair_products, rounding, row_products
 from searchrl.retrieval.fusion import minmax_rows
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
-from searchrl.retrieval.top_k import TopK
+from searchrl.retrieval.top_k import top_k
 
 RetrieverName = Literal["dense", "hybrid"]
 LEXICAL_SHARE: dict[RetrieverName, float] = {"dense": 0.0, "hybrid": 0.5}
@@ -25,7 +26,7 @@ BLOCK_CELLS = 1 << 24
 
 Rows: TypeAlias = NDArray[np.intp]
 Cells: TypeAlias = tuple[NDArray[np.intp], IntArray]
-ScoreRows: TypeAlias = Callable[[Queries, Rows, Cells], FloatArray]
+RowSearch: TypeAlias = Callable[[Queries, Rows, IntArray], Ranking]
 
 
 class Retriever:
@@ -79,7 +80,8 @@ class Retriever:
     def search(self, queries: Queries, exclude: IntArray | None = None) -> Ranking:
         """Top ``depth`` documents of each query; ``exclude`` (n,) names a document never to return, -1 for none.
 
-        Exact unless there is an approximate index: what comparing all scores gives, equal ones by the lower index.
+        Exact unless there is an approximate index: what comparing all scores gives, equal ones by the lower index, and
+        for each query the same bits alone as in a batch.
         Beside indexes and result, dense queries take about 64 MB, and others at most 320 MB or 20 bytes a document,
         whichever is more.
         """
@@ -100,33 +102,54 @@ class Retriever:
     def _dense(self, queries: Queries, rows: Rows, exclude: IntArray) -> Ranking:
         return (self.approximate or self.dense).search(queries.vectors[rows], self.depth, exclude)
 
-    def _by_rows(self, score: ScoreRows, queries: Queries, rows: Rows, exclude: IntArray) -> Ranking:
+    def _by_rows(self, search: RowSearch, queries: Queries, rows: Rows, exclude: IntArray) -> Ranking:
         """Search where a score depends on all documents of its row: whole rows, as many as fit, at a time."""
-        best = TopK(len(rows), self.depth)
         block = max(1, BLOCK_CELLS // max(1, len(self.dense)))
-        for start in range(0, len(rows), block):
-            part = slice(start, min(start + block, len(rows)))
-            own = np.flatnonzero(exclude[part] >= 0)
-            cells = (own, exclude[part][own])
-            scores = score(queries, rows[part], cells)
-            scores[cells] = -np.inf
-            best.add(part, scores)
-        return best.ranking
+        parts = [
+            search(queries, rows[start : start + block], exclude[start : start + block])
+            for start in range(0, len(rows), block)
+        ]
+        return Ranking(np.concatenate([p.documents for p in parts]), np.concatenate([p.scores for p in parts]))
 
-    def _bm25(self, queries: Queries, rows: Rows, own: Cells) -> FloatArray:
+    def _bm25(self, queries: Queries, rows: Rows, exclude: IntArray) -> Ranking:
         scores = self.lexical.scores(queries.terms[rows])
         scores[scores <= 0.0] = -np.inf  # BM25 alone returns no document that shares no word
-        return scores
+        scores[_own(exclude)] = -np.inf
+        return top_k(scores, self.depth)
 
-    def _hybrid(self, queries: Queries, rows: Rows, own: Cells) -> FloatArray:
+    def _hybrid(self, queries: Queries, rows: Rows, exclude: IntArray) -> Ranking:
         # What may not be returned may not set the scale either: a query's own document would dwarf all others.
-        share = queries.lexical[rows]
-        mixed = minmax_rows(self.dense.scores(queries.vectors[rows]), own)
-        mixed *= (1.0 - share)[:, None]
+        vectors, share, own = queries.vectors[rows], queries.lexical[rows][:, None], _own(exclude)
         bm25 = self.lexical.scores(queries.terms[rows])
         bm25[own] = 0.0
         known = bm25.any(axis=1)
         bm25 = minmax_rows(bm25, own)
-        bm25 *= np.where(known, share, 0.0)[:, None].astype(np.float32)
-        mixed += bm25
-        return mixed
+        bm25 *= np.where(known, share[:, 0], 0.0)[:, None].astype(np.float32)
+        low, spread = self.dense.ranges(vectors, rough := self.dense.scores(vectors), exclude)
+
+        def mixed(cosines: FloatArray, words: FloatArray, row: Rows) -> FloatArray:
+            """Of some documents of each row; one row's numbers are the same whatever is computed beside them."""
+            scaled = np.where(spread[row, None] > 0, (cosines - low[row, None]) / spread[row, None], np.float32(1.0))
+            return np.asarray(scaled * (np.float32(1.0) - share[row]) + words, dtype=np.float32)
+
+        def pairs(row: Rows, documents: IntArray) -> FloatArray:
+            cosines = pair_products(vectors[row], self.dense.vectors, documents)
+            return mixed(cosines, np.take_along_axis(bm25[row], documents, axis=1), row)
+
+        def whole(row: int) -> FloatArray:
+            scores = mixed(row_products(vectors[row], self.dense.vectors)[None], bm25[row][None], np.array([row]))[0]
+            scores[exclude[row : row + 1][exclude[row : row + 1] >= 0]] = -np.inf
+            return scores
+
+        everyone = np.arange(len(rows))
+        scores = mixed(rough, bm25, everyone)
+        scores[own] = -np.inf
+        slack = rounding(vectors, self.dense.longest) / np.where(spread > 0, spread, np.float32(1.0)) + np.float32(1e-6)
+        width = min(self.depth + RESERVE, max(len(self.dense), self.depth))
+        return best_of(top_k(scores, width), self.depth, slack, pairs, whole)
+
+
+def _own(exclude: IntArray) -> Cells:
+    """The cells, a row a query, of the documents that may not be returned."""
+    own = np.flatnonzero(exclude >= 0)
+    return own, exclude[own]

@@ -58,6 +58,13 @@ class TopK:
         return Ranking(self.documents, self.scores)
 
 
+def top_k(scores: FloatArray, k: int) -> Ranking:
+    """The k best of each row of one matrix, (rows, documents)."""
+    best = TopK(len(scores), k)
+    best.add(slice(0, len(scores)), scores)
+    return best.ranking
+
+
 def _best(scores: FloatArray, k: int) -> NDArray[np.bool_]:
     """Mark exactly k scores of each row, of those equal to the k-th best the first ones."""
     kth = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k, None]

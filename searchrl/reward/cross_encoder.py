@@ -18,7 +18,8 @@ from searchrl.models.batching import scrub
 from searchrl.models.fingerprint import folder_fingerprint
 from searchrl.models.hub import model_folder
 from searchrl.models.language_model import FloatArray
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.quiet import loading
+from searchrl.threads import one_at_a_time
 
 OFFLINE_CHOICE = "a causal language model: smollm2-135m (installed with SearchRL)"
 
@@ -56,6 +57,7 @@ class CrossEncoderReward:
 
         return isinstance(self._model.activation_fn, torch.nn.Sigmoid)
 
+    @one_at_a_time
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """The model's score of the n pairs (queries[i], documents[i]), shape (n,), its own activation applied.
 
@@ -80,7 +82,7 @@ def _load(name: str, folder: Path, device: str, dtype: str, max_length: int | No
         if kind.endswith(("Model", "ForMaskedLM")) and not kind.endswith("LMHeadModel"):
             raise ModelError(f"{name} is a {kind}, not a reranker: it has no weights for a score")
     try:
-        with quiet_transformers():
+        with loading():
             model = CrossEncoder(
                 str(folder),
                 max_length=max_length,

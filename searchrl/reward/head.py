@@ -18,7 +18,8 @@ from searchrl.models.batching import pad, scrub, token_batches
 from searchrl.models.fingerprint import folder_fingerprint, format_name
 from searchrl.models.hub import model_folder
 from searchrl.models.language_model import FloatArray
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.quiet import loading
+from searchrl.threads import one_at_a_time
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,7 @@ class HeadReward:
 
             to_int8(self._model.base_model, lambda text: self.score([text], [text]))
 
+    @one_at_a_time
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """The head's raw output for the n pairs (queries[i], documents[i]), shape (n,); any real number.
 
@@ -134,7 +136,7 @@ def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        with quiet_transformers():
+        with loading():
             outputs = AutoConfig.from_pretrained(folder).num_labels
             if outputs != 1:
                 raise ModelError(
@@ -142,7 +144,7 @@ def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any]:
                     f"{OFFLINE_CHOICE} for a causal language model"
                 )
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
+            model, report = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 dtype=getattr(torch, "float32" if dtype == "int8" else dtype),
                 use_safetensors=True,
@@ -153,8 +155,8 @@ def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any]:
     except Exception as error:  # a foreign folder fails in as many ways as there are model classes
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"{name} cannot be loaded as a reward model ({reason}); or use {OFFLINE_CHOICE}") from error
-    if loading["missing_keys"]:
-        lost = ", ".join(sorted(loading["missing_keys"])[:3])
+    if report["missing_keys"]:
+        lost = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelError(f"{name} has no weights for {lost}: it was not trained as a reward model or reranker")
     if not tokenizer.is_fast:
         raise ModelError(f"{name} has no tokenizer.json (a fast tokenizer), without which documents cannot be cut")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from searchrl.models.batching import scrub
 from searchrl.models.http_client import HttpClient
 from searchrl.models.language_model import FloatArray
 from searchrl.models.served_model import ServedModel, served_model
+from searchrl.threads import lazy
 
 Endpoint = Literal["rerank", "score"]
 
@@ -48,7 +48,7 @@ class HttpReranker:
         self._endpoint: Endpoint = endpoint
         self.absolute = absolute
 
-    @cached_property
+    @lazy
     def served(self) -> ServedModel:
         """What the server says about the model."""
         return served_model(self._client, self._model)

@@ -97,7 +97,7 @@ def _classifier(model_name: str | None, kind: ScorerKind, loader: ModelLoader) -
         raise ConfigError(f"scorer {kind!r} does not run in-process on vLLM: start a vLLM server and use engine='http'")
     if model_name is None:
         raise ConfigError(f"scorer {kind!r} needs model_name: a hub name or a folder")
-    choice = loader.format()
+    choice = loader.format(has_int8=kind != "cross_encoder")
     if kind == "cross_encoder":
         from searchrl.reward.cross_encoder import CrossEncoderReward
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from searchrl.search.results import SearchResult, ranked, write_results
 from searchrl.search.templates import KEY, QUERY, TemplatedReward
 from searchrl.search.texts import text_list
 from searchrl.search.worker import Worker
+from searchrl.threads import lazy
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -103,7 +103,7 @@ class Search:
             raise ConfigError(f"model_name {model_name!r} with a scorer that is ready made: give one of the two")
         return scorer
 
-    @cached_property
+    @lazy
     def _encoder(self) -> TextEncoder:
         if not isinstance(self._encoder_given, str):
             return self._encoder_given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from searchrl.config import DtypeName, EngineConfig, EngineName
@@ -14,6 +14,7 @@ from searchrl.search.api import Search
 from searchrl.search.results import SearchResult
 from searchrl.search.texts import text_list
 from searchrl.search.worker import Worker
+from searchrl.threads import lazy
 
 if TYPE_CHECKING:
     from searchrl.models.language_model import LanguageModel
@@ -58,22 +59,22 @@ class Services:
         self._options = search_options
         self._worker = Worker()
 
-    @cached_property
+    @lazy
     def reward(self) -> RewardModel:
         """The reward model that scores keys."""
         return make_scorer(self._models[0], self._settings, self._loader)
 
-    @cached_property
+    @lazy
     def lm(self) -> LanguageModel:
         """The language model that writes, behind the cache of its answers."""
         return self._writers.language_model(self._models[1], "chat")
 
-    @cached_property
+    @lazy
     def encoder(self) -> TextEncoder:
         """The sentence encoder."""
         return self._encoders.encoder(self._models[2])
 
-    @cached_property
+    @lazy
     def _search(self) -> Search:
         return Search(
             scorer=self.reward,

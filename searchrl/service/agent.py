@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -19,6 +18,7 @@ from searchrl.retrieval.dense import TextEncoder
 from searchrl.service.corpora import Collection
 from searchrl.service.play import Episode, Step, play_live
 from searchrl.service.work import Answer, Asked, found
+from searchrl.threads import lazy
 
 if TYPE_CHECKING:
     from searchrl.env.game import Game
@@ -86,23 +86,23 @@ class _CorpusBench(Workbench):
     shared: Workbench = field(kw_only=True)
     collection: Collection = field(kw_only=True)
 
-    @cached_property
+    @lazy
     def dataset(self) -> Dataset:
         return Dataset(self.collection.name, self.collection.corpus, {})
 
-    @cached_property
+    @lazy
     def encoder(self) -> Any:
         return self.collection.encoder
 
-    @cached_property
+    @lazy
     def retriever(self) -> Retriever:
         return self.collection.retriever(self.game_config.retriever, self.game_config.depth)
 
-    @cached_property
+    @lazy
     def loader(self) -> ModelLoader:
         return self.shared.loader
 
-    @cached_property
+    @lazy
     def reward_model(self) -> RewardModel | None:
         return self.shared.reward_model
 

@@ -11,7 +11,6 @@ import re
 import shutil
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import FloatArray
 from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
 from searchrl.service.documents import Document, Documents, DocumentWriter, sync
+from searchrl.threads import lazy
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Collection:
         """First-stage search of this corpus."""
         return Retriever(self.encoder, self.dense, self.lexical, LEXICAL_SHARE[kind], depth)
 
-    @cached_property
+    @lazy
     def facts(self) -> dict[str, Any]:
         """What there is to say about it."""
         return {"name": self.name, "documents": len(self.corpus), "encoder": self.encoder.fingerprint}

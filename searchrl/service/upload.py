@@ -59,7 +59,7 @@ async def _in_time(content: AsyncIterator[bytes], seconds: float) -> AsyncIterat
             yield await asyncio.wait_for(pieces.__anext__(), seconds)
         except StopAsyncIteration:
             return
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise Stalled(f"nothing came for {seconds:g} seconds") from error
 
 

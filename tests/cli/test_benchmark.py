@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import session
 from tests.command import Shell
+from tests.formats import in_force
 from tests.models.conftest import random_model
 
 TINY = replace(
@@ -56,7 +57,7 @@ def test_all_is_measured_printed_and_written(
     assert (shell.folder / "p.png").read_bytes().startswith(b"\x89PNG")
     assert {"machine", "load_average", "dataset", "figures", "growth", "rates", "workload"} < content.keys()
     assert content["machine"]["cpus"] == os.cpu_count()
-    assert content["machine"]["dtype"] == "float32"
+    assert content["machine"]["dtype"] == in_force().dtype
 
     figures = content["figures"]
     assert list(dict.fromkeys(figure["section"] for figure in figures)) == SECTIONS

@@ -231,7 +231,7 @@ def test_one_clear_error(place: Shell, flags: list[str], words: list[str]) -> No
 
 
 def test_pydocs_by_name(shell: Shell) -> None:
-    from searchrl.data.pydocs.queries import load_pydocs
+    from searchrl.data.pydocs import load_pydocs
 
     test = load_pydocs().splits["test"]
     perfect = "".join(f"{q} Q0 {d} 1 {g} perfect\n" for q in test.ids for d, g in test.qrels[q].items())

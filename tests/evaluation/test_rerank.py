@@ -26,6 +26,7 @@ from searchrl.reward.checkpoint import CheckpointedReward
 from searchrl.reward.head import HeadReward
 from tests.command import Shell, files
 from tests.evaluation.stage_case import read, table
+from tests.formats import TOLERANCE, in_force
 from tests.servers.openai import Server, running
 from tests.small_models import OverlapReward, overlap, small_causal_lm, small_classifier
 from tests.tiny import corpus_of, ranking_of
@@ -62,12 +63,13 @@ def test_scores_are_the_models_and_the_order_is_the_mixture(
     flags = ("--dataset-path", small_folder, *FLAGS, "--model-name", head, "--top-k", 7, "--interpolate", 0.6)
     outcome = place.rerank(*flags, "--request-batch-size", 10)
     assert outcome.ok
-    reward, before = HeadReward(head), read(place.folder / "e.json")
+    reward, before = HeadReward(head, dtype=in_force().dtype), read(place.folder / "e.json")
     for record, first in zip(read(place.folder / "r.json"), before, strict=True):
         text = queries.texts[queries.ids.index(record["query_id"])]
         texts = [corpus.full_text(corpus.position[d]) for d in first["key_ids"][:7]]
         expected = reward.score([text] * 7, texts)
-        np.testing.assert_allclose(record["rerank_scores"], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(record["rerank_scores"], expected, atol=TOLERANCE[in_force().dtype])
+        expected = np.array(record["rerank_scores"], dtype=np.float32)
         assert (record["pre_key_ids"], record["embed_scores"]) == (first["key_ids"], pytest.approx(first["scores"]))
         mixed = mix(ranking_of(list(enumerate(first["scores"]))), expected[None, :], 0.6, "zscore")
         assert record["key_ids"] == [first["key_ids"][i] for i in mixed.documents[0]]

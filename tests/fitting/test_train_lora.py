@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from searchrl.device import DeviceChoice
 from searchrl.fitting.adapter import load
 from searchrl.fitting.preference_lists import read_lists
 from searchrl.fitting.quality import preference_quality
@@ -18,9 +17,11 @@ from searchrl.fitting.trainer import PreferenceTrainer
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.scorers import ScorerSettings, make_scorer
 from tests.command import Shell
+from tests.formats import TOLERANCE, in_force
 from tests.stage_commands import fit, read
 
-CPU = DeviceChoice("cpu", "float32", "for tests")
+CPU = in_force(has_int8=False)
+CLOSE = TOLERANCE[CPU.dtype]
 SHORT = [
     *"--batch-size 8 --gradient-accumulation-steps 1".split(),
     *"--epochs 1 --learning-rate 0.01 --evaluation-steps 6 --save-steps 5 --logging-steps 3 --device cpu".split(),
@@ -34,13 +35,14 @@ def flags(train_file: Path, test_file: Path) -> list[str]:
 
 def adapter(folder: Path) -> dict[str, bytes]:
     weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert {array.dtype for array in weights.values()} == {np.dtype(np.float32)}
     return {name: array.tobytes() for name, array in weights.items()}
 
 
 def scores(model: str | Path, test_file: Path) -> np.ndarray:
     """Of the test pairs, by the toolkit's own scorer of that name."""
     lists = read_lists(test_file)
-    own = make_scorer(str(model), ScorerSettings(), ModelLoader(device="cpu", dtype="float32", cache=False))
+    own = make_scorer(str(model), ScorerSettings(), ModelLoader(device="cpu", dtype=CPU.dtype, cache=False))
     return own.score([q for x in lists for q in x.queries], [d for x in lists for d in x.documents])
 
 
@@ -64,7 +66,7 @@ def test_a_head_learns_and_is_used_by_name(shell: Shell, flags: list[str], head:
     load(scorer, place / "adapter").eval()
     lists = read_lists(test_file)
     reloaded = scorer.score([q for x in lists for q in x.queries], [d for x in lists for d in x.documents])
-    np.testing.assert_allclose(reloaded, merged, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(reloaded, merged, rtol=CLOSE, atol=CLOSE)
     assert preference_quality(scorer, lists).accuracy == metrics["after"]["accuracy"]
 
 
@@ -81,10 +83,12 @@ def test_a_language_model_keeps_what_it_learned(
     after = preference_quality(scorer, lists)
     merged = trainable_scorer(str(place / "merged"), name, CPU, None, None)
     queries, documents = [q for x in lists for q in x.queries], [d for x in lists for d in x.documents]
-    np.testing.assert_allclose(merged.score(queries, documents), scorer.score(queries, documents), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        merged.score(queries, documents), scorer.score(queries, documents), rtol=CLOSE, atol=CLOSE
+    )
     metrics = read(place / "metrics.json")
-    assert metrics["before"]["margin"] == pytest.approx(before.margin, abs=1e-4)
-    assert metrics["after"]["margin"] == pytest.approx(after.margin, abs=1e-4)
+    assert metrics["before"]["margin"] == pytest.approx(before.margin, abs=CLOSE)
+    assert metrics["after"]["margin"] == pytest.approx(after.margin, abs=CLOSE)
     assert abs(after.margin - before.margin) > 1e-3
     assert f"--lm {Path('run') / 'merged'}" in outcome.out
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from searchrl.data.pydocs.queries import load_pydocs
+from searchrl.data.pydocs import load_pydocs
 from searchrl.errors import EngineError
 from searchrl.models.answer_store import cache_stats
 from searchrl.models.embedded import smollm2_file

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from searchrl.errors import CacheError, DataError
 from searchrl.files import load_arrays, save_arrays
 from searchrl.retrieval.ranking import FloatArray, IntArray
+from searchrl.threads import lazy
 
 VERSION = 1
 NOTHING = -1
@@ -46,12 +46,12 @@ class TagTree:
     def __len__(self) -> int:
         return len(self.parent)
 
-    @cached_property
+    @lazy
     def leaves(self) -> int:
         """Clusters that have tags among their children: a beam as wide as that goes everywhere."""
         return len(np.unique(self.parent[self.tag != NOTHING]))
 
-    @cached_property
+    @lazy
     def levels(self) -> NDArray[np.int64]:
         """Steps from the root to each node, (nodes,)."""
         levels = np.zeros(len(self), dtype=np.int64)
@@ -59,12 +59,12 @@ class TagTree:
             levels[node] = levels[self.parent[node]] + 1
         return levels
 
-    @cached_property
+    @lazy
     def tags_of_document(self) -> NDArray[np.int64]:
         """How many tags each document has, (documents,)."""
         return np.asarray(self.documents.sum(axis=0)).ravel().astype(np.int64)
 
-    @cached_property
+    @lazy
     def node_of_tag(self) -> NDArray[np.int64]:
         """The node that each tag is, (m,)."""
         nodes = np.flatnonzero(self.tag != NOTHING)
@@ -86,7 +86,7 @@ class TagTree:
         """The tags that stand for a node."""
         return ", ".join(self.tags[tag] for tag in self.representatives[node] if tag != NOTHING)
 
-    @cached_property
+    @lazy
     def sizes(self) -> tuple[IntArray, IntArray]:
         """Tags and documents below each node, both (nodes,)."""
         from scipy import sparse
