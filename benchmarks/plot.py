@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchrl.errors import ConfigError
-from searchrl.storage import write_bytes
+from searchrl.files import write_bytes
 
 if TYPE_CHECKING:
     from benchmarks.growth import Growth

@@ -17,7 +17,7 @@ import torch
 from searchrl import __version__
 from searchrl.agent.policy import Observed, Policy, PolicyKind
 from searchrl.errors import CheckpointError
-from searchrl.storage import write_bytes
+from searchrl.files import write_bytes
 
 FORMAT = "searchrl-policy"
 

@@ -13,7 +13,7 @@ from typing import Any
 from searchrl.config import TrainConfig
 from searchrl.config_file import differences, to_json
 from searchrl.errors import CheckpointError, ConfigError, OutputError
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 # Where a run goes does not change what it computes.
 _NOT_COMPARED = ("output", "config")

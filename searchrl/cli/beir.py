@@ -182,9 +182,9 @@ def ndcg(arguments: Sequence[str] | None = None) -> None:
 
 
 def _embed(config: EmbedConfig) -> None:
-    from searchrl.cache_dir import cache_dir
     from searchrl.device import choose_device
     from searchrl.evaluation import stage_files, stages
+    from searchrl.files import cache_dir
     from searchrl.models.loader import ModelLoader
 
     evaluation = stages.evaluation_outputs("--output-eval", config.output_eval)

@@ -86,7 +86,7 @@ def _measure(config: BenchmarkConfig, bench: Workbench) -> Report:
 
 def _write(config: BenchmarkConfig, report: Report) -> None:
     from benchmarks.plot import write_plot
-    from searchrl.storage import write_text
+    from searchrl.files import write_text
 
     if config.json:
         write_text(config.json, json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n")

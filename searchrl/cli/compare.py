@@ -52,7 +52,7 @@ def _compare(arguments: Sequence[str]) -> None:
     config = parse(CompareConfig, arguments, "searchrl compare")
     datasets = _datasets(config)
     from searchrl.evaluation.runs import compare_runs, judge_run, overview_text, read_judgments, with_distinct_names
-    from searchrl.storage import write_text
+    from searchrl.files import write_text
 
     measures = list(dict.fromkeys([config.measure, *config.also]))
     groups: dict[str, list[JudgedRun]] = {}

@@ -163,7 +163,7 @@ def _row(point: Point, run: RunDir, benches: Sequence[Workbench], graphs: Sequen
 
 def _write(folder: RunDir, table: SweepTable, config: TrainConfig, queries: int) -> None:
     from searchrl.evaluation.report.page import write_sweep_page
-    from searchrl.storage import write_text
+    from searchrl.files import write_text
 
     facts = {"dataset": config.data.label, "split": "dev", "queries": queries}
     write_sweep_page(folder.path, table, facts)

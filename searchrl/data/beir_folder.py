@@ -10,9 +10,9 @@ from pathlib import Path
 
 from searchrl.data.dataset import SPLITS, Corpus, Dataset, QuerySet, Split
 from searchrl.data.lines import write_jsonl
-from searchrl.data.new_folder import new_folder
 from searchrl.data.qrels import write_qrels
 from searchrl.errors import DataError
+from searchrl.files import new_folder
 
 
 class DataWarning(UserWarning):

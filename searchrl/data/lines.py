@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.errors import DataError
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 _BOM = b"\xef\xbb\xbf"
 

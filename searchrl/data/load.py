@@ -7,12 +7,12 @@ import os
 import tempfile
 from pathlib import Path
 
-from searchrl.cache_dir import cache_path
 from searchrl.data.beir_folder import read_beir_folder
 from searchrl.data.dataset import Dataset
 from searchrl.data.download import BEIR_MD5, fetch_beir
 from searchrl.data.splits import with_dev_split
 from searchrl.errors import ConfigError, DataError, nearest
+from searchrl.files import cache_path
 
 logger = logging.getLogger(__name__)
 

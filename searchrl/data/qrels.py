@@ -12,7 +12,7 @@ from pathlib import Path
 from searchrl.data.dataset import Qrels
 from searchrl.data.lines import at, checked_id, numbered_lines
 from searchrl.errors import DataError
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 HEADER = ("query-id", "corpus-id", "score")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")

@@ -15,7 +15,7 @@ from searchrl.data.dataset import Qrels
 from searchrl.data.lines import at, checked_id, numbered_lines
 from searchrl.data.qrels import add_judgment
 from searchrl.errors import DataError
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from searchrl.data.dataset import SPLITS
-from searchrl.data.new_folder import new_folder
+from searchrl.files import new_folder
 
 MEMBERS = ("corpus.jsonl", "queries.jsonl", *(f"qrels/{split}.tsv" for split in SPLITS))
 MAX_UNPACKED_BYTES = 4 << 30

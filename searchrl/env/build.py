@@ -19,10 +19,10 @@ from searchrl.env.parts import Part, Parts
 from searchrl.env.scores import ScoreBook
 from searchrl.env.situation_parts import part_of, situation_of, state_part
 from searchrl.env.tree import State, build_tree
+from searchrl.files import Array
 from searchrl.retrieval.ranking import FloatArray, IntArray
 from searchrl.reward.gain import DEFAULT_CALIBRATION, Calibration, Gains, calibrate, ranking_ndcg
 from searchrl.reward.qrels import Judgments, own_document
-from searchrl.storage import Array
 
 GAIN_DEPTH = 10
 """Gains are nDCG@10."""

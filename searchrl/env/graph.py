@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from searchrl.env.tree import Tree, build_tree
 from searchrl.errors import CacheError
+from searchrl.files import load_arrays
 from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
-from searchrl.storage import load_arrays
 
 VERSION = 4
 """Raised whenever a stored graph would no longer be what today's code computes."""

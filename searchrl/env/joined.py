@@ -9,8 +9,8 @@ import numpy as np
 
 from searchrl.env.graph import SearchGraph
 from searchrl.errors import ConfigError
+from searchrl.files import Array
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray
-from searchrl.storage import Array
 
 SIZES = "sizes"
 

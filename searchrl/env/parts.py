@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from searchrl.errors import CacheError
-from searchrl.storage import Array, load_arrays, save_arrays
+from searchrl.files import Array, load_arrays, save_arrays
 
 logger = logging.getLogger(__name__)
 

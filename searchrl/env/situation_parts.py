@@ -12,8 +12,8 @@ from searchrl.env.features import Probe
 from searchrl.env.game import Situation, opening
 from searchrl.env.parts import Part, Parts
 from searchrl.env.tree import State, Tree
+from searchrl.files import Array
 from searchrl.retrieval.ranking import Queries, Ranking
-from searchrl.storage import Array
 
 
 def state_part(node: int) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.env.parts import Part, Parts, StoredParts
+from searchrl.files import locked
 from searchrl.retrieval.dense import DenseIndex, TextEncoder, TextKind, build_dense_index
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
-from searchrl.storage import locked
 
 PART_TEXTS = 1024
 """Texts in a part: what a kill loses at most."""

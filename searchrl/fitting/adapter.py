@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchrl.errors import ConfigError, ModelError
+from searchrl.files import write_text
 from searchrl.fitting.quiet import without_deprecations
-from searchrl.storage import write_text
 
 if TYPE_CHECKING:
     from torch import nn

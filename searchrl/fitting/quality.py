@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from searchrl.evaluation.reward_quality import reward_quality
-from searchrl.fitting.lists import PreferenceList
+from searchrl.fitting.preference_lists import PreferenceList
 from searchrl.reward.reward_model import RewardModel
 
 

@@ -123,9 +123,9 @@ def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> 
     import torch
     import transformers
 
+    from searchrl.files import sealed_folder
     from searchrl.models.presets import default_language_model, language_model_folder
     from searchrl.models.quiet import loading
-    from searchrl.models.sealed_folder import sealed_folder
 
     library: Any = transformers
     name = name or default_language_model(choice.device)

@@ -11,10 +11,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from searchrl.cache_dir import cache_dir
 from searchrl.errors import ModelError
+from searchrl.files import cache_dir, sealed_folder
 from searchrl.models.quiet import loading
-from searchrl.models.sealed_folder import sealed_folder
 
 logger = logging.getLogger(__name__)
 

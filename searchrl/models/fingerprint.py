@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from searchrl.errors import ModelError
-from searchrl.models.sealed_folder import SEAL, file_digest
+from searchrl.files import SEAL, file_digest
 
 READ = {".json", ".txt", ".model", ".jinja", ".safetensors"}
 """Kinds of file that shape a model's answers: weights, configuration, tokenizer, chat template."""

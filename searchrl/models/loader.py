@@ -10,10 +10,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from searchrl.cache_dir import cache_dir
 from searchrl.config import DtypeName, EngineConfig, EngineName
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError, nearest
+from searchrl.files import cache_dir
 from searchrl.threads import lazy, one_at_a_time
 
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ from typing import Any
 
 from searchrl.errors import ConfigError, nearest
 
+CHARACTERS_PER_WORD = 8
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -28,11 +30,20 @@ class Prompts:
     graded: str
     likelihood_context: str
     likelihood_continuation: str
+    better: str
     narrow: str
     broaden: str
     single: str
     multi: str
     adversarial: str
+    title: str
+    question: str
+    keywords: str
+    key: str
+    key_rungs: str
+    query: str
+    query_rungs: str
+    unanswered: str
     tags: str
     tag_context: str
     tag_continuation: str
@@ -53,11 +64,20 @@ PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "graded": (frozenset({"query", "document"}), frozenset()),
     "likelihood_context": (frozenset({"document"}), frozenset()),
     "likelihood_continuation": (frozenset({"query"}), frozenset()),
+    "better": (frozenset({"query", "first", "second"}), frozenset()),
     "narrow": (frozenset({"query"}), frozenset({"original", "documents"})),
     "broaden": (frozenset({"query"}), frozenset({"original", "documents"})),
     "single": (frozenset({"document"}), frozenset({"opening"})),
     "multi": (frozenset({"first", "second"}), frozenset({"opening"})),
     "adversarial": (frozenset({"document"}), frozenset({"opening"})),
+    "title": (frozenset({"document"}), frozenset()),
+    "question": (frozenset({"document"}), frozenset()),
+    "keywords": (frozenset({"document"}), frozenset()),
+    "key": (frozenset({"query", "document", "rung"}), frozenset()),
+    "key_rungs": (frozenset(), frozenset()),
+    "query": (frozenset({"document", "rung"}), frozenset()),
+    "query_rungs": (frozenset(), frozenset()),
+    "unanswered": (frozenset(), frozenset()),
     "tags": (frozenset({"document"}), frozenset({"count"})),
     "tag_context": (frozenset({"document"}), frozenset()),
     "tag_continuation": (frozenset({"tag"}), frozenset()),
@@ -70,16 +90,32 @@ _KEYS = {
     "judge.graded": "graded",
     "judge.likelihood.context": "likelihood_context",
     "judge.likelihood.continuation": "likelihood_continuation",
+    "judge.better": "better",
     "reformulate.narrow": "narrow",
     "reformulate.broaden": "broaden",
     "generate.single": "single",
     "generate.multi": "multi",
     "generate.adversarial": "adversarial",
+    "fitting.title": "title",
+    "fitting.question": "question",
+    "fitting.keywords": "keywords",
+    "fitting.key": "key",
+    "fitting.key_rungs": "key_rungs",
+    "fitting.query": "query",
+    "fitting.query_rungs": "query_rungs",
+    "fitting.unanswered": "unanswered",
     "tag.write": "tags",
     "tag.likelihood.context": "tag_context",
     "tag.likelihood.continuation": "tag_continuation",
 }
 """Where each field stands in the file."""
+
+
+def beginning(text: str, words: int) -> str:
+    """As much of a text as a prompt shows: so many words, and ``CHARACTERS_PER_WORD`` each, so that one unbroken string
+    cannot fill the model.
+    """
+    return " ".join(text.split()[:words])[: words * CHARACTERS_PER_WORD]
 
 
 def load_prompts(path: Path | None = None) -> Prompts:

@@ -12,9 +12,9 @@ from typing import TypedDict
 import numpy as np
 
 from searchrl.errors import ConfigError
+from searchrl.files import write_text
 from searchrl.models.language_model import FloatArray
 from searchrl.retrieval.ranking import IntArray
-from searchrl.storage import write_text
 
 
 class _Found(TypedDict):

@@ -115,7 +115,7 @@ def test_what_trec_eval_would_misread_is_not_written(tmp_path, tag, query_id, ra
 
 def test_an_unwritable_place(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"a\.run: cannot be written"):
+    with pytest.raises(OutputError, match=r"a\.run cannot be written"):
         write_trec_run(tmp_path / "file" / "a.run", TrecRun("t", {"q": [("d", 1.0)]}))
 
 

@@ -215,7 +215,7 @@ def test_what_eval_writes_can_be_compared(trained: tuple[Shell, Outcome], small_
         (["good.run", "--qrels", "qrels.txt", "--baseline", "sys-god"], ["did you mean 'sys-good'"]),
         (["good.run", "--qrels", "qrels.txt", "--measure", "nDGC@10"], ["nDCG@10"]),
         (["good.run", "--qrels", "qrels.txt", "--seed", "-1"], ["--seed -1"]),
-        (["good.run", "--qrels", "qrels.txt", "--json", "empty"], ["empty: cannot be written"]),
+        (["good.run", "--qrels", "qrels.txt", "--json", "empty"], ["empty cannot be written"]),
     ],
 )
 def test_one_clear_error(place: Shell, flags: list[str], words: list[str]) -> None:

@@ -237,7 +237,7 @@ def test_scifact_reaches_its_published_ndcg(collections: Path, tmp_path: Path) -
     """On the index that an earlier command left in the cache, because encoding 5,183 documents takes minutes."""
     import os
 
-    from searchrl.cache_dir import cache_path
+    from searchrl.files import cache_path
 
     if not (collections / "scifact" / "corpus.jsonl").is_file():
         pytest.skip("scifact is not among the collections")

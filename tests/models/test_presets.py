@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from searchrl.errors import ModelError
+from searchrl.files import damage
 from searchrl.models import hub
 from searchrl.models.embedded import minilm_folder, smollm2_file, smollm2_folder
 from searchrl.models.fingerprint import folder_fingerprint
@@ -17,7 +18,6 @@ from searchrl.models.presets import (
     keeps_int8,
     language_model_folder,
 )
-from searchrl.models.sealed_folder import damage
 
 
 @pytest.fixture

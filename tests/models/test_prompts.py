@@ -73,7 +73,7 @@ def test_literal_braces_are_doubled(tmp_path: Path) -> None:
     [
         ('version = "1"\n[judge\n', r"mine\.toml: not TOML: .*line 2"),
         ('[judge]\nyesno = "{query} {document}"', r"unknown key 'judge.yesno': did you mean .*'judge.yes_no'"),
-        ('prompt = "x"', r"unknown key 'prompt': Valid: generate\.adversarial, generate\.multi, gen"),
+        ('prompt = "x"', r"unknown key 'prompt': Valid: fitting\.key, .*generate\.adversarial, generate\.multi, gen"),
         ('judge = "x"', r"unknown key 'judge'"),
         ("[judge]\nyes_no = 3", r"judge\.yes_no must be a text in quotes, not 3"),
         ('[judge]\nyes_no = "{query}"', r"judge\.yes_no: the placeholder \{document\} is missing"),

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from searchrl.cache_dir import cache_dir
 from searchrl.data.beir_folder import read_beir_folder, write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.data.query_bank import load_query_bank, read_query_bank
+from searchrl.files import cache_dir
 from searchrl.models.embedded import smollm2_folder
 from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import check

@@ -24,7 +24,7 @@ from searchrl.env.actions import Action
 from searchrl.env.tree import ROOT, Tree
 from searchrl.evaluation.comparison import BIN_RULES, BINS, ComparisonTable, DifficultyTable
 from searchrl.evaluation.report.data import visits
-from searchrl.storage import write_bytes
+from searchrl.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

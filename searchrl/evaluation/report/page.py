@@ -28,7 +28,7 @@ from searchrl.evaluation.report.data import Curves, end_states, explorer_data
 from searchrl.evaluation.results import COSTS, QUALITY, SweepTable
 from searchrl.evaluation.significance import ORACLE, PairedTest
 from searchrl.evaluation.text_table import number, p_value
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
