@@ -96,7 +96,7 @@ def _tables(session: Session, played: Played) -> Mapping[str, object]:
     from searchrl.agent.policy import Policy
     from searchrl.agent.trainer import greedy_episodes
     from searchrl.cli import describe
-    from searchrl.cli.compare import compare, human_first
+    from searchrl.cli.describe import compare, human_first
     from searchrl.env.batched import GraphTensors, RewardRules
 
     bench = session.bench

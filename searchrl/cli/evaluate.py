@@ -42,7 +42,7 @@ def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench)
     from searchrl.agent.card import in_words
     from searchrl.agent.trainer import greedy_episodes
     from searchrl.cli import describe
-    from searchrl.cli.compare import compare
+    from searchrl.cli.describe import compare
     from searchrl.env.batched import GraphTensors, RewardRules
     from searchrl.evaluation.results import write_results
 
@@ -127,9 +127,9 @@ def _report(
     """The same for people: ``report.html``, and plots where matplotlib is installed."""
     from searchrl.agent.card import in_words, paid_by
     from searchrl.env.tree import Action
-    from searchrl.evaluation.report.curves import find_run, read_curves
+    from searchrl.evaluation.report.charts import write_pictures
+    from searchrl.evaluation.report.data import find_run, read_curves
     from searchrl.evaluation.report.page import write_report
-    from searchrl.evaluation.report.pictures import write_pictures
 
     dataset, game = bench.dataset, bench.game_config
     run = find_run(Path(config.checkpoint), Path(checkpoint.config.get("output", {}).get("runs_dir", "runs")))

@@ -17,7 +17,7 @@ from searchrl.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from searchrl.agent.run_dir import RunDir
     from searchrl.env.graph import SearchGraph
-    from searchrl.evaluation.sweep_table import SweepRow, SweepTable
+    from searchrl.evaluation.results import SweepRow, SweepTable
     from searchrl.experiment.parts import Workbench
 
 
@@ -82,7 +82,7 @@ def train_sweep(config: TrainConfig) -> None:
 def _train_all(config: TrainConfig, sweep: Sweep) -> tuple[RunDir, SweepTable]:
     from searchrl.cli.train import graphs, prepare
     from searchrl.env.graph import join
-    from searchrl.evaluation.sweep_table import SweepTable
+    from searchrl.evaluation.results import SweepTable
     from searchrl.experiment.parts import Workbench
 
     folder: RunDir | None = None
@@ -149,7 +149,7 @@ def _row(point: Point, run: RunDir, benches: Sequence[Workbench], graphs: Sequen
     from searchrl.agent.trainer import greedy_episodes
     from searchrl.env.batched import GraphTensors, RewardRules
     from searchrl.evaluation.methods import method_result
-    from searchrl.evaluation.sweep_table import SweepRow
+    from searchrl.evaluation.results import SweepRow
 
     policy = load_policy(run.checkpoints / "policy_final.pt").policy
     results = {}
@@ -162,7 +162,7 @@ def _row(point: Point, run: RunDir, benches: Sequence[Workbench], graphs: Sequen
 
 
 def _write(folder: RunDir, table: SweepTable, config: TrainConfig, queries: int) -> None:
-    from searchrl.evaluation.report.sweep_page import write_sweep_page
+    from searchrl.evaluation.report.page import write_sweep_page
     from searchrl.files import write_text
 
     facts = {"dataset": config.data.label, "split": "dev", "queries": queries}

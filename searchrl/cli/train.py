@@ -110,7 +110,7 @@ def learn(
     from searchrl.agent import strategies
     from searchrl.agent.trainer import Trainer
     from searchrl.cli import describe
-    from searchrl.cli.compare import human_first
+    from searchrl.cli.describe import human_first
     from searchrl.cli.recorder import Recorder
     from searchrl.env.batched import GraphTensors, RewardRules
 

@@ -13,10 +13,14 @@ from transformers import PrinterCallback
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
-from searchrl.fitting.lists import PreferenceList
+from searchrl.device import rng
 from searchrl.fitting.losses import LossName, list_losses
+from searchrl.fitting.preference_lists import PreferenceList
 from searchrl.fitting.quality import PreferenceQuality, preference_quality
 from searchrl.fitting.scorer import TrainableScorer
+
+CHUNK_BATCHES = 50
+"""Lists are sorted by length within chunks of so many batches: little padding, and still another order every epoch."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,28 @@ class TrainingData:
             "encoded": [pair for place in members for pair in self.encoded[place]],
             "levels": [torch.tensor(self.lists[place].levels) for place in members],
         }
+
+
+def training_order(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[list[int]]:
+    """Batches of places in ``lengths``, all epochs one after another; a last part of an epoch for its fraction.
+
+    Laid out before training begins, so that a run that was killed goes on with the batch it was in. Shuffled, then
+    batched with others of about their length, then the batches shuffled; by ``seed`` and epoch alone.
+    """
+    order: list[list[int]] = []
+    whole, part = int(epochs), epochs - int(epochs)
+    for epoch in range(whole + (part > 0)):
+        random = rng(seed, "training order", epoch)
+        shuffled = random.permutation(len(lengths)).tolist()
+        size = CHUNK_BATCHES * batch_size
+        chunks = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+        batches = []
+        for chunk in chunks:
+            chunk.sort(key=lambda place: lengths[place])
+            batches += [chunk[start : start + batch_size] for start in range(0, len(chunk), batch_size)]
+        batches = [batches[i] for i in random.permutation(len(batches))]
+        order += batches if epoch < whole else batches[: max(1, round(part * len(batches)))]
+    return order
 
 
 class PreferenceTrainer(RewardTrainer):

@@ -16,23 +16,23 @@ from searchrl.config_file import to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError
 from searchrl.files import write_text
-from searchrl.fitting.lists import PreferenceList, fingerprint
 from searchrl.fitting.losses import LossName
+from searchrl.fitting.preference_lists import PreferenceList, fingerprint
 from searchrl.fitting.quiet import without_deprecations
-from searchrl.fitting.train_config import TrainLoraConfig
-from searchrl.fitting.train_folder import TrainFolder
+from searchrl.fitting.run_folder import RunFolder
+from searchrl.fitting.training_settings import TrainLoraConfig
 
 if TYPE_CHECKING:
     from searchrl.fitting.scorer import TrainableScorer
     from searchrl.fitting.trainer import PreferenceTrainer, TrainingData
 
-NOT_COMPARED = ("output_dir", "overwrite", "cache", "tracking", "device", "data")
+NOT_COMPARED = ("output_dir", "overwrite", "tracking", "compute", "data")
 """Settings that do not change what is computed, or are told by fingerprints."""
 
 INSTALL = "uv pip install 'searchrl[train]'"
 
 
-def train(config: TrainLoraConfig, loss: LossName, say: Callable[[str], None]) -> dict[str, Any]:
+def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]:
     """Train, or go on; returns what ``metrics.json`` holds.
 
     Quality is measured before, during and after, on queries that are not trained on. The same settings and data give
@@ -40,14 +40,15 @@ def train(config: TrainLoraConfig, loss: LossName, say: Callable[[str], None]) -
     CheckpointError (another run is in the folder), OutputError.
     """
     from searchrl.fitting.tracking import check_tracking
-    from searchrl.fitting.training_data import training_lists
+    from searchrl.fitting.training_lists import training_lists
     from searchrl.models.folders import default_language_model, language_model_folder
     from searchrl.models.loading import quiet_transformers
 
+    loss = config.loss
     check_installed()
     check_tracking(config.tracking)
-    choice = training_device(config.device, config.dtype)
-    folder = TrainFolder(config.output_dir)
+    choice = training_device(config.compute.device, config.dtype)
+    folder = RunFolder(config.output_dir)
     folder.check()
     train_lists, test_lists = training_lists(config, say)
     language_model_folder(config.lora.model_name or default_language_model(choice.device))
@@ -77,13 +78,13 @@ def training_device(name: str, dtype: DtypeName) -> DeviceChoice:
     choice = choose_device(name)
     if ":" in choice.device:
         raise ConfigError(
-            f"--device {name}: training takes the first GPU it sees; choose with CUDA_VISIBLE_DEVICES="
-            f"{choice.device.partition(':')[2]} and --device cuda"
+            f"device {name}: training takes the first GPU it sees; choose with CUDA_VISIBLE_DEVICES="
+            f"{choice.device.partition(':')[2]} and device cuda"
         )
     return with_dtype(choice, dtype, has_int8=False)
 
 
-def _scorer(config: TrainLoraConfig, choice: DeviceChoice, folder: TrainFolder) -> tuple[TrainableScorer, Path]:
+def _scorer(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder) -> tuple[TrainableScorer, Path]:
     """The scorer, untrained, and the folder its model was read from."""
     from searchrl.fitting.scorer import new_head, trainable_scorer
     from searchrl.models.folders import default_language_model, language_model_folder
@@ -130,7 +131,7 @@ def _settings(
 def _fit(
     config: TrainLoraConfig,
     loss: LossName,
-    folder: TrainFolder,
+    folder: RunFolder,
     scorer: TrainableScorer,
     train_lists: Sequence[PreferenceList],
     test_lists: Sequence[PreferenceList],
@@ -184,8 +185,7 @@ def _fit(
 
 
 def _encode(config: TrainLoraConfig, scorer: TrainableScorer, lists: Sequence[PreferenceList]) -> TrainingData:
-    from searchrl.fitting.batches import training_order
-    from searchrl.fitting.trainer import TrainingData
+    from searchrl.fitting.trainer import TrainingData, training_order
 
     encoded = [
         [scorer.encode(query, document) for query, document in zip(one.queries, one.documents, strict=True)]
@@ -199,7 +199,7 @@ def _encode(config: TrainLoraConfig, scorer: TrainableScorer, lists: Sequence[Pr
 def _trainer(
     config: TrainLoraConfig,
     loss: LossName,
-    folder: TrainFolder,
+    folder: RunFolder,
     scorer: TrainableScorer,
     data: TrainingData,
     test_lists: Sequence[PreferenceList],
@@ -214,7 +214,7 @@ def _trainer(
     rate, scale = fitting.learning_rate, fitting.scale
     assert rate is not None, "decided by _settled"
     assert scale is not None
-    choice = training_device(config.device, config.dtype)
+    choice = training_device(config.compute.device, config.dtype)
     shape = LoraSettings(lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules, lora.last_layers or 0)
     model = attach(scorer, shape, fitting.seed)
     arguments = RewardConfig(
@@ -253,7 +253,7 @@ def _trainer(
     return PreferenceTrainer(scorer, model, loss, scale, across, data, test_lists, arguments, trackers_of())
 
 
-def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: TrainFolder) -> None:
+def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: RunFolder) -> None:
     """Write the adapter, its head and its tokenizer, whole or not at all."""
     from searchrl.files import new_folder
 
@@ -264,7 +264,7 @@ def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: T
         scorer.tokenizer.save_pretrained(place)
 
 
-def _merge(scorer: TrainableScorer, base: Path, folder: TrainFolder) -> None:
+def _merge(scorer: TrainableScorer, base: Path, folder: RunFolder) -> None:
     from searchrl.files import new_folder
     from searchrl.fitting.adapter import load, merge
 

@@ -141,8 +141,8 @@ class CandidateFinder:
 def _tagtree(
     corpus: Corpus, encoder: TextEncoder, dense: DenseIndex, cache: Path | None
 ) -> Callable[[Sequence[str], int], IntArray]:
-    from searchrl.tagtree.planting import as_corpus, keyphrase_tree
-    from searchrl.tagtree.retriever import TagTreeRetriever, candidates_for
+    from searchrl.retrieval.tagtree.build import as_corpus, keyphrase_tree
+    from searchrl.retrieval.tagtree.retriever import TagTreeRetriever, candidates_for
 
     def embed(tags: Sequence[str]) -> FloatArray:
         return build_dense_index(as_corpus(tags), encoder, cache, show_progress=False).vectors

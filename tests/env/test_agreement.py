@@ -143,7 +143,7 @@ def test_masked_terminate_before_a_search_is_refused(bench: Workbench) -> None:
 
 
 def test_graph_gains_are_what_trec_eval_says(bench: Workbench) -> None:
-    from searchrl.evaluation.metrics import evaluate_ranking
+    from searchrl.evaluation.measures import evaluate_ranking
 
     queries = bench.queries("train")
     graph = build_graph(bench.game, queries, GraphSettings())

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.fitting.batches import training_order
+from searchrl.fitting.trainer import training_order
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(1, 9), st.integers(1, 3), st.integers(0, 9))

@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.errors import DataError
-from searchrl.fitting.dataset_list import message, read_lists, write_lists, write_pairs
-from searchrl.fitting.from_qrels import lists_from_qrels
-from searchrl.fitting.lists import PreferenceList, divide, joined
+from searchrl.fitting.candidates import draw_others, ladder
+from searchrl.fitting.preference_lists import (
+    PreferenceList,
+    divide,
+    joined,
+    message,
+    read_lists,
+    write_pairs,
+)
 from searchrl.fitting.quality import preference_quality
-from searchrl.fitting.sampling import draw_others, ladder
+from searchrl.fitting.training_lists import lists_from_qrels
 
 TEXTS = st.text(min_size=1, max_size=12).filter(
     lambda text: text.strip() and not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
@@ -33,7 +39,12 @@ LEVELS = st.lists(st.integers(0, 3), min_size=2, max_size=5).filter(lambda level
 @given(st.lists(LEVELS.flatmap(lists), min_size=1, max_size=4))
 def test_lists_come_back(tmp_path_factory: pytest.TempPathFactory, drawn: list[PreferenceList]) -> None:
     path = tmp_path_factory.mktemp("lists") / "l.json"
-    write_lists(path, drawn)
+    records = []
+    for one in drawn:
+        members = zip(one.queries, one.documents, strict=True)
+        batch = [{"msg": message(query, document), "query_id": one.group} for query, document in members]
+        records.append({"batch": batch, "dpo_pairs": [list(pair) for pair in one.pairs]})
+    path.write_text(json.dumps(records))
     for one, back in zip(drawn, read_lists(path), strict=True):
         assert (list(back.queries), list(back.documents)) == (list(one.queries), list(one.documents))
         assert back.pairs == one.pairs

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.errors import DataError
-from searchrl.tagtree.inventory import (
+from searchrl.retrieval.tagtree.inventory import (
     Inventory,
     InventoryHeader,
     read_inventory,
@@ -31,7 +31,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     assert content["tags"] == {"delta": ["d0"], "wing": ["d0", "d1"]}
     assert content["header"]["corpus_fingerprint"] == CORPUS.fingerprint
-    with pytest.raises(DataError, match=r"tags\.json: made for another collection .* --dataset"):
+    with pytest.raises(DataError, match=r"tags\.json: made for another collection .* dataset"):
         read_inventory_for(path, corpus_of("delta wing", "wing"))
 
 

@@ -6,8 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.errors import DataError
-from searchrl.tagtree.choosing import best_phrases, choose
-from searchrl.tagtree.phrases import MOST_WORDS, Phrases, document_phrases, normal, phrases, singular
+from searchrl.retrieval.tagtree.phrases import (
+    MOST_WORDS,
+    Phrases,
+    best_phrases,
+    choose,
+    document_phrases,
+    normal,
+    phrases,
+    singular,
+)
 
 WORDS = st.sampled_from("the of wing wings delta boundary layers flow mach 5 , . - x cell's über".split())
 
@@ -62,7 +70,7 @@ def test_phrases_weigh_what_bm25_gives_them() -> None:
 
 
 def test_no_phrases_is_one_clear_error() -> None:
-    with pytest.raises(DataError, match=r"no phrase occurs in 3 to 3 of 5 documents; change --min-documents"):
+    with pytest.raises(DataError, match=r"no phrase occurs in 3 to 3 of 5 documents; change min_documents"):
         document_phrases([f"word{i}" for i in range(5)], 3, 0.1)
     with pytest.raises(DataError, match="no phrase occurs"):
         document_phrases(["the", "of"], 1, 1.0)

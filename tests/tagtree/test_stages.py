@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,12 +13,12 @@ import pytest
 
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
-from searchrl.tagtree import assign, embed_tags, generate_tags
-from searchrl.tagtree.measure import shared
-from searchrl.tagtree.show import tree_page, tree_text
+from searchrl.evaluation.tag_tree import shared
+from searchrl.retrieval.tagtree.show import tree_page, tree_text
 from tests.command import REPOSITORY, Shell, files
-from tests.evaluation.stage_case import read, run
+from tests.mortal import run_stage
 from tests.small_models import small_causal_lm, small_classifier
+from tests.stage_commands import read, tags
 from tests.tagtree.test_tree import random_tree
 
 CPU = ("--device", "cpu")
@@ -31,9 +28,9 @@ CPU = ("--device", "cpu")
 def planted(small_folder: Path, command_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A folder where tags and tree were made."""
     shell = Shell(tmp_path_factory.mktemp("planted"), command_cache)
-    made = run(shell, generate_tags, "--dataset", small_folder, "--output", "tags.json").ok
+    made = tags(shell, "generate", "--dataset", small_folder, "--output", "tags.json").ok
     assert "tags of" in made.out
-    assert "clusters on" in run(shell, embed_tags, "--tags", "tags.json", "--output-dir", "tree", *CPU).ok.out
+    assert "clusters on" in tags(shell, "embed", "--tags", "tags.json", "--output-dir", "tree", *CPU).ok.out
     return shell
 
 
@@ -50,18 +47,18 @@ def test_the_inventory(planted: Shell, small_dataset: Dataset) -> None:
 
 def test_the_same_commands_write_the_same_bytes(planted: Shell, small_folder: Path) -> None:
     before = files(planted.folder)
-    assert run(planted, generate_tags, "--dataset", small_folder, "--output", "tags.json").ok
-    assert run(planted, embed_tags, "--tags", "tags.json", "--output-dir", "tree", *CPU).ok
+    assert tags(planted, "generate", "--dataset", small_folder, "--output", "tags.json").ok
+    assert tags(planted, "embed", "--tags", "tags.json", "--output-dir", "tree", *CPU).ok
     assert files(planted.folder) == before
 
 
 def test_queries_get_paths_and_documents(planted: Shell, small_dataset: Dataset) -> None:
     queries = small_dataset.splits["test"]
     flags = ("--tree", "tree", "--output", "found.json", "--top-k", 20, "--beams", 1, 500, "--shares", 0.2, 1, *CPU)
-    outcome = run(planted, assign, *flags).ok
+    outcome = tags(planted, "assign", *flags).ok
     records = read(planted.folder / "found.json")
     assert [record["query_id"] for record in records] == list(queries.ids)
-    tags = read(planted.folder / "tags.json")["tags"]
+    known = read(planted.folder / "tags.json")["tags"]
     for record in records:
         assert len(set(record["key_ids"])) == 20
         assert record["scores"] == sorted(record["scores"], reverse=True)
@@ -70,7 +67,7 @@ def test_queries_get_paths_and_documents(planted: Shell, small_dataset: Dataset)
         scores = [way["score"] for way in record["paths"]]
         assert len(scores) == 3
         assert scores == sorted(scores, reverse=True)
-        assert all(way["path"][-1] in tags and len(way["path"]) > 1 for way in record["paths"])
+        assert all(way["path"][-1] in known and len(way["path"]) > 1 for way in record["paths"])
     lines = [line.split() for line in outcome.out.splitlines()]
     rows = [line for line in lines if line[:1] in (["exact"], ["beam"])]
     assert [row[:2] for row in rows if row[0] == "beam"] == [["beam", w] for w in ("1", "500", "1", "500")]
@@ -84,10 +81,10 @@ def test_queries_get_paths_and_documents(planted: Shell, small_dataset: Dataset)
 def test_texts_may_be_given_and_a_reward_model_asked(planted: Shell, tmp_path: Path) -> None:
     head = small_classifier(tmp_path / "head")
     flags = ("--tree", "tree/tree", "--query", "parse a date", "open a file", "--top-k", 5, "--beam-width", 1, *CPU)
-    plain = run(planted, assign, *flags, "--output", "one.json").ok
+    plain = tags(planted, "assign", *flags, "--output", "one.json").ok
     assert "query-1: parse a date" in plain.out
     assert "exact" not in plain.out, "nobody judged these"
-    guided = run(planted, assign, *flags, "--output", "two.json", "--reward-model", head, "--reward-weight", 1).ok
+    guided = tags(planted, "assign", *flags, "--output", "two.json", "--reward-model", head, "--reward-weight", 1).ok
     assert "query-2: open a file" in guided.out
     one, two = read(planted.folder / "one.json"), read(planted.folder / "two.json")
     assert [r["paths"] for r in one] != [r["paths"] for r in two]
@@ -95,7 +92,7 @@ def test_texts_may_be_given_and_a_reward_model_asked(planted: Shell, tmp_path: P
 
 def test_ranked_records_can_be_reranked(planted: Shell, small_folder: Path, tmp_path: Path) -> None:
     head = small_classifier(tmp_path / "head")
-    assert run(planted, assign, "--tree", "tree", "--output", "r.json", "--top-k", 10, "--no-measure", *CPU).ok
+    assert tags(planted, "assign", "--tree", "tree", "--output", "r.json", "--top-k", 10, "--no-measure", *CPU).ok
     flags = ("--embed-output", "r.json", "--output-eval", "r_eval.json", "--model-name", head, "--top-k", 3)
     assert planted.rerank("--dataset-path", small_folder, *flags, *CPU).ok
 
@@ -103,38 +100,39 @@ def test_ranked_records_can_be_reranked(planted: Shell, small_folder: Path, tmp_
 @pytest.mark.parametrize(
     ("stage", "flags", "message"),
     [
-        (generate_tags, "--output x.json --dataset zoo", "unknown dataset 'zoo'"),
+        ("generate", "--output x.json --dataset zoo", "unknown dataset 'zoo'"),
         (
-            generate_tags,
+            "generate",
             "--output x.json --dataset {data} --min-documents 150",
             "no phrase occurs in 150 to 150",
         ),
-        (generate_tags, "--output x.json --dataset {data} --max-share 2", "--max-share 2.0: must be above 0"),
-        (generate_tags, "--output x.json --dataset {data} --tags-per-document 0", "--tags-per-document 0"),
-        (generate_tags, "--output x.json --dataset {data} --max-documents 9", "--max-documents is for language models"),
-        (generate_tags, "--output . --dataset {data}", "is a folder; name a file with --output"),
-        (generate_tags, "--output x.json --dataset {data} --tagger lm --model-name ./none", "none"),
-        (embed_tags, "--tags none.json --output-dir x", "none.json: no such file"),
-        (embed_tags, "--tags tags.json --output-dir x --dataset pydocs", "made for another collection"),
-        (embed_tags, "--tags tags.json --output-dir x --branching 1", "--branching 1: must be at least 2"),
-        (embed_tags, "--tags tags.json --output-dir x --text-share 2", "--text-share 2.0: must lie between 0 and 1"),
-        (embed_tags, "--tags tags.json --output-dir tags.json", "tags.json"),
-        (assign, "--tree none", "no tag tree here; python -m searchrl.tagtree.embed_tags makes one"),
-        (assign, "--tree tree --dataset pydocs", "the collection is not what the tree was made with"),
-        (assign, "--tree tree --beam-width 0", "--beam-width 0: must be at least 1"),
-        (assign, "--tree tree --candidates 5", "--candidates 5: must be at least --top-k, 100, or 0"),
-        (assign, "--tree tree --shares 0", "--shares above 0"),
-        (assign, "--tree tree --output .", "is a folder; name a file with --output"),
+        ("generate", "--output x.json --dataset {data} --max-share 2", "max_share 2.0: must be above 0"),
+        ("generate", "--output x.json --dataset {data} --tags-per-document 0", "tags_per_document 0"),
+        ("generate", "--output x.json --dataset {data} --max-documents 9", "max_documents is for language models"),
+        ("generate", "--output . --dataset {data}", "is a folder; name a file with output"),
+        ("generate", "--output x.json --dataset {data} --tagger lm --model-name ./none", "none"),
+        ("embed", "--tags none.json --output-dir x", "none.json: no such file"),
+        ("embed", "--tags tags.json --output-dir x --dataset pydocs", "made for another collection"),
+        ("embed", "--tags tags.json --output-dir x --branching 1", "branching 1: must be at least 2"),
+        ("embed", "--tags tags.json --output-dir x --text-share 2", "text_share 2.0: must lie between 0 and 1"),
+        ("embed", "--tags tags.json --output-dir tags.json", "tags.json"),
+        ("assign", "--tree none", "no tag tree here; searchrl tags embed makes one"),
+        ("assign", "--tree tree --dataset pydocs", "the collection is not what the tree was made with"),
+        ("assign", "--tree tree --beam-width 0", "beam_width 0: must be at least 1"),
+        ("assign", "--tree tree --candidates 5", "candidates 5: must be at least top_k, 100, or 0"),
+        ("assign", "--tree tree --shares 0", "shares above 0"),
+        ("assign", "--tree tree --output .", "is a folder; name a file with output"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
-    planted: Shell, small_folder: Path, stage: object, flags: str, message: str
+    planted: Shell, small_folder: Path, stage: str, flags: str, message: str
 ) -> None:
-    assert message in run(planted, stage, *flags.format(data=small_folder).split()).error
+    assert message in tags(planted, stage, *flags.format(data=small_folder).split()).error
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys; from searchrl.tagtree import assign, embed_tags, generate_tags; print(*sys.modules)"
+    stages = "assign, embed_tags, generate_tags"
+    code = f"import sys; from searchrl.cli import tags; from searchrl.tagtree import {stages}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     assert done.returncode == 0, done.stderr
     assert not {"numpy", "torch", "transformers", "scipy", "sklearn", "httpx"} & set(done.stdout.split())
@@ -168,40 +166,28 @@ def answers(cache: Path) -> int:
 
 
 def test_a_killed_language_model_stage_goes_on_to_the_same_end(few: Path, tiny_lm: Path, tmp_path: Path) -> None:
-    flags = ["--dataset", few, "--tagger", "lm", "--model-name", tiny_lm, "--output", "tags.json", *CPU]
-    flags += ["--tags-per-document", 4]
-    whole, killed = (Shell(tmp_path / name, tmp_path / f"{name} cache") for name in ("whole", "killed"))
-    for shell in (whole, killed):
-        shell.folder.mkdir()
-    assert run(whole, generate_tags, *flags).ok
-    total = answers(whole.cache)
-    command = [sys.executable, "-m", "searchrl.tagtree.generate_tags", *map(str, flags)]
-    environment = killed.environment | {"PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, cwd=killed.folder, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 240
-        while not 0 < answers(killed.cache) < total:
-            assert process.poll() is None
-            assert time.monotonic() < deadline, "it did not begin in time"
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-    finally:
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-    assert 0 < answers(killed.cache) < total
-    assert not (killed.folder / "tags.json").exists()
-    assert run(killed, generate_tags, *flags).ok
-    assert answers(killed.cache) == total
-    assert files(killed.folder) == files(whole.folder)
-    content = read(whole.folder / "tags.json")
+    flags = ["--dataset", str(few), "--tagger", "lm", "--model-name", str(tiny_lm), "--output", "tags.json", *CPU]
+    flags += ["--tags-per-document", "4"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    moments = run_stage("tags", "generate", flags, whole)
+    total = answers(tmp_path / "whole.cache")
+    run_stage("tags", "generate", flags, killed, dies_at=moments // 2)
+    assert 0 < answers(tmp_path / "killed.cache") < total
+    assert not (killed / "tags.json").exists()
+    run_stage("tags", "generate", flags, killed)
+    assert answers(tmp_path / "killed.cache") == total
+    assert files(killed) == files(whole)
+    content = read(whole / "tags.json")
     assert content["header"]["tagger"] == "lm-choose"
     assert str(tiny_lm) in content["header"]["model"]
 
 
 def test_a_model_that_writes_may_give_nothing(few: Path, tiny_lm: Path, shell: Shell) -> None:
     flags = ("--dataset", few, "--tagger", "lm-write", "--model-name", tiny_lm, "--max-documents", 2, *CPU)
-    outcome = run(shell, generate_tags, *flags, "--output", "tags.json", "--min-documents", 2)
-    assert "none is shared by 2 documents: lower --min-documents" in outcome.error
+    outcome = tags(shell, "generate", *flags, "--output", "tags.json", "--min-documents", 2)
+    assert "none is shared by 2 documents: lower min_documents" in outcome.error
 
 
 class Page(HTMLParser):
@@ -258,9 +244,9 @@ def test_cranfield_loses_little(collections: Path, tmp_path: Path) -> None:
     if not (cache_path() / "index" / f"{corpus.fingerprint}-{Encoder().fingerprint}").is_dir():
         pytest.skip("cranfield is not encoded in SEARCHRL_CACHE: python -m searchrl.evaluation.embed does it")
     shell = Shell(tmp_path, cache_path())
-    assert run(shell, generate_tags, "--dataset", collections / "cranfield", "--output", "t.json").ok
-    assert run(shell, embed_tags, "--tags", "t.json", "--output-dir", "t", *CPU).ok
-    outcome = run(shell, assign, "--tree", "t", "--beams", 32, "--shares", 0.1, *CPU).ok
+    assert tags(shell, "generate", "--dataset", collections / "cranfield", "--output", "t.json").ok
+    assert tags(shell, "embed", "--tags", "t.json", "--output-dir", "t", *CPU).ok
+    outcome = tags(shell, "assign", "--tree", "t", "--beams", 32, "--shares", 0.1, *CPU).ok
     rows = {line.split()[0]: line.split() for line in outcome.out.splitlines() if line[:5] in ("exact", "beam ")}
     assert rows["beam"][2] == "10.0%"
     assert float(rows["beam"][4]) >= float(rows["exact"][3]) - 0.01

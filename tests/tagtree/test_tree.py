@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 
 from searchrl.errors import DataError
 from searchrl.retrieval.dense import DenseIndex
-from searchrl.tagtree import clustering
-from searchrl.tagtree.clustering import cluster
-from searchrl.tagtree.planting import keyphrase_tree, plant, pooled, postings
-from searchrl.tagtree.retriever import LEAST_EVIDENCE, TagTreeRetriever, candidates_for
-from searchrl.tagtree.reward_guide import RewardGuide
-from searchrl.tagtree.settings import TagSettings, TreeSettings
-from searchrl.tagtree.tree import NOTHING, TagTree, load_tree, save_tree
-from searchrl.tagtree.walk import walk
+from searchrl.retrieval.tagtree import build
+from searchrl.retrieval.tagtree.build import build_tag_tree, cluster, keyphrase_tree, pooled, postings
+from searchrl.retrieval.tagtree.retriever import LEAST_EVIDENCE, TagTreeRetriever, candidates_for
+from searchrl.retrieval.tagtree.settings import TagSettings, TreeSettings
+from searchrl.retrieval.tagtree.tree import NOTHING, TagTree, load_tree, save_tree
+from searchrl.retrieval.tagtree.walk import RewardGuide, walk
 from tests.small_models import OverlapReward
 from tests.tiny import WordEncoder
 
@@ -36,7 +34,7 @@ def random_tree(seed: int, documents: int = 60, tags: int = 25, **how) -> tuple[
     tags_of = [[f"tag {t}" for t in random.permutation(tags)[: random.integers(0, 4)]] for _ in range(documents)]
     tags_of[0] = ["tag 0"]
     vectors = unit(random.normal(size=(documents, 16)))
-    return plant(
+    return build_tag_tree(
         tags_of, vectors, embed, TreeSettings(**{"branching": 3, "leaf_size": 3, "nearest": 1, **how}), 0
     ), vectors
 
@@ -57,7 +55,7 @@ def test_a_tree_holds_every_tag_once(
     if equal:
         vectors[:] = vectors[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clustering, "MOST_LINKED", most)
+        patch.setattr(build, "MOST_LINKED", most)
         shape = cluster(vectors, branching, leaf_size, seed)
     assert sorted(shape.tag[shape.tag != NOTHING].tolist()) == list(range(count))
     assert sorted(shape.members[0].tolist()) == list(range(count))
@@ -79,7 +77,7 @@ def test_a_tree_holds_every_tag_once(
 
 @pytest.mark.parametrize("most", [4096, 20])
 def test_clusters_that_lie_apart_are_found(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clustering, "MOST_LINKED", most)
+    monkeypatch.setattr(build, "MOST_LINKED", most)
     middles = np.eye(4, 16)
     vectors = unit(np.repeat(middles, 8, axis=0) + np.random.default_rng(0).normal(scale=0.02, size=(32, 16)))
     shape = cluster(vectors, 4, 8, 0)
@@ -167,8 +165,8 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     anywhere = np.full(7, -1, dtype=np.int32)
     how = {"beam_width": 2, "candidates": 10}
     whole = TagTreeRetriever(tree, vectors).search(queries, 5, anywhere, **how)
-    monkeypatch.setattr("searchrl.tagtree.walk.BLOCK_CELLS", 1)
-    monkeypatch.setattr("searchrl.tagtree.retriever.AT_ONCE", 2)
+    monkeypatch.setattr("searchrl.retrieval.tagtree.walk.BLOCK_CELLS", 1)
+    monkeypatch.setattr("searchrl.retrieval.tagtree.retriever.AT_ONCE", 2)
     parts = TagTreeRetriever(tree, vectors).search(queries, 5, anywhere, **how)
     np.testing.assert_array_equal(whole.ranking.documents, parts.ranking.documents)
     np.testing.assert_array_equal(whole.walk.compared, parts.walk.compared)
@@ -231,7 +229,7 @@ def test_a_reward_model_leads_elsewhere() -> None:
     tags_of = [[name] for name in ("a one", "a two", "b one", "b two")]
     vectors = unit(np.array([[1, 0.1, 0], [1, 0.0, 0.1], [-1, 0.1, 0], [-1, 0, 0.1]], dtype=np.float32))
     flat = lambda tags: np.zeros((len(tags), 3), np.float32)  # noqa: E731
-    tree = plant(tags_of, vectors, flat, TreeSettings(text_share=0, nearest=0, branching=2, leaf_size=2), 0)
+    tree = build_tag_tree(tags_of, vectors, flat, TreeSettings(text_share=0, nearest=0, branching=2, leaf_size=2), 0)
     query, reward = np.array([[1, 0, 0]], dtype=np.float32), OverlapReward()
 
     def reached(weight: float | None) -> set[str]:
@@ -264,7 +262,7 @@ def test_a_stored_tree_is_the_same_and_a_damaged_one_is_refused(tmp_path: Path) 
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(DataError, match=r"no tag tree here; python -m searchrl\.tagtree\.embed_tags makes one"):
+    with pytest.raises(DataError, match=r"no tag tree here; searchrl tags embed makes one"):
         load_tree(tmp_path)
     (tmp_path / "tree" / "first.npy").write_bytes(b"x")
     with pytest.raises(DataError, match="the tag tree is damaged"):
