@@ -18,7 +18,7 @@ from searchrl.agent.policy import Policy
 from searchrl.env.batched import Observation
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import N_ACTIONS, ROOT, Action
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.loading import quiet_transformers
 from searchrl.retrieval.ranking import FloatArray
 
 JUDGE_TOKENS = 10

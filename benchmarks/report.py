@@ -17,7 +17,7 @@ from benchmarks.session import Pairs, Played, Session
 from searchrl.config import LearningConfig
 from searchrl.errors import ConfigError
 from searchrl.evaluation.text_table import text_table
-from searchrl.storage import write_bytes
+from searchrl.files import write_bytes
 
 if TYPE_CHECKING:
     from benchmarks.growth import Growth

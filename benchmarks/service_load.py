@@ -183,8 +183,8 @@ async def connection(port: int) -> AsyncIterator[Ask]:
 
 def index(folder: Path, corpus: Corpus, n: int) -> None:
     """Index the first n documents as an upload does, with vectors from the cache where they were made before."""
-    from searchrl.cache_dir import cache_dir
     from searchrl.data.dataset import Corpus
+    from searchrl.files import cache_dir
     from searchrl.models.encoder import Encoder
     from searchrl.retrieval.dense import build_dense_index
     from searchrl.service.corpora import CorpusStore

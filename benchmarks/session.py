@@ -26,9 +26,9 @@ from searchrl.env.graph import SearchGraph
 from searchrl.env.obtain import obtain_graph
 from searchrl.errors import ConfigError
 from searchrl.experiment.parts import Workbench
+from searchrl.models.folders import encoder_folder, language_model_folder
 from searchrl.models.language_model import FloatArray
 from searchrl.models.lm_cache import CachedLanguageModel
-from searchrl.models.presets import encoder_folder, language_model_folder
 from searchrl.reward.lm import LMReward
 from searchrl.threads import lazy
 

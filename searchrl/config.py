@@ -25,6 +25,7 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EncoderDtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 SplitName = Literal["train", "dev", "test"]
 EngineName = Literal["auto", "transformers", "http", "vllm"]
+ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 
 
 @dataclass(frozen=True)

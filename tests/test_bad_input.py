@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.models.answer_store import cache_stats
 from tests.command import Outcome, Shell, files

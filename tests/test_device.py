@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from searchrl import device
-from searchrl.cache_dir import cache_dir
 from searchrl.device import available_devices, choose_device, cpu_has_native_bf16, generator, rng, seed_everything
 from searchrl.errors import ConfigError, DeviceError, OutputError
+from searchrl.files import cache_dir
 
 X86 = "processor\t: 0\nflags\t\t: fpu avx2 {}\nbugs\t\t: none\n"
 

@@ -64,7 +64,7 @@ def returns(graph: SearchGraph, source: str, step_penalty: float) -> NDArray[np.
     """What ending in each searched state pays, (n, R); TERMINATE costs a step unless the episode is truncated."""
     tree = graph.tree
     steps = np.minimum(tree.step[tree.searched_nodes] + 1, tree.max_steps)
-    return np.asarray(graph.gains[source], dtype=np.float64) - step_penalty * steps
+    return np.asarray(graph.gains[source] - step_penalty * steps, dtype=np.float64)
 
 
 def describe(tree: Tree, node: int) -> str:

@@ -39,7 +39,7 @@ def _benchmark(arguments: Sequence[str]) -> None:
     from benchmarks.report import check_plot, write_plot
     from benchmarks.run import STEPS, benchmark, sizes_of
     from searchrl.experiment.parts import Workbench
-    from searchrl.storage import write_text
+    from searchrl.files import write_text
 
     if config.plot:
         check_plot(config.plot)

@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _cache(arguments: Sequence[str]) -> None:
     config = parse(CacheConfig, arguments, "python -m searchrl.cli.cache")
-    from searchrl.cache_dir import cache_dir
     from searchrl.evaluation.text_table import text_table
+    from searchrl.files import cache_dir
     from searchrl.models.answer_store import cache_stats, clear_cache
     from searchrl.models.lm_cache import default_cache_path
 

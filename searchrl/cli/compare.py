@@ -16,7 +16,7 @@ from searchrl.evaluation.comparison import ComparisonTable
 from searchrl.evaluation.methods import REWARD_MEASURE, fixed_ends, method_result, reference_result
 from searchrl.experiment.parts import Workbench
 from searchrl.retrieval.retriever import LEXICAL_SHARE
-from searchrl.reward.qrels import own_document
+from searchrl.reward.gain import own_document
 
 
 def compare(

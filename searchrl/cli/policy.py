@@ -39,7 +39,7 @@ def _policy(arguments: Sequence[str]) -> None:
         raise ConfigError("--private is about a repository: name it with --push USER/REPO")
     from searchrl.agent.card import model_card
     from searchrl.agent.checkpoint import load_policy
-    from searchrl.storage import write_text
+    from searchrl.files import write_text
 
     path = config.checkpoint
     card = model_card(load_policy(path), path.stem, [_results(folder) for folder in config.results])

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from searchrl.errors import OutputError
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 LEDGER = "published.json"
 """The names that the newest run put into the folder."""

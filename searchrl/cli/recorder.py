@@ -20,7 +20,7 @@ from searchrl.agent.trainer import Progress, Trainer, collapsed
 from searchrl.cli.publish import publish
 from searchrl.config import TrainConfig
 from searchrl.env.tree import Action
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -47,7 +47,7 @@ def _train_on(config: TrainConfig, bench: Workbench) -> None:
 
     benches = prepare(config, bench)
     check_target(config.output.checkpoint_dir)
-    run = open_run(config)
+    run = open_run(config, bench.computed)
     print(f"run: {run.path}")
     try:
         train, dev = graphs(benches)

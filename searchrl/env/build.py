@@ -14,15 +14,23 @@ from typing import Any
 import numpy as np
 
 from searchrl.data.dataset import QuerySet
+from searchrl.device import processor
 from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph, fingerprint, graph_of
 from searchrl.env.parts import Part, Parts, part_of, state_of, state_part
 from searchrl.env.tree import Node, build_tree
+from searchrl.files import Array
 from searchrl.retrieval.ranking import FloatArray, IntArray
-from searchrl.reward.gain import DEFAULT_CALIBRATION, Calibration, Gains, calibrate, ranking_ndcg
+from searchrl.reward.gain import (
+    DEFAULT_CALIBRATION,
+    Calibration,
+    Gains,
+    Judgments,
+    calibrate,
+    own_document,
+    ranking_ndcg,
+)
 from searchrl.reward.pool import JudgedPool
-from searchrl.reward.qrels import Judgments, own_document
-from searchrl.storage import Array
 
 GAIN_DEPTH = 10
 """Gains are nDCG@10."""
@@ -165,7 +173,10 @@ class _Build:
             "feature_names": list(self.game.feature_names),
             "reformulation_calls": self.game.reformulator.lm_calls,
             "gains": [name.removeprefix("gain_") for name in end.arrays if name.startswith("gain_")],
-            "meta": {"fingerprint": fingerprint(describe(self.game, self.queries, self.settings))},
+            "meta": {
+                "fingerprint": fingerprint(describe(self.game, self.queries, self.settings)),
+                "processor": processor(),
+            },
         }
 
     def _unfinished(self, stage: str, part: Callable[[int], str]) -> Iterator[tuple[int, Node]]:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from searchrl.env.tree import Tree, build_tree
 from searchrl.errors import CacheError, ConfigError
+from searchrl.files import Array, load_arrays
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
-from searchrl.storage import Array, load_arrays
 
-VERSION = 4
+VERSION = 5
 """Raised whenever a stored graph would no longer be what today's code computes."""
 
 SIZES = "sizes"

@@ -14,7 +14,7 @@ from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph, fingerprint, load_graph
 from searchrl.env.parts import StoredParts
 from searchrl.errors import CacheError
-from searchrl.storage import locked, save_arrays
+from searchrl.files import locked, save_arrays
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from searchrl.env.features import Probe
 from searchrl.env.game import State, opening
 from searchrl.env.tree import Action, Node, Tree
 from searchrl.errors import CacheError
+from searchrl.files import Array, load_arrays, save_arrays
 from searchrl.retrieval.ranking import Queries, Ranking
-from searchrl.storage import Array, load_arrays, save_arrays
 
 logger = logging.getLogger(__name__)
 

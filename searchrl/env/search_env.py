@@ -19,8 +19,8 @@ from searchrl.env.game import Game, State
 from searchrl.env.tree import N_ACTIONS, ROOT, Action, build_tree
 from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+from searchrl.reward.gain import Judgments, own_document
 from searchrl.reward.pool import JudgedPool
-from searchrl.reward.qrels import Judgments, own_document
 
 Obs = dict[str, NDArray[Any]]
 

@@ -52,7 +52,7 @@ def _compare(arguments: Sequence[str]) -> None:
     from searchrl.evaluation.metrics import MEASURES
     from searchrl.evaluation.run_comparison import compare_runs, overview_text
     from searchrl.evaluation.run_files import judge_run, read_judgments, with_distinct_names
-    from searchrl.storage import write_text
+    from searchrl.files import write_text
 
     measures = list(dict.fromkeys([config.measure, *MEASURES]))
     groups: dict[str, list[JudgedRun]] = {}

@@ -65,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _embed(arguments: Sequence[str]) -> None:
     config = parse(EmbedConfig, arguments, "python -m searchrl.evaluation.embed")
-    from searchrl.cache_dir import cache_dir
     from searchrl.device import choose_device
     from searchrl.evaluation import stage_files, stages
     from searchrl.evaluation.similarity import search
+    from searchrl.files import cache_dir
     from searchrl.models.loader import ModelLoader
-    from searchrl.reward.qrels import own_document
+    from searchrl.reward.gain import own_document
 
     stages.check_instances(config.num_instances)
     stages.check_outputs(("--output", config.output), ("--output-eval", config.output_eval))
@@ -97,8 +97,8 @@ def obtain_index(corpus: Corpus, encoder: TextEncoder, cache: Path | None) -> De
     """
     from searchrl.env.parts import StoredParts
     from searchrl.evaluation.encode_in_parts import PartwiseEncoder
+    from searchrl.files import locked
     from searchrl.retrieval.dense import build_dense_index
-    from searchrl.storage import locked
 
     if cache is None:
         return build_dense_index(corpus, encoder, None, show_progress=True)

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from searchrl.command import parse, run_command
-from searchrl.config import DtypeName, EngineConfig, SplitName
+from searchrl.config import DtypeName, EngineConfig, ScorerName, SplitName
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:
     from searchrl.models.loader import ModelLoader
     from searchrl.reward.reward_model import RewardModel
-
-ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
-"""As in ``reward/scorers.py``, which is slow to import."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +107,9 @@ def _rerank(arguments: Sequence[str]) -> None:
 
 
 def _reward_model(config: RerankConfig, loader: ModelLoader) -> RewardModel:
-    """The model behind the cache of its scores."""
-    from searchrl.reward.checkpoint import CheckpointedReward
-    from searchrl.reward.scorers import ScorerSettings, make_scorer
+    from searchrl.reward.registry import ScorerSettings, make_reward
 
-    reward_model = make_scorer(config.model_name, ScorerSettings(config.scorer), loader)
-    if loader.answers is None:
-        return reward_model
-    kept = CheckpointedReward(reward_model, loader.answers)
-    return loader.opened(kept, kept.close)
+    return make_reward(config.model_name, ScorerSettings(config.scorer), loader)
 
 
 if __name__ == "__main__":

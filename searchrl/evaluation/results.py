@@ -14,8 +14,8 @@ from searchrl.errors import DataError
 from searchrl.evaluation.comparison import ComparisonTable
 from searchrl.evaluation.metrics import ranked_ids
 from searchrl.evaluation.text_table import json_number
+from searchrl.files import write_text
 from searchrl.retrieval.ranking import Ranking
-from searchrl.storage import write_text
 
 RESULTS_FILE = "results.json"
 PER_QUERY_FILE = "per_query.jsonl"

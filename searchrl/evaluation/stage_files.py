@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Qrels
-from searchrl.data.lines import checked_id, read_json
+from searchrl.data.records import checked_id, read_json
 from searchrl.data.trec import TrecRun, read_trec_run, write_trec_run
 from searchrl.errors import DataError
 from searchrl.evaluation.metrics import evaluate, ranked_ids
+from searchrl.files import write_text
 from searchrl.retrieval.ranking import Ranking
-from searchrl.storage import write_text
 
 Values = Mapping[str, Mapping[str, float]]
 """Measure -> query id -> value, as ``metrics.evaluate`` gives them."""

@@ -12,7 +12,7 @@ from searchrl.data.dataset import Corpus, Dataset, QuerySet, Split
 from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import load_query_bank_for
 from searchrl.data.splits import train_from_dev
-from searchrl.device import DeviceChoice, with_dtype
+from searchrl.device import DeviceChoice, processor, with_dtype
 from searchrl.errors import ConfigError, DataError
 from searchrl.models.loader import ModelLoader
 from searchrl.threads import lazy
@@ -105,6 +105,15 @@ class Workbench:
         if len(engines) == 2 and engines["judges"] is engines["writes"]:
             return {"judges and writes": engines["writes"]}
         return engines
+
+    @property
+    def computed(self) -> dict[str, Any]:
+        """What results depend on beside settings and data: the processor, and each model with its numeric format."""
+        models = {"encodes": f"{self.encoder.name} in {self.encoder.dtype}"}
+        models |= {does: lm.description.partition(" (")[0] for does, lm in self.language_models.items()}
+        if self.game_config.reward == "head" and self.reward_model is not None:
+            models["judges"] = f"{self.models.reward_model} in {with_dtype(self.device, self.models.dtype).dtype}"
+        return {"processor": processor(), "models": models}
 
     @property
     def transformers_lm(self) -> TransformersLM:
@@ -292,8 +301,8 @@ def make_reformulator(
     if game.reformulator == "feedback":
         return feedback
     from searchrl.models.prompts import load_prompts
-    from searchrl.reformulate.both import LMAndFeedback
     from searchrl.reformulate.lm import LMReformulator
+    from searchrl.reformulate.reformulator import LMAndFeedback
 
     lm, prompts = make_writer(models, loader), load_prompts(models.prompts)
     encoder: Any = retriever.encoder  # asked without the arguments that ``Encoder`` has defaults for

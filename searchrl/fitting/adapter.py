@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchrl.errors import ConfigError, ModelError
+from searchrl.files import write_text
 from searchrl.fitting.quiet import without_deprecations
-from searchrl.storage import write_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +81,7 @@ def merge(scorer: TrainableScorer, folder: Path, model: Any, base: Path) -> None
     """
     from transformers import AutoConfig
 
-    from searchrl.models.quiet import quiet_transformers
+    from searchrl.models.loading import quiet_transformers
 
     merged = model.merge_and_unload()
     merged.config = AutoConfig.from_pretrained(base, local_files_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Corpus
-from searchrl.data.lines import checked_text
+from searchrl.data.records import checked_text
 from searchrl.errors import DataError
 
 COLUMNS = ("id", "title", "text")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from searchrl.data.lines import checked_text, read_json
+from searchrl.data.records import checked_text, read_json
 from searchrl.errors import DataError
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -57,9 +57,9 @@ def run(config: ProcessDataConfig) -> None:
     """Do the stage's work."""
     from searchrl.device import rng
     from searchrl.evaluation.stages import check_outputs, say
+    from searchrl.files import write_text
     from searchrl.fitting.documents import table_of
     from searchrl.fitting.sources import read_source
-    from searchrl.storage import write_text
 
     folder = config.output_dir
     check_outputs(*(("--output-dir", folder / name) for name in ("df.csv", "df_small.csv", "dataset_dict.json")))

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from searchrl.data.lines import read_jsonl
-from searchrl.data.records import read_records
+from searchrl.data.records import read_jsonl, read_records
 from searchrl.errors import ConfigError, DataError, DownloadError
 from searchrl.fitting.documents import read_table
 

@@ -8,8 +8,8 @@ from searchrl.fitting.stage_config import LanguageModelConfig
 from searchrl.models.loader import ModelLoader
 
 if TYPE_CHECKING:
+    from searchrl.config import ScorerName
     from searchrl.reward.reward_model import RewardModel
-    from searchrl.reward.scorers import ScorerName
 
 
 def stage_loader(config: LanguageModelConfig) -> ModelLoader:
@@ -19,22 +19,17 @@ def stage_loader(config: LanguageModelConfig) -> ModelLoader:
 
 def stage_scorer(model_name: str | None, scorer: ScorerName, loader: ModelLoader) -> RewardModel:
     """A reward model behind the memory of its scores, so that a killed stage goes on where it stopped."""
-    from searchrl.reward.checkpoint import CheckpointedReward
-    from searchrl.reward.scorers import ScorerSettings, make_scorer
+    from searchrl.reward.registry import ScorerSettings, make_reward
 
-    reward_model = make_scorer(model_name, ScorerSettings(scorer), loader)
-    if loader.answers is None:
-        return reward_model
-    kept = CheckpointedReward(reward_model, loader.answers)
-    return loader.opened(kept, kept.close)
+    return make_reward(model_name, ScorerSettings(scorer), loader)
 
 
 def parameters(model_name: str | None, loader: ModelLoader) -> int | None:
     """Number of weights of the stage's language model; None where a server runs it."""
     if loader.engine == "http":
         return None
-    from searchrl.models.folder_facts import causal_lm_facts
-    from searchrl.models.presets import default_language_model, language_model_folder
+    from searchrl.models.folders import default_language_model, language_model_folder
+    from searchrl.models.loading import causal_lm_facts
 
     name = model_name or default_language_model("cuda" if loader.engine == "vllm" else loader.device.device)
     return causal_lm_facts(name, language_model_folder(name)).parameters
@@ -42,7 +37,7 @@ def parameters(model_name: str | None, loader: ModelLoader) -> int | None:
 
 def is_small(model_name: str | None, loader: ModelLoader) -> bool:
     """Whether the stage's language model is too small to follow instructions (``presets.SMALL_MODEL``)."""
-    from searchrl.models.presets import SMALL_MODEL
+    from searchrl.models.folders import SMALL_MODEL
 
     size = parameters(model_name, loader)
     return size is not None and size < SMALL_MODEL

@@ -12,8 +12,7 @@ from typing import Any
 
 from searchrl.config_file import to_json
 from searchrl.errors import DataError
-from searchrl.models.sealed_folder import file_digest
-from searchrl.storage import write_text
+from searchrl.files import file_digest, write_text
 
 NOT_COMPARED = (
     *("device", "cache", "similarity_device", "output", "output_dir", "base_url", "api_key_env", "concurrency"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from searchrl.config_file import differences
 from searchrl.errors import CheckpointError, OutputError
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from searchrl.config import DtypeName
 from searchrl.config_file import to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError
+from searchrl.files import write_text
 from searchrl.fitting.lists import PreferenceList, fingerprint
 from searchrl.fitting.losses import LossName
 from searchrl.fitting.quiet import without_deprecations
 from searchrl.fitting.train_config import TrainLoraConfig
 from searchrl.fitting.train_folder import TrainFolder
-from searchrl.storage import write_text
 
 if TYPE_CHECKING:
     from searchrl.fitting.scorer import TrainableScorer
@@ -41,8 +41,8 @@ def train(config: TrainLoraConfig, loss: LossName, say: Callable[[str], None]) -
     """
     from searchrl.fitting.tracking import check_tracking
     from searchrl.fitting.training_data import training_lists
-    from searchrl.models.presets import default_language_model, language_model_folder
-    from searchrl.models.quiet import quiet_transformers
+    from searchrl.models.folders import default_language_model, language_model_folder
+    from searchrl.models.loading import quiet_transformers
 
     check_installed()
     check_tracking(config.tracking)
@@ -86,7 +86,7 @@ def training_device(name: str, dtype: DtypeName) -> DeviceChoice:
 def _scorer(config: TrainLoraConfig, choice: DeviceChoice, folder: TrainFolder) -> tuple[TrainableScorer, Path]:
     """The scorer, untrained, and the folder its model was read from."""
     from searchrl.fitting.scorer import new_head, trainable_scorer
-    from searchrl.models.presets import default_language_model, language_model_folder
+    from searchrl.models.folders import default_language_model, language_model_folder
 
     lora = config.lora
     name, kind = lora.model_name or default_language_model(choice.device), lora.scorer
@@ -255,7 +255,7 @@ def _trainer(
 
 def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: TrainFolder) -> None:
     """Write the adapter, its head and its tokenizer, whole or not at all."""
-    from searchrl.data.new_folder import new_folder
+    from searchrl.files import new_folder
 
     network: Any = trainer.model
     shutil.rmtree(folder.adapter, ignore_errors=True)
@@ -265,7 +265,7 @@ def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: T
 
 
 def _merge(scorer: TrainableScorer, base: Path, folder: TrainFolder) -> None:
-    from searchrl.data.new_folder import new_folder
+    from searchrl.files import new_folder
     from searchrl.fitting.adapter import load, merge
 
     model = load(scorer, folder.adapter)

@@ -45,7 +45,7 @@ def _from_judgments(config: TrainLoraConfig, say: Say) -> tuple[list[PreferenceL
     from searchrl.evaluation import stages
     from searchrl.evaluation.embed import obtain_index
     from searchrl.models.loader import ModelLoader
-    from searchrl.reward.qrels import own_document
+    from searchrl.reward.gain import own_document
 
     data, seed = config.data, config.fitting.seed
     assert data.dataset is not None

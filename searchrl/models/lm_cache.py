@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from searchrl.cache_dir import cache_dir
 from searchrl.errors import EngineError
+from searchrl.files import cache_dir
 from searchrl.models.answer_store import AnswerStore
 from searchrl.models.language_model import FloatArray, LanguageModel
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, ConfigError
+from searchrl.files import load_arrays, save_arrays
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
-from searchrl.storage import load_arrays, save_arrays
 
 logger = logging.getLogger(__name__)
 

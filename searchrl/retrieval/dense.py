@@ -11,10 +11,10 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError
+from searchrl.files import load_arrays, save_arrays
 from searchrl.retrieval.exact import RESERVE, best_of, pair_products, rounding, row_products
 from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
 from searchrl.retrieval.top_k import TopK
-from searchrl.storage import load_arrays, save_arrays
 from searchrl.threads import lazy
 
 logger = logging.getLogger(__name__)

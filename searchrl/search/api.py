@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
 from searchrl.retrieval.ranking import IntArray
-from searchrl.reward.checkpoint import CheckpointedReward
-from searchrl.reward.reward_model import RewardModel
-from searchrl.reward.scorers import ScorerName, ScorerSettings, make_scorer
+from searchrl.reward.registry import ScorerSettings, make_reward
+from searchrl.reward.reward_model import CachedReward, RewardModel
 from searchrl.search.first_stage import CandidateFinder, CandidatesName
 from searchrl.search.results import SearchResult, ranked, text_list, write_results
 from searchrl.search.worker import Score, Worker
@@ -112,7 +111,7 @@ class Search:
         if isinstance(scorer, str):
             scorer = ScorerSettings(scorer)
         if isinstance(scorer, ScorerSettings):
-            return make_scorer(model_name, scorer, self._loader)
+            return make_reward(model_name, scorer, self._loader)
         if model_name is not None:
             raise ConfigError(f"model_name {model_name!r} with a scorer that is ready made: give one of the two")
         return scorer
@@ -222,7 +221,7 @@ class Search:
         from tqdm import tqdm
 
         run = self._worker.run
-        store = await run(lambda: CheckpointedReward(self.reward, Path(checkpoint))) if checkpoint else None
+        store = await run(lambda: CachedReward(self.reward, Path(checkpoint))) if checkpoint else None
         with ExitStack() as opened:
             if store:  # a chunk that nobody waits for any more is still written
                 opened.callback(self._worker.afterwards, store.close)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from searchrl.errors import ConfigError, DataError, nearest
+from searchrl.files import write_text
 from searchrl.models.language_model import FloatArray
 from searchrl.retrieval.ranking import IntArray
-from searchrl.storage import write_text
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
-from searchrl.reward.scorers import ScorerName, ScorerSettings, make_scorer
+from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.search.api import Search
 from searchrl.search.results import SearchResult, text_list
 from searchrl.search.worker import Embed, Generate, Score, Worker
@@ -69,7 +69,7 @@ class Services:
     def reward(self) -> RewardModel:
         """The reward model that scores keys."""
         if isinstance(self._scorer, ScorerSettings):
-            return make_scorer(self._search_model, self._scorer, self._loader)
+            return make_reward(self._search_model, self._scorer, self._loader)
         return self._scorer
 
     @lazy

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from searchrl.data.lines import checked_id, checked_text
+from searchrl.data.records import checked_id, checked_text
 from searchrl.errors import DataError
 from searchrl.search.first_stage import Document
 from searchrl.search.worker import Embed, Worker

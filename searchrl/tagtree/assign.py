@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchrl.command import parse, run_command
-from searchrl.config import DtypeName, EngineConfig, SplitName
+from searchrl.config import DtypeName, EngineConfig, ScorerName, SplitName
 from searchrl.errors import ConfigError
-from searchrl.evaluation.rerank import ScorerName
 
 if TYPE_CHECKING:
     from searchrl.data.dataset import Dataset, QuerySet
@@ -95,7 +94,7 @@ def _assign(arguments: Sequence[str]) -> None:
     from searchrl.evaluation.stage_files import ranked_queries, write_records
     from searchrl.evaluation.stages import check_outputs, load_collection, say
     from searchrl.models.loader import ModelLoader
-    from searchrl.reward.qrels import own_document
+    from searchrl.reward.gain import own_document
     from searchrl.tagtree.retriever import TagTreeRetriever, candidates_for
     from searchrl.tagtree.tree import load_tree
 
@@ -157,14 +156,10 @@ def _guide(config: AssignConfig, tree: TagTree, texts: Sequence[str], loader: Mo
     """The reward model on the way down, behind the memory of its scores."""
     if config.reward_model is None:
         return None
-    from searchrl.reward.checkpoint import CheckpointedReward
-    from searchrl.reward.scorers import ScorerSettings, make_scorer
+    from searchrl.reward.registry import ScorerSettings, make_reward
     from searchrl.tagtree.reward_guide import RewardGuide
 
-    reward = make_scorer(config.reward_model, ScorerSettings(config.scorer), loader)
-    if loader.answers is not None:
-        kept = CheckpointedReward(reward, loader.answers)
-        reward = loader.opened(kept, kept.close)
+    reward = make_reward(config.reward_model, ScorerSettings(config.scorer), loader)
     return lambda rows: RewardGuide(tree, reward, [texts[row] for row in rows], config.reward_weight)
 
 

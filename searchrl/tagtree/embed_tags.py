@@ -106,7 +106,7 @@ def make_tree(
 
 
 def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -> None:
-    from searchrl.storage import write_text
+    from searchrl.files import write_text
     from searchrl.tagtree.show import tree_page, tree_text
 
     corpus = dataset.corpus

@@ -144,8 +144,8 @@ def _tagger(config: GenerateTagsConfig, loader: ModelLoader) -> TaggerName:
         return config.tagger
     if loader.engine == "http":
         return "lm-write"
-    from searchrl.models.folder_facts import causal_lm_facts
-    from searchrl.models.presets import SMALL_MODEL, default_language_model, language_model_folder
+    from searchrl.models.folders import SMALL_MODEL, default_language_model, language_model_folder
+    from searchrl.models.loading import causal_lm_facts
 
     name = config.model_name or default_language_model("cuda" if loader.engine == "vllm" else loader.device.device)
     size = causal_lm_facts(name, language_model_folder(name)).parameters

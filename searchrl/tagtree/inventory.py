@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Corpus
-from searchrl.data.lines import checked_id, checked_text, read_json
+from searchrl.data.records import checked_id, checked_text, read_json
 from searchrl.errors import DataError
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 FORMAT = "searchrl_tags"
 VERSION = 1

@@ -11,7 +11,7 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.evaluation.metrics import evaluate_ranking
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
-from searchrl.reward.qrels import own_document
+from searchrl.reward.gain import own_document
 from searchrl.tagtree.retriever import MakeGuide, TagTreeRetriever
 
 

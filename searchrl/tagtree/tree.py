@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.errors import CacheError, DataError
+from searchrl.files import load_arrays, save_arrays
 from searchrl.retrieval.ranking import FloatArray, IntArray
-from searchrl.storage import load_arrays, save_arrays
 from searchrl.threads import lazy
 
 VERSION = 1

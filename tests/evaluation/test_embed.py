@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.data import download
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.trec import read_trec_run
 from searchrl.errors import DataError
@@ -239,7 +239,7 @@ def test_scifact_reaches_its_published_ndcg(collections: Path, tmp_path: Path) -
     """On the index that an earlier command left in the cache, because encoding 5,183 documents takes minutes."""
     import os
 
-    from searchrl.cache_dir import cache_path
+    from searchrl.files import cache_path
 
     if not (collections / "scifact" / "corpus.jsonl").is_file():
         pytest.skip("scifact is not among the collections")

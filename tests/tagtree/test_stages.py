@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.tagtree import assign, embed_tags, generate_tags
 from searchrl.tagtree.measure import shared
@@ -248,8 +248,8 @@ def test_overlap() -> None:
 @pytest.mark.collections
 def test_cranfield_loses_little(collections: Path, tmp_path: Path) -> None:
     """On the index that an earlier command left in the cache, because encoding the documents takes minutes."""
-    from searchrl.cache_dir import cache_path
     from searchrl.evaluation.stages import load_collection
+    from searchrl.files import cache_path
     from searchrl.models.encoder import Encoder
 
     if not (collections / "cranfield" / "corpus.jsonl").is_file():

@@ -21,7 +21,7 @@ from searchrl.evaluation.report.curves import Curves
 from searchrl.evaluation.report.episodes import explorer_data
 from searchrl.evaluation.report.explorer import explorer
 from searchrl.evaluation.report.markup import Markup, element, embedded_json
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 REPORT_FILE = "report.html"
 AGENT = "rl_agent"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from searchrl.evaluation.comparison import ComparisonTable
 from searchrl.evaluation.difficulty import BIN_RULES, BINS
-from searchrl.storage import write_bytes
+from searchrl.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from searchrl.evaluation.report.page import html_page
 from searchrl.evaluation.report.sections import html_table, section
 from searchrl.evaluation.sweep_table import COSTS, QUALITY, SweepTable
 from searchrl.evaluation.text_table import number
-from searchrl.storage import write_text
+from searchrl.files import write_text
 
 SWEEP_PAGE = "sweep.html"
 

@@ -7,8 +7,7 @@ import pytest
 from scipy import sparse
 
 from searchrl.errors import ConfigError
-from searchrl.reformulate.both import LMAndFeedback
-from searchrl.reformulate.reformulator import Direction
+from searchrl.reformulate.reformulator import Direction, LMAndFeedback
 from searchrl.retrieval.ranking import Queries, Ranking
 
 NOW = Queries(["now"], np.eye(3, dtype=np.float32)[:1], sparse.csr_matrix([[1.0, 0, 0]]), np.zeros(1, np.float32))
@@ -61,5 +60,5 @@ def test_calls_and_fingerprint_name_both() -> None:
 
 
 def test_a_share_outside_0_to_1_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"lm_share is -0\.1"):
+    with pytest.raises(ConfigError, match=r"lm_share -0\.1"):
         LMAndFeedback(LM, FEEDBACK, -0.1)

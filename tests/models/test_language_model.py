@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from searchrl.errors import EngineError
-from searchrl.models.golden import check_encoders, check_language_models, check_scorers
+from searchrl.models.language_model import check_language_models
 
 
 class Shifted:
@@ -43,35 +43,3 @@ def test_another_answer_in_chat_is_another_template(tiny):
 def test_no_number_is_no_agreement(tiny):
     with pytest.raises(EngineError, match="nan by the engine"):
         check_language_models(tiny, Shifted(tiny, nats=np.nan))
-
-
-class Vectors:
-    def __init__(self, dim, turn=0.0):
-        self._dim, self._turn = dim, turn
-
-    def encode(self, texts, *, kind="document"):
-        vectors = np.zeros((len(texts), self._dim), dtype=np.float32)
-        vectors[:, 0], vectors[:, 1] = np.cos(self._turn), np.sin(self._turn)
-        return vectors
-
-
-def test_vectors_that_point_elsewhere():
-    check_encoders(Vectors(4), Vectors(4, 0.1))
-    with pytest.raises(EngineError, match=r"cosine 0\.540 .*pooling"):
-        check_encoders(Vectors(4), Vectors(4, 1.0))
-    with pytest.raises(EngineError, match="4 dimensions here and 5"):
-        check_encoders(Vectors(4), Vectors(5))
-
-
-class Lengths:
-    def __init__(self, more=0.0):
-        self._more = more
-
-    def score(self, queries, documents):
-        return np.array([len(q) + self._more for q in queries], dtype=np.float32)
-
-
-def test_scorers():
-    check_scorers(Lengths(), Lengths(0.1))
-    with pytest.raises(EngineError, match=r"score is 31\.000 by the reference and 32\.000 by the engine.*template"):
-        check_scorers(Lengths(), Lengths(1.0))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.data.dataset import QuerySet
-from searchrl.reward.qrels import Judgments, own_document
+from searchrl.reward.gain import Judgments, own_document
 from tests.tiny import corpus_of
 
 SIZE = 14

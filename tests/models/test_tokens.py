@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.errors import ConfigError
-from searchrl.models.batching import pad, padded, scrub, token_batches
+from searchrl.models.tokens import pad, padded, scrub, token_batches
 
 
 @given(st.lists(st.integers(0, 300)), st.integers(1, 1000), st.sampled_from([1, 8, 64]))

@@ -147,14 +147,14 @@ def test_fingerprint_follows_what_scores_depend_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_score_that_is_no_number_is_an_error_not_a_score(method: Method) -> None:
     width = {"yes_no": 2, "graded": len(GRADES)}.get(method, 1)
-    with pytest.raises(ModelError, match=f"no finite {method} score for the query '{QUERY}'"):
+    with pytest.raises(ModelError, match=f"no finite score for the query '{QUERY}'"):
         LMReward(Fixed([float("nan")] * width), method, PROMPTS).score([QUERY], [RAIN])
 
 
 def test_bad_settings_are_named() -> None:
     with pytest.raises(ConfigError, match="unknown reward method 'yes-no': did you mean 'yes_no'"):
         LMReward(WordCounter(), "yes-no", PROMPTS)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="max_document_words is 0"):
+    with pytest.raises(ConfigError, match="max_document_words 0"):
         LMReward(WordCounter(), "yes_no", PROMPTS, max_document_words=0)
 
 

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 
 from searchrl.errors import CheckpointError, EngineError
 from searchrl.models.language_model import FloatArray
-from searchrl.reward.checkpoint import CheckpointedReward
+from searchrl.reward.reward_model import CachedReward
 from tests.small_models import OverlapReward, overlap
 
 PAIRS = st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4)), max_size=8)
 
 
 def test_what_was_scored_is_not_scored_again(tmp_path: Path) -> None:
-    first = CheckpointedReward(OverlapReward(), tmp_path / "c")
+    first = CachedReward(OverlapReward(), tmp_path / "c")
     scores = first.score(["a b", "a b"], ["b", "c"])
     first.close()
     inner = OverlapReward()
-    second = CheckpointedReward(inner, tmp_path / "c")
+    second = CachedReward(inner, tmp_path / "c")
     np.testing.assert_array_equal(second.score(["a b", "x", "a b"], ["c", "x", "b"]), [scores[1], 1.0, scores[0]])
     second.close()
     assert inner.asked == [("x", "x")]
@@ -37,7 +37,7 @@ def test_what_was_scored_is_not_scored_again(tmp_path: Path) -> None:
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=PAIRS, now=PAIRS)
 def test_scores_are_the_models_own(tmp_path: Path, before: list[tuple[str, str]], now: list[tuple[str, str]]) -> None:
-    reward = CheckpointedReward(OverlapReward(), tmp_path / "shared")
+    reward = CachedReward(OverlapReward(), tmp_path / "shared")
     for pairs in (before, now):
         scores = reward.score([q for q, _ in pairs], [d for _, d in pairs])
         np.testing.assert_array_equal(scores, np.array([overlap(q, d) for q, d in pairs], dtype=np.float32))
@@ -47,7 +47,7 @@ def test_scores_are_the_models_own(tmp_path: Path, before: list[tuple[str, str]]
 def test_another_scorer_reads_nothing_of_it(tmp_path: Path) -> None:
     for name in ("one", "other"):
         inner = OverlapReward(fingerprint=name)
-        reward = CheckpointedReward(inner, tmp_path / "c")
+        reward = CachedReward(inner, tmp_path / "c")
         reward.score(["a"], ["b"])
         reward.close()
         assert inner.asked == [("a", "b")]
@@ -63,7 +63,7 @@ def test_scores_that_a_dying_server_gave_are_kept(tmp_path: Path) -> None:
             return super().score(queries, documents)
 
     inner = Dying()
-    reward = CheckpointedReward(inner, tmp_path / "c", keeps_answered=True)
+    reward = CachedReward(inner, tmp_path / "c", keeps_answered=True)
     assert reward.score(["known"], ["known"]) == [1.0]
     with pytest.raises(EngineError, match="gone"):
         reward.score(["known", "a", "b"], ["known", "a", "c"])
@@ -76,17 +76,17 @@ def test_a_file_that_is_something_else_stays_as_it_is(tmp_path: Path) -> None:
     text = tmp_path / "results.jsonl"
     text.write_text('{"query": 1}\n')
     with pytest.raises(CheckpointError, match=r"results\.jsonl is not a checkpoint of a search"):
-        CheckpointedReward(OverlapReward(), text)
+        CachedReward(OverlapReward(), text)
     assert text.read_text() == '{"query": 1}\n'
     with sqlite3.connect(tmp_path / "foreign.db") as foreign:
         foreign.execute("CREATE TABLE mine (a)")
     foreign.close()
     with pytest.raises(CheckpointError, match="another program's database"):
-        CheckpointedReward(OverlapReward(), tmp_path / "foreign.db")
+        CachedReward(OverlapReward(), tmp_path / "foreign.db")
     with pytest.raises(CheckpointError, match="cannot be used"):
-        CheckpointedReward(OverlapReward(), tmp_path)
+        CachedReward(OverlapReward(), tmp_path)
     with pytest.raises(CheckpointError, match="cannot be used"):
-        CheckpointedReward(OverlapReward(), text / "below")
+        CachedReward(OverlapReward(), text / "below")
 
 
 JOB = """

@@ -1,17 +1,30 @@
 from __future__ import annotations
 
 import json
+import logging
+import multiprocessing
 import threading
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from searchrl import storage
-from searchrl.errors import CacheError, OutputError
-from searchrl.storage import load_arrays, locked, save_arrays, write_text
+from searchrl import files
+from searchrl.errors import CacheError, ConfigError, ModelError, OutputError
+from searchrl.files import (
+    cache_dir,
+    cache_path,
+    damage,
+    load_arrays,
+    locked,
+    new_folder,
+    save_arrays,
+    sealed_folder,
+    write_text,
+)
 
 ARRAYS = {
     "vectors": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -69,7 +82,7 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, nth: int, error: Exception) -> None
         if calls == nth:
             raise error
 
-    monkeypatch.setattr(storage.np, "save", failing)
+    monkeypatch.setattr(files.np, "save", failing)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -97,9 +110,9 @@ def test_what_cannot_be_stored_leaves_what_stood_there(folder: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="file/below: cannot be written"):
+    with pytest.raises(OutputError, match="file/below cannot be written"):
         save_arrays(tmp_path / "file" / "below", ARRAYS, META)
-    with pytest.raises(OutputError, match=r"file/text\.md: cannot be written"):
+    with pytest.raises(OutputError, match=r"file/text\.md cannot be written"):
         write_text(tmp_path / "file" / "text.md", "text")
     assert (tmp_path / "file").read_text() == "in the way"
 
@@ -261,3 +274,109 @@ def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"), locked(tmp_path / "file" / "thing.lock"):
         pass
+
+
+def test_a_new_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "deep" / "result") as folder:
+        (folder / "a.txt").write_text("a")
+        assert not (tmp_path / "deep" / "result").exists()
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["result"]
+    with pytest.raises(OutputError, match="exists already"), new_folder(tmp_path / "deep" / "result"):
+        pass
+    with pytest.raises(KeyError), new_folder(tmp_path / "deep" / "other"):
+        raise KeyError
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["result"]
+
+
+def build(log: Path, folder: Path) -> None:
+    with log.open("a") as file:
+        file.write("built\n")
+    time.sleep(0.3)  # long enough for a second process to arrive
+    (folder / "weights.bin").write_bytes(b"w" * 1000)
+    (folder / "config.json").write_text("{}")
+
+
+def test_built_once_then_reused(tmp_path):
+    log, folder = tmp_path / "log", tmp_path / "deep" / "model"
+    assert sealed_folder(folder, partial(build, log)) == folder
+    assert damage(folder) == ""
+    sealed_folder(folder, partial(build, log))
+    assert log.read_text() == "built\n"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda f: (f / "weights.bin").write_bytes(b"w" * 500),
+        lambda f: (f / "weights.bin").write_bytes(b"w" * 999 + b"x"),
+        lambda f: (f / "weights.bin").unlink(),
+        lambda f: (f / "seal.json").unlink(),
+        lambda f: (f / "seal.json").write_text('{"weights.bin": '),
+        lambda f: (f / "seal.json").write_text("[]"),
+    ],
+    ids=["truncated", "one byte", "missing", "no seal", "half a seal", "no object"],
+)
+def test_damage_is_said_and_repaired(tmp_path, caplog, harm):
+    log, folder = tmp_path / "log", tmp_path / "model"
+    sealed_folder(folder, partial(build, log))
+    harm(folder)
+    with caplog.at_level(logging.WARNING):
+        sealed_folder(folder, partial(build, log))
+    assert "damaged" in caplog.text
+    assert damage(folder) == ""
+    assert log.read_text() == "built\nbuilt\n"
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path):
+    def fail(folder):
+        (folder / "half").write_text("")
+        raise ModelError("no")
+
+    with pytest.raises(ModelError):
+        sealed_folder(tmp_path / "model", fail)
+    assert [p for p in tmp_path.iterdir() if p.is_dir()] == []
+
+
+def test_two_processes_build_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    arguments = (tmp_path / "model", partial(build, tmp_path / "log"))
+    processes = [context.Process(target=sealed_folder, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=30)
+    assert [p.exitcode for p in processes] == [0, 0]
+    assert damage(tmp_path / "model") == ""
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_an_unwritable_place_is_an_output_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="SEARCHRL_CACHE"):
+        sealed_folder(tmp_path / "file" / "model", partial(build, tmp_path / "log"))
+
+
+def test_naming_the_cache_makes_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path / "new"))
+    assert cache_path() == tmp_path / "new"
+    assert not (tmp_path / "new").exists()
+    assert cache_dir() == tmp_path / "new"
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_relative_cache_home_is_ignored(monkeypatch):
+    monkeypatch.delenv("SEARCHRL_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_path() == Path.home() / ".cache" / "searchrl"
+
+
+def test_a_relative_cache_of_ones_own_is_made_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEARCHRL_CACHE", "here")
+    assert cache_path() == tmp_path / "here"
+
+
+def test_a_home_that_does_not_exist_is_one_clear_error(monkeypatch):
+    monkeypatch.setenv("SEARCHRL_CACHE", "~nobody-of-that-name/cache")
+    with pytest.raises(ConfigError, match="SEARCHRL_CACHE"):
+        cache_path()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchrl.data.beir_folder import DataWarning, read_beir_folder, write_beir_folder
+from searchrl.data.beir import DataWarning, read_beir_folder, write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.errors import DataError, OutputError
 

@@ -7,17 +7,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from searchrl.errors import ModelError
-from searchrl.models import hub
-from searchrl.models.embedded import minilm_folder, smollm2_file, smollm2_folder
-from searchrl.models.fingerprint import folder_fingerprint
-from searchrl.models.presets import (
+from searchrl.files import damage
+from searchrl.models import folders
+from searchrl.models.folders import (
     default_language_model,
     encoder_folder,
     judging_method,
     keeps_int8,
     language_model_folder,
+    minilm_folder,
+    smollm2_file,
+    smollm2_folder,
 )
-from searchrl.models.sealed_folder import damage
+from searchrl.models.loading import folder_fingerprint
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_what_is_neither_folder_nor_name_names_the_offline_choice(name):
 @pytest.mark.parametrize("status", [404, 401, 403, 500, 503, 200, 0])
 def test_whatever_the_hub_does_there_is_one_quick_error(fake_hub, monkeypatch, status):
     fake_hub.status = status
-    monkeypatch.setattr(hub, "HUB_TIMEOUT", 0.5)
+    monkeypatch.setattr(folders, "HUB_TIMEOUT", 0.5)
     start = time.monotonic()
     with pytest.raises(ModelError, match="smollm2-135m") as caught:
         language_model_folder("qwen2.5-3b")

@@ -1,0 +1,245 @@
+"""Files and folders that are there whole or not at all, locks, and the folder for what can be made again.
+
+What is written appears under its name in one step, so a reader never meets half of it. Three kinds of folder:
+``new_folder`` for a user's result (it replaces nothing), ``save_arrays`` for arrays that are mapped rather than loaded
+(a CRC-32 a file), ``sealed_folder`` for anything built once by one process (a SHA-256 a file).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from searchrl.errors import CacheError, ConfigError, OutputError
+
+logger = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, Any]
+
+SEAL = "seal.json"
+"""In a sealed folder: file name -> SHA-256 of every other file; written last."""
+
+CACHE_WAY_OUT = "set SEARCHRL_CACHE to a folder that can be written"
+
+
+def cache_path() -> Path:
+    """Name the user's cache folder, which need not be there yet: ``$SEARCHRL_CACHE``, else
+    ``$XDG_CACHE_HOME/searchrl``, else ``~/.cache/searchrl``.
+
+    It holds downloads, converted models, indexes, graphs and language-model answers. Raises ConfigError where a home
+    folder is needed and there is none.
+    """
+    own = os.environ.get("SEARCHRL_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME", "")  # relative or empty: to be ignored, by the XDG specification
+    folder = Path(own or (Path(shared) if Path(shared).is_absolute() else Path("~/.cache")) / "searchrl")
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"the cache {folder}: {error}; set SEARCHRL_CACHE to a folder") from error
+
+
+def cache_dir() -> Path:
+    """Return the folder that ``cache_path`` names, made if need be.
+
+    Raises ConfigError where ``SEARCHRL_CACHE`` names something that is not a folder, OutputError where the folder
+    cannot be made or written.
+    """
+    folder = cache_path()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"the cache {folder} is a file, not a folder: {CACHE_WAY_OUT}")
+    with _output(folder, CACHE_WAY_OUT):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all. Raises OutputError when the place cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes, way_out: str = "") -> None:
+    """Write a file whole or not at all. Raises OutputError, which ends with ``way_out``, when it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with _output(path, way_out):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that is renamed to ``path`` when the block ends; after an error, nothing is left of it.
+
+    Raises ``OutputError`` if ``path`` exists and is not an empty folder, or cannot be made.
+    """
+    with _output(path):
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise OutputError(f"{path}: exists already; choose another folder, or remove it first")
+        with _beside(path) as temporary:
+            yield temporary
+            temporary.replace(path)
+
+
+def save_arrays(folder: Path, arrays: Mapping[str, Array | Callable[[], Array]], meta: Mapping[str, Any]) -> None:
+    """Write arrays (one ``.npy`` file each) and JSON-able ``meta`` as ``folder``, replacing what stood there.
+
+    An array may be given as a function that makes it: then no more than one is in memory at a time.
+    Raises OutputError when the place cannot be written.
+    """
+    with _output(folder), _beside(folder) as temporary:
+        sums = {}
+        for name, array in arrays.items():
+            np.save(temporary / f"{name}.npy", array() if callable(array) else array, allow_pickle=False)
+            sums[name] = _crc(temporary / f"{name}.npy")
+        text = json.dumps(dict(meta))
+        seal = {"meta": text, "crc32": sums, "meta_crc32": zlib.crc32(text.encode())}
+        write_text(temporary / "meta.json", json.dumps(seal, indent=1))
+        _replace(folder, temporary)
+
+
+def load_arrays(folder: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Map a folder's arrays read-only and return them with its ``meta``.
+
+    Raises CacheError when a file is missing or is not what was written.
+    """
+    try:
+        content = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        sums, text = content["crc32"], content["meta"]
+        if zlib.crc32(text.encode()) != content["meta_crc32"]:
+            raise CacheError(f"{folder}/meta.json: not what was written.")
+        meta = json.loads(text)
+        for name, expected in sums.items():
+            if _crc(folder / f"{name}.npy") != expected:
+                raise CacheError(f"{folder / name}.npy: not what was written.")
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in sums}
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError) as error:
+        raise CacheError(f"{folder}: cannot be read ({error}).") from error
+    return arrays, meta
+
+
+def sealed_folder(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Return ``folder``, first building it with ``build(empty_folder)`` where it is missing or damaged.
+
+    A damaged folder is rebuilt after a logged warning. Of several processes one builds and the others wait; a
+    process that dies while building leaves nothing under the final name. Raises OutputError where the place cannot be
+    written.
+    """
+    if not damage(folder):
+        return folder
+    with _output(folder, "make room, or " + CACHE_WAY_OUT), locked(folder.parent / f".{folder.name}.lock"):
+        fault = damage(folder)  # asked again: another process may have built it while this one waited
+        if not fault:
+            return folder
+        if folder.exists():
+            logger.warning("%s is damaged (%s); building it again", folder, fault)
+        for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)  # of processes that died; the lock says nobody is building now
+        with _beside(folder) as temporary:
+            build(temporary)
+            seal = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
+            (temporary / SEAL).write_text(json.dumps(seal, indent=1), encoding="utf-8")
+            _replace(folder, temporary)
+    return folder
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a sealed folder, or an empty string."""
+    try:
+        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        files = dict(seal.items())
+    except (OSError, ValueError, AttributeError):
+        return f"no readable {SEAL}"
+    for name, digest in files.items():
+        try:
+            if file_digest(folder / name) != digest:
+                return f"{name} is not what was written"
+        except OSError:
+            return f"{name} cannot be read"
+    return ""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hex. Raises OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    for block in _blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file: of several processes one works, the others wait and say so in the log.
+
+    The lock of a process that dies is free. Raises OutputError when the place cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    with _output(path, CACHE_WAY_OUT):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.warning("Waiting for another process that is at work on the same (%s).", path)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _output(path: Path, way_out: str = "") -> Iterator[None]:
+    """Turn the system's errors into OutputError."""
+    try:
+        yield
+    except OSError as error:
+        hint = f": {way_out}" if way_out else ""
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}){hint}") from error
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """An empty folder on the same disk, so that renaming it is one step; gone when the block ends."""
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(folder: Path, temporary: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.replace(folder)
+
+
+def _crc(path: Path) -> int:
+    value = 0
+    for block in _blocks(path):
+        value = zlib.crc32(block, value)
+    return value
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            yield block
