@@ -115,7 +115,7 @@ class Worker:
         self._orders: deque[_Order[Any]] = deque()
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="searchrl")
-        self._closed = False
+        self._closed = self._at_work = False
         self.waiting = 0
         """Items in the queue or in work."""
 
@@ -157,7 +157,9 @@ class Worker:
             raise Closed("this search is closed: make a new one")
         self.waiting += len(order.items)
         self._orders.append(order)
-        self._thread.submit(self._work)
+        if not self._at_work:
+            self._at_work = True
+            self._thread.submit(self._work)
 
     def _work(self) -> None:
         """Empty the queue, batch by batch."""
@@ -167,7 +169,7 @@ class Worker:
             try:
                 results = list(work(items))
                 self._on_batch(work, len(items), time.perf_counter() - started)
-            except Exception as error:
+            except BaseException as error:  # whatever it is, the caller hears of it and the thread goes on
                 if len(batch) == 1:
                     self._failed(batch[0][0], error)
                 else:  # one caller's bad item is no other caller's fault
@@ -184,6 +186,7 @@ class Worker:
             for order in [o for o in self._orders if o.answer.cancelled()]:  # nobody waits for it any more
                 self._orders.remove(order)
                 self.waiting -= order.left
+            self._at_work = bool(self._orders)
             room, batch = self._max_batch or self.waiting, []
             for order in [o for o in self._orders if o.work == self._orders[0].work]:
                 start = len(order.results)
@@ -198,7 +201,7 @@ class Worker:
     def _alone(self, order: _Order[Any], part: Sequence[Any]) -> None:
         try:
             results = list(order.work(part))
-        except Exception as error:
+        except BaseException as error:
             self._failed(order, error)
         else:
             self._done(order, results)
@@ -213,7 +216,7 @@ class Worker:
         with contextlib.suppress(InvalidStateError):  # cancelled
             order.answer.set_result(order.results)
 
-    def _failed(self, order: _Order[Any], error: Exception) -> None:
+    def _failed(self, order: _Order[Any], error: BaseException) -> None:
         with self._lock:
             self.waiting -= order.left
         with contextlib.suppress(InvalidStateError):
