@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 Made = TypeVar("Made")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -50,7 +50,13 @@ class lazy(cached_property[Made]):  # used as a decorator, like the property it 
         super().__init__(make)
         self._locks = _Locks()
 
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> lazy[Made]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Made: ...
+
+    def __get__(self, instance: object | None, owner: type[Any] | None = None) -> lazy[Made] | Made:
         """The value: remembered, or made now."""
         if instance is None:
             return self

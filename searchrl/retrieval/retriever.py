@@ -137,14 +137,16 @@ class Retriever:
             return mixed(cosines, np.take_along_axis(bm25[row], documents, axis=1), row)
 
         def whole(row: int) -> FloatArray:
-            scores = mixed(row_products(vectors[row], self.dense.vectors)[None], bm25[row][None], np.array([row]))[0]
+            products = row_products(vectors[row], self.dense.vectors)[None]
+            scores: FloatArray = mixed(products, bm25[row][None], np.array([row]))[0]
             scores[exclude[row : row + 1][exclude[row : row + 1] >= 0]] = -np.inf
             return scores
 
         everyone = np.arange(len(rows))
         scores = mixed(rough, bm25, everyone)
         scores[own] = -np.inf
-        slack = rounding(vectors, self.dense.longest) / np.where(spread > 0, spread, np.float32(1.0)) + np.float32(1e-6)
+        least = rounding(vectors, self.dense.longest) / np.where(spread > 0, spread, np.float32(1.0))
+        slack = np.asarray(least + np.float32(1e-6), dtype=np.float32)
         width = min(self.depth + RESERVE, max(len(self.dense), self.depth))
         return best_of(top_k(scores, width), self.depth, slack, pairs, whole)
 
