@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ PAGES = [page for page in PAGES if page.name != "LOG.md"]
 FOREIGN = {"curl", "echo", "source", "tensorboard", "uv", "pip", "pre-commit", "cd", "git"}
 """Programs of others, which these tests do not start."""
 
+
+MODULES = {"eval": "evaluate"}
+"""Command -> its module in ``searchrl.cli``, where they differ."""
 
 SEARCHRL = ("-c", "from searchrl.cli import main; main()")
 """The command ``searchrl``, with this interpreter and this source."""
@@ -107,6 +111,31 @@ def test_python_of_the_documentation_runs(block: Block, shell: Shell, small_fold
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=shell.folder, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+EPISODES = ["--device", "cpu", "--episodes", "640", "--eval-every", "320"]
+RUN = {  # as they stand in the documentation -> what is added so that they are quick
+    "searchrl train --dataset path/to/beir/folder --reward qrels": EPISODES,
+    "searchrl train --sweep step_penalty=0,.01,.05 --reward qrels": [*EPISODES, "--dataset", "path/to/beir/folder"],
+    "searchrl eval --dataset path/to/beir/folder": ["--device", "cpu", "--output-dir", "results"],
+    "searchrl policy checkpoints/policy_final.pt": [],
+    "searchrl compare a.run b.run --qrels path/to/beir/folder --measure AP --also P@5 RR@10 ERR@20": [],
+    "searchrl cache": [],
+}
+
+
+def test_cheap_commands_run_one_after_the_other(shell: Shell, small_folder: Path) -> None:
+    written = {" ".join(words) for _, words in COMMANDS}
+    for command, more in RUN.items():
+        assert command in written, "say here what the documentation says"
+        words = [*shlex.split(command), *more]
+        words = [str(small_folder) if word == "path/to/beir/folder" else word for word in words]
+        _, name, *arguments = words
+        outcome = shell._run(import_module(f"searchrl.cli.{MODULES.get(name, name)}").main, arguments)
+        assert outcome.ok.out, command
+        if name == "eval":
+            for run, method in (("a.run", "single_pass"), ("b.run", "rl_agent")):
+                (shell.folder / run).write_bytes((shell.folder / "results" / f"{method}.run").read_bytes())
 
 
 def test_links_between_pages_lead_somewhere() -> None:

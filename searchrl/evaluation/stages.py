@@ -174,8 +174,3 @@ def evaluation_outputs(name: str, path: Path) -> list[tuple[str, Path]]:
     if not path.is_dir() and path.suffix != ".json":
         raise OutputError(f"{path}: name a .json file with {name}; a .run and a .metrics.json are written beside it")
     return [(name, path)] if path.is_dir() else [(name, file) for file in evaluation_files(path)]
-
-
-def say(text: str) -> None:
-    """Print what a stage found."""
-    print(text, flush=True)
