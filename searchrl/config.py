@@ -23,9 +23,9 @@ ObservedName = Literal["features", "all"]
 PolicyName = Literal["gru", "mlp"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EncoderDtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 SplitName = Literal["train", "dev", "test"]
 EngineName = Literal["auto", "transformers", "http", "vllm"]
-ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,39 @@ class EngineConfig:
                 raise ConfigError(f"--{name.replace('_', '-')} above 1 needs --engine vllm, not {self.engine}")
         if self.golden is not None and self.engine not in ("http", "vllm"):
             raise ConfigError("--golden compares another engine with transformers: needs --engine http or vllm")
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Where models compute, and whether their work is kept."""
+
+    device: str = "auto"
+    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    cache: bool = True
+    """Keep answers, vectors and scores, so that a killed command goes on where it stopped."""
+
+
+@dataclass(frozen=True)
+class CollectionConfig:
+    """Where collections are found."""
+
+    data_dir: Path | None = None
+    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    mirror: str | None = None
+    """Base address to download BEIR zips from instead of the public host."""
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """Which language model writes or judges, and what runs it."""
+
+    model_name: str | None = None
+    """A causal language model: preset, hub name or folder; by default the device's (on a cpu smollm2-135m, which is
+    installed with SearchRL), or the one served."""
+    dtype: DtypeName = "auto"
+    """Numeric format of the model."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    serving: EngineConfig = field(default_factory=EngineConfig)
 
 
 @dataclass(frozen=True)

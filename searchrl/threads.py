@@ -56,7 +56,7 @@ class lazy(cached_property[Made]):  # used as a decorator, like the property it 
     @overload
     def __get__(self, instance: object, owner: type[Any] | None = None) -> Made: ...
 
-    def __get__(self, instance: object | None, owner: type[Any] | None = None) -> lazy[Made] | Made:
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         """The value: remembered, or made now."""
         if instance is None:
             return self

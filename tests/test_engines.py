@@ -78,15 +78,15 @@ def test_a_server_that_dies_midway_loses_nothing_and_the_job_goes_on(workbench, 
     serving = EngineConfig(engine="http", base_url=server.url, concurrency=2)
     pairs = ["a question"] * 30, [f"document number {i}" for i in range(30)]
     with workbench(serving) as bench:
-        assert bench.judge.fingerprint
+        assert bench.reward_model.lm.fingerprint
         server.breaks_after = 25
         with pytest.raises(EngineError, match="500 out of memory"):
             bench.reward_model.score(*pairs)
     server.breaks_after = None
     with workbench(serving) as bench:
         scores = bench.reward_model.score(*pairs)
-        assert bench.judge.hits > 5
-        assert bench.judge.hits + bench.judge.calls == 30
+        assert bench.reward_model.lm.hits > 5
+        assert bench.reward_model.lm.hits + bench.reward_model.lm.calls == 30
     with workbench() as here:
         np.testing.assert_allclose(scores, here.reward_model.score(*pairs), atol=1e-4)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchrl.agent import strategies
 from searchrl.agent.checkpoint import PolicyCheckpoint
 from searchrl.agent.trainer import Trainer, greedy_episodes
-from searchrl.cli.compare import compare
 from searchrl.config import TrainConfig
 from searchrl.config_file import to_json
-from searchrl.data.dataset import Split
+from searchrl.data.dataset import QuerySet, Split
 from searchrl.env.batched import GraphTensors
 from searchrl.env.graph import SearchGraph
+from searchrl.evaluation.comparison import ComparisonTable
 from searchrl.evaluation.text_table import number, text_table
 from searchrl.experiment.parts import Workbench
 
@@ -24,6 +25,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev")
 def models(bench: Workbench) -> str:
     """Where models compute and in which numeric format, and why."""
     lines = [f"device: {bench.device.device} ({bench.device.reason})"]
+    lines.append(f"encoder: {bench.encoder.name} in {bench.encoder.dtype}")
     lines += [f"language model that {does}: {lm.description}" for does, lm in bench.language_models.items()]
     return "\n".join(lines)
 
@@ -45,7 +47,7 @@ def dataset(bench: Workbench) -> str:
 
 def judge(bench: Workbench, graph: SearchGraph) -> str:
     """How well the reward model agrees with people, where there is one and there are people's judgments."""
-    from searchrl.evaluation.judge_quality import judge_quality
+    from searchrl.evaluation.reward_quality import reward_quality
     from searchrl.reward.gain import Judgments
 
     queries = bench.queries("train")
@@ -55,7 +57,7 @@ def judge(bench: Workbench, graph: SearchGraph) -> str:
     if not queries.judged:
         return "judge: no human judgments to compare the reward model with"
     grades = Judgments(queries, bench.dataset.corpus).grades(np.asarray(graph.pool))
-    return f"judge against {who} (train): {judge_quality(np.asarray(graph.pool_scores), grades)}"
+    return f"judge against {who} (train): {reward_quality(np.asarray(graph.pool_scores), grades)}"
 
 
 def _judgments(bench: Workbench, split: str) -> str:
@@ -105,6 +107,7 @@ def identity(
         episode=0,
         dev_score=None,
         best_fixed=[int(a) for a in train.tree.actions_to(best_fixed)],
+        computed=bench.computed,
     )
 
 
@@ -114,3 +117,26 @@ def final(bench: Workbench, trainer: Trainer, dev: SearchGraph, best_fixed: Sequ
     nodes, _ = greedy_episodes(trainer.policy, shown)
     table = compare(bench, dev, bench.queries("dev"), nodes.numpy(), best_fixed, bench.seed)
     return f"dev queries:\n{table.summary_text()}"
+
+
+def compare(
+    bench: Workbench,
+    graph: SearchGraph,
+    queries: QuerySet,
+    agent: NDArray[np.int64],
+    best_fixed: Sequence[int],
+    seed: int,
+) -> ComparisonTable:
+    """All ways to search side by side; see ``methods.compare_methods``."""
+    from searchrl.evaluation.methods import compare_methods
+
+    source = human_first(graph, bench)
+    corpus = bench.dataset.corpus
+    return compare_methods(graph, queries, corpus, bench.retriever, agent, best_fixed, source=source, seed=seed)
+
+
+def human_first(graph: SearchGraph, bench: Workbench) -> str:
+    """The source by which fixed strategies are chosen; see ``methods.human_first``."""
+    from searchrl.evaluation import methods
+
+    return methods.human_first(graph, bench.reward_source)

@@ -14,7 +14,7 @@ from searchrl.config import DataConfig, GameConfig, ModelConfig
 if TYPE_CHECKING:
     from searchrl.data.query_bank import QueryBank, QueryType
     from searchrl.experiment.parts import Workbench
-    from searchrl.queries.generate import Made
+    from searchrl.queries.generate import GeneratedQueries
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +51,7 @@ def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
     from searchrl.data.beir import write_beir_folder
     from searchrl.data.query_bank import write_query_bank
     from searchrl.files import new_folder
-    from searchrl.queries.export import as_dataset
+    from searchrl.queries.generate import as_dataset
 
     print(describe.models(bench))
     print(f"dataset: {bench.dataset.name}, {len(bench.dataset.corpus)} documents")
@@ -74,14 +74,14 @@ def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
 def _make(config: GenerateConfig, bench: Workbench, output: Path) -> QueryBank:
     from searchrl.data.query_bank import BankHeader, QueryBank
     from searchrl.errors import ModelError
-    from searchrl.queries.asking import Asker
     from searchrl.queries.filters import Filters
     from searchrl.queries.generate import Generator
+    from searchrl.queries.writing import QuestionWriter
 
     corpus, lm, prompts, judge = bench.dataset.corpus, bench.writer, bench.prompts, bench.reward_model
     name = next(iter(bench.language_models.values())).name
-    asker = Asker(lm, prompts, corpus, bench.retriever.lexical, config.queries_per_doc, config.seed)
-    generator = Generator(asker, Filters(corpus, bench.retriever, judge), config.seed, _progress)
+    writer = QuestionWriter(lm, prompts, corpus, bench.retriever.lexical, config.queries_per_doc, config.seed)
+    generator = Generator(writer, Filters(corpus, bench.retriever, judge), config.seed, _progress)
     wanted: dict[QueryType, int] = {
         "single": config.num_single,
         "multi": config.num_multi,
@@ -108,11 +108,11 @@ def _make(config: GenerateConfig, bench: Workbench, output: Path) -> QueryBank:
     return QueryBank(header, queries)
 
 
-def _progress(made: Made) -> None:
+def _progress(made: GeneratedQueries) -> None:
     print(f"{made.kind}: {len(made.queries)} of {made.wanted} queries, from {made.sources} sources", flush=True)
 
 
-def _tell(made: Made, show: int) -> None:
+def _tell(made: GeneratedQueries, show: int) -> None:
     """Some queries of one type, and why there are not more."""
     if made.missing:
         print(f"note: {made.missing} {made.kind} queries are missing: {made.sources} sources gave no more")
@@ -120,10 +120,10 @@ def _tell(made: Made, show: int) -> None:
         print(f"  {query.type}, {' + '.join(query.source_ids)}: {query.text}")
 
 
-def _table(made: Sequence[Made]) -> str:
+def _table(made: Sequence[GeneratedQueries]) -> str:
     """How many questions were kept, and why the others were not, by type."""
     from searchrl.evaluation.text_table import text_table
-    from searchrl.queries.reasons import REASONS
+    from searchrl.queries.cleaning import REASONS
 
     rows = [["kept", *(_share(len(one.queries), one.asked) for one in made)]]
     for reason, why in REASONS.items():

@@ -1,4 +1,4 @@
-"""What each way to search does on a search graph, measured: end states become rankings, scores and costs."""
+"""All ways to search side by side on the same queries: what each does on a search graph, measured."""
 
 from __future__ import annotations
 
@@ -9,13 +9,52 @@ from numpy.typing import NDArray
 
 from searchrl.agent import strategies
 from searchrl.data.dataset import Corpus, QuerySet
-from searchrl.env.actions import N_ACTIONS, Action
+from searchrl.device import rng
 from searchrl.env.graph import SearchGraph
-from searchrl.evaluation.comparison import MethodResult
-from searchrl.evaluation.metrics import evaluate_ranking
+from searchrl.env.tree import N_ACTIONS, ROOT, Action
+from searchrl.evaluation.comparison import ComparisonTable, MethodResult
+from searchrl.evaluation.measures import MEASURES, evaluate_ranking
 from searchrl.retrieval.ranking import Ranking
+from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
+from searchrl.reward.gain import own_document
 
 REWARD_MEASURE = "reward nDCG@10"
+
+
+def compare_methods(
+    graph: SearchGraph,
+    queries: QuerySet,
+    corpus: Corpus,
+    retriever: Retriever,
+    agent: NDArray[np.int64],
+    best_fixed: Sequence[int],
+    *,
+    source: str,
+    seed: int,
+    measures: Sequence[str] = MEASURES,
+) -> ComparisonTable:
+    """Measure every method on one graph: plain searches of each kind, fixed strategies, the agent, the oracle.
+
+    agent: (n,) states in which the agent's episodes ended. best_fixed: the actions that were best on dev queries.
+    source: the gains by which the oracle chooses. measures: columns, the first of which is tested; any that
+    ``measures.evaluate`` knows. Without human judgments all is by the reward model.
+    """
+    results = []
+    if queries.judged:
+        own = own_document(queries, corpus)
+        vectors = np.asarray(graph.query_vectors[:, graph.tree.query_slot[ROOT]])  # spares loading the encoder
+        for name, share in [*LEXICAL_SHARE.items(), ("bm25", 1.0)]:
+            ranking = retriever.search(retriever.queries(queries.texts, share, vectors), own)
+            results.append(reference_result(name, ranking, queries, corpus, measures))
+    ends = fixed_ends(graph, best_fixed, rng(seed, "random strategy"))
+    ends |= {"rl_agent": agent, "oracle": strategies.oracle(graph, source)}
+    results += [method_result(name, graph, end, queries, corpus, measures=measures) for name, end in ends.items()]
+    return ComparisonTable.build(results, measure=measures[0] if queries.judged else REWARD_MEASURE, seed=seed)
+
+
+def human_first(graph: SearchGraph, source: str) -> str:
+    """By which gains fixed strategies are chosen: people's where they judged, else ``source``, what pays the reward."""
+    return "qrels" if "qrels" in graph.gains else source
 
 
 def method_result(
@@ -25,6 +64,7 @@ def method_result(
     queries: QuerySet,
     corpus: Corpus,
     steps: NDArray[np.int64] | None = None,
+    measures: Sequence[str] = MEASURES,
 ) -> MethodResult:
     """Measure episodes that ended in the given states, one a query.
 
@@ -37,7 +77,7 @@ def method_result(
     ranking = graph.final_ranking(ends)
     metrics: dict[str, NDArray[np.float64]] = {}
     if queries.judged:
-        metrics |= evaluate_ranking(ranking, queries, corpus.ids)
+        metrics |= evaluate_ranking(ranking, queries, corpus.ids, measures)
     if "reward" in graph.gains:
         metrics[REWARD_MEASURE] = graph.state_gains("reward")[np.arange(len(graph)), ends].astype(np.float64)
     return MethodResult(
@@ -52,12 +92,14 @@ def method_result(
     )
 
 
-def reference_result(name: str, ranking: Ranking, queries: QuerySet, corpus: Corpus) -> MethodResult:
+def reference_result(
+    name: str, ranking: Ranking, queries: QuerySet, corpus: Corpus, measures: Sequence[str] = MEASURES
+) -> MethodResult:
     """Measure one plain search outside the game (BM25, say)."""
     n = len(queries)
     return MethodResult(
         name=name,
-        metrics=dict(evaluate_ranking(ranking, queries, corpus.ids)),
+        metrics=dict(evaluate_ranking(ranking, queries, corpus.ids, measures)),
         steps=np.ones(n),
         searches=np.ones(n),
         lm_calls=np.zeros(n),
@@ -67,13 +109,15 @@ def reference_result(name: str, ranking: Ranking, queries: QuerySet, corpus: Cor
     )
 
 
-def fixed_ends(graph: SearchGraph, best_fixed: Sequence[int], rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
+def fixed_ends(
+    graph: SearchGraph, best_fixed: Sequence[int], generator: np.random.Generator
+) -> dict[str, NDArray[np.int64]]:
     """End states of the strategies that need no training, by name."""
     best = strategies.follow(graph.tree, tuple(Action(a) for a in best_fixed))
     return {
         "single_pass": strategies.single_pass(graph),
         "heuristic": strategies.heuristic(graph),
-        "random": strategies.random_actions(graph, rng),
+        "random": strategies.random_actions(graph, generator),
         "best_fixed": np.full(len(graph), best, dtype=np.int64),
     }
 

@@ -19,7 +19,7 @@ from searchrl.data.dataset import Qrels
 from searchrl.data.records import checked_id, read_json
 from searchrl.data.trec import TrecRun, read_trec_run, write_trec_run
 from searchrl.errors import DataError
-from searchrl.evaluation.metrics import evaluate, ranked_ids
+from searchrl.evaluation.measures import evaluate, ranked_ids
 from searchrl.files import write_text
 from searchrl.retrieval.ranking import Ranking
 

@@ -1,18 +1,97 @@
-"""What the BEIR stages (``embed``, ``rerank``, ``ndcg``) do alike: find the collection, check, report."""
+"""A BEIR evaluation in stages: ``embed`` ranks a collection's documents, ``rerank`` reorders the top.
+
+``stage_files`` says how what they find is written and read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from searchrl.command import check_output_file
 from searchrl.config import SplitName
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
-from searchrl.errors import ConfigError, DataError, OutputError
-from searchrl.evaluation.stage_files import RankedQuery, evaluation_files
-from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+from searchrl.errors import DataError, OutputError
+from searchrl.evaluation.stage_files import RankedQuery, evaluation_files, ranked_queries
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.reward.reward_model import RewardModel
+
+if TYPE_CHECKING:
+    from searchrl.retrieval.dense import TextEncoder
+
+
+@dataclass(frozen=True, eq=False)
+class Reranked:
+    """What ``rerank`` found: the rankings, and the reward model's scores (n, top k) of the documents as they stood."""
+
+    ranked: Sequence[RankedQuery]
+    scores: FloatArray
+
+
+def embed(
+    dataset: Dataset, queries: QuerySet, encoder: TextEncoder, *, top_k: int, cache: Path | None, device: str = "cpu"
+) -> list[RankedQuery]:
+    """Rank the documents of a collection by cosine for each query; a query's own document is left out.
+
+    cache: where document vectors are kept, None for nowhere. device: where similarities are computed.
+    """
+    from searchrl.evaluation.index import obtain_index, search
+    from searchrl.reward.gain import own_document
+
+    index = obtain_index(dataset.corpus, encoder, cache)
+    vectors = encoder.encode(queries.texts, kind="query", show_progress=True, description="encode queries")
+    ranking = search(index, vectors, top_k, own_document(queries, dataset.corpus), device)
+    return ranked_queries(queries.ids, dataset.corpus.ids, ranking)
+
+
+def rerank(
+    ranked: Sequence[RankedQuery],
+    queries: QuerySet,
+    corpus: Corpus,
+    reward_model: RewardModel,
+    *,
+    top_k: int = 20,
+    weight: float = 0.4,
+    batch_size: int = 128,
+    source: Path | str = "the rankings",
+) -> Reranked:
+    """Reorder the first ``top_k`` of each ranking by the first stage's and the reward model's scores, as z-scores.
+
+    weight: the reward model's share, 0 to 1. batch_size: pairs scored together. source: what errors call the rankings.
+    Raises DataError for a query or document that is not of this collection.
+    """
+    from searchrl.retrieval.fusion import mix
+
+    texts, before = resolve(ranked, queries, corpus, source)
+    scores = score_pairs(reward_model, corpus, texts, before.documents[:, :top_k], batch_size)
+    after = mix(before, scores, weight, "zscore")
+    return Reranked(ranked_queries([query.query_id for query in ranked], corpus.ids, after), scores)
+
+
+def score_pairs(
+    reward_model: RewardModel, corpus: Corpus, texts: Sequence[str], documents: IntArray, batch_size: int
+) -> FloatArray:
+    """Score (n, k) documents for n queries under a bar: (n, k), NaN where there is no document.
+
+    batch_size: pairs scored together, about; those of one document stay together, so that a language model reads it
+    once for all queries. The batches are always the same, and whole batches are what a reward model with a memory
+    (``reward/checkpoint.py``) keeps: a job that was killed gives the scores that it would have given.
+    """
+    from tqdm import tqdm
+
+    from searchrl.reward.pool import JudgedPool
+
+    book = JudgedPool(reward_model, corpus, texts)
+    batches = book.batches(documents, batch_size)
+    with tqdm(total=sum(map(len, batches)), desc="rerank", unit="pair") as bar:
+        for pairs in batches:
+            book.learn(pairs, book.score(pairs))
+            bar.update(len(pairs))
+    return book.lookup(documents)
 
 
 def load_collection(dataset_path: str, data_dir: Path | None, mirror: str | None) -> Dataset:
@@ -35,7 +114,7 @@ def judged_queries(dataset: Dataset, split: SplitName) -> QuerySet:
     queries = dataset.splits.get(split)
     if queries is None or not queries.judged:
         there = ", ".join(name for name, found in dataset.splits.items() if found.judged) or "none"
-        raise DataError(f"dataset {dataset.name!r} has no {split} queries with judgments; choose --split of: {there}")
+        raise DataError(f"dataset {dataset.name!r} has no {split} queries with judgments; splits that have: {there}")
     return queries
 
 
@@ -45,74 +124,53 @@ def describe(dataset: Dataset, split: SplitName, queries: QuerySet) -> str:
     return "\n".join([*lines, *(f"  note: {note}" for note in dataset.notes)])
 
 
-def resolve(ranked: Sequence[RankedQuery], queries: QuerySet, corpus: Corpus, path: Path) -> tuple[list[str], Ranking]:
-    """Texts of the ranked queries, and their rankings as arrays. path: the file they are from.
+def resolve(
+    ranked: Sequence[RankedQuery], queries: QuerySet, corpus: Corpus, source: Path | str
+) -> tuple[list[str], Ranking]:
+    """Texts of the ranked queries, and their rankings as arrays. source: where they are from, for errors.
 
-    Raises DataError, naming it, for a query that is not in the split, or a document that is not in the corpus.
+    Raises DataError for a query that is not in the split, or a document that is not in the corpus.
     """
     text_of = dict(zip(queries.ids, queries.texts, strict=True))
     documents = np.full((len(ranked), max(len(query.key_ids) for query in ranked)), NO_DOCUMENT, dtype=np.int32)
     scores = np.full(documents.shape, -np.inf, dtype=np.float32)
     for row, query in enumerate(ranked):
         if query.query_id not in text_of:
-            raise DataError(f"{path}: query {query.query_id!r} is not a judged one of this collection and --split")
+            raise DataError(f"{source}: query {query.query_id!r} is not a judged one of this collection and split")
         unknown = next((key_id for key_id in query.key_ids if key_id not in corpus.position), None)
         if unknown is not None:
-            raise DataError(f"{path}: query {query.query_id!r}: no document {unknown!r} in this collection")
+            raise DataError(f"{source}: query {query.query_id!r}: no document {unknown!r} in this collection")
         documents[row, : len(query.key_ids)] = [corpus.position[key_id] for key_id in query.key_ids]
         scores[row, : len(query.key_ids)] = query.scores
     return [text_of[query.query_id] for query in ranked], Ranking(documents, scores)
 
 
-def check_instances(num_instances: int) -> None:
-    """Raise ConfigError on several copies of a model: one process has one."""
-    if num_instances < 1:
-        raise ConfigError(f"--num-instances {num_instances}: must be at least 1")
-    if num_instances > 1:
-        raise ConfigError(
-            f"--num-instances {num_instances}: one process runs one copy of a model. Start a server with several "
-            f"(vllm serve MODEL --data-parallel-size {num_instances}) and use --engine http without this flag"
-        )
-
-
-def check_answered(run: Collection[str], queries: QuerySet, path: str) -> None:
-    """Raise DataError where a file of rankings answers none of these queries: it is of another collection or split."""
+def check_answered(run: Collection[str], queries: QuerySet, source: Path | str) -> None:
+    """Raise DataError where rankings answer none of these queries: they are of another collection or split."""
     if not any(query_id in queries.qrels for query_id in run):
         raise DataError(
-            f"{path}: none of its {len(run)} queries (first: {next(iter(run))!r}) is judged in this collection and "
-            "split; choose --dataset-path and --split"
+            f"{source}: none of its {len(run)} queries (first: {next(iter(run))!r}) is judged in this collection and "
+            "split; choose another collection or split"
         )
 
 
 def check_outputs(*outputs: tuple[str, Path | None], inputs: Collection[Path] = ()) -> None:
-    """Raise OutputError where a file (its flag and path) cannot be written or is there twice, before any work is done.
+    """Raise OutputError where a file (its setting's name and path) cannot be written or is there twice.
 
-    Nothing in ``inputs`` may be overwritten. ``--output-eval`` is a .json file, and stands for those beside it, too.
+    Called before any work is done. Nothing in ``inputs`` may be overwritten.
     """
     taken = {path.absolute() for path in inputs}
-    for flag, path in outputs:
+    for name, path in outputs:
         if path is None:
             continue
-        if not path.is_dir() and flag == "--output-eval" and path.suffix != ".json":
-            raise OutputError(
-                f"{path}: name a .json file with {flag}; a .run and a .metrics.json are written beside it"
-            )
-        for file in evaluation_files(path) if flag == "--output-eval" else [path]:
-            if file.absolute() in taken:
-                raise OutputError(f"{file}: would be overwritten; give another {flag}")
-            taken.add(file.absolute())
-        check_output_file(path, flag)
+        if path.absolute() in taken:
+            raise OutputError(f"{path}: would be overwritten; give another {name}")
+        taken.add(path.absolute())
+        check_output_file(path, name)
 
 
-def say(text: str) -> None:
-    """Print what a stage found."""
-    print(text, flush=True)
-
-
-def metrics_table(systems: Mapping[str, Mapping[str, float]]) -> str:
-    """Means by system and measure, as text."""
-    from searchrl.evaluation.text_table import number, text_table
-
-    measures: Sequence[str] = list(next(iter(systems.values())))
-    rows = [[name, *(number(means[measure]) for measure in measures)] for name, means in systems.items()]
-    return text_table(["ranking", *measures], rows)
+def evaluation_outputs(name: str, path: Path) -> list[tuple[str, Path]]:
+    """The files that ``stage_files.write_evaluation`` makes, for ``check_outputs``. Raises OutputError on no .json."""
+    if not path.is_dir() and path.suffix != ".json":
+        raise OutputError(f"{path}: name a .json file with {name}; a .run and a .metrics.json are written beside it")
+    return [(name, path)] if path.is_dir() else [(name, file) for file in evaluation_files(path)]

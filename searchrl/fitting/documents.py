@@ -1,17 +1,69 @@
-"""The table of documents that all stages share: ``df.csv``, a row a document, whose number is its ``df_id``."""
+"""Documents from wherever they are (text files, tables, BEIR folders, data sets on the Hugging Face hub), and the
+table that all stages share: ``df.csv``, a row a document, whose number is its ``df_id``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Corpus
-from searchrl.data.records import checked_text
-from searchrl.errors import DataError
+from searchrl.data.records import checked_text, read_jsonl
+from searchrl.data.records import read_records as read_beir_records
+from searchrl.device import rng
+from searchrl.errors import ConfigError, DataError, DownloadError
+from searchrl.evaluation.stages import check_outputs
+from searchrl.files import write_text
+from searchrl.fitting.records import read_records
+from searchrl.fitting.settings import ProcessDataConfig
 
 COLUMNS = ("id", "title", "text")
 """Of ``df.csv``; another table needs only the column that holds the text."""
+SMALL = 10_000
+"""Rows of ``df_small.csv`` at most."""
+
+Row = tuple[str, str, str]
+"""id, title, text."""
+
+TEXT_FILES = (".txt", ".md", ".rst")
+STREAM_BUFFER = 10_000
+"""Rows held while a stream is shuffled: a row may move about so far."""
+
+
+def process_data(config: ProcessDataConfig, say: Callable[[str], None]) -> None:
+    """Write a source's documents as tables, shuffled."""
+    folder = config.output_dir
+    check_outputs(*(("output_dir", folder / name) for name in ("df.csv", "df_small.csv", "dataset_dict.json")))
+    rows = read_source(
+        config.dataset_name,
+        text_column=config.text_column,
+        config=config.dataset_config,
+        split=config.split,
+        sample=config.n_sample,
+        seed=config.random_seed,
+        stream=config.stream,
+    )
+    order = rng(config.random_seed, "process_data").permutation(len(rows))[: config.n_sample]
+    table = table_of([rows[i] for i in order])
+    _save_dataset_dict(table, folder)
+    write_text(folder / "df_small.csv", table[:SMALL].to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "df.csv", table.to_csv(index=False, lineterminator="\n"))
+    say(f"{len(table)} of {len(rows)} documents: {folder / 'df.csv'}")
+
+
+def _save_dataset_dict(table: object, folder: Path) -> None:
+    """Write the table so that ``datasets.load_from_disk(folder)`` gives it back."""
+    from datasets import Dataset, DatasetDict, disable_progress_bars
+
+    disable_progress_bars()
+    with tempfile.TemporaryDirectory(prefix=".dataset.", dir=folder) as place:
+        DatasetDict({"train": Dataset.from_pandas(table)}).save_to_disk(place)
+        shutil.rmtree(folder / "train", ignore_errors=True)
+        (Path(place) / "train").replace(folder / "train")
+        (Path(place) / "dataset_dict.json").replace(folder / "dataset_dict.json")
 
 
 def read_documents(path: Path, text_column: str = "text") -> Corpus:
@@ -50,3 +102,125 @@ def table_of(rows: Sequence[tuple[str, str, str]]) -> Any:
         for name, value in zip(COLUMNS, row, strict=True):
             checked_text(value, repr(name), f"document {number}")
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def read_source(
+    name: str, *, text_column: str, config: str | None, split: str, sample: int | None, seed: int, stream: bool
+) -> list[Row]:
+    """All documents of a source in its own order; of a hub data set that is streamed, ``sample`` of its beginning.
+
+    name: a folder of text files (a document each) or tables, a BEIR folder, one table (.csv, .tsv, .jsonl, .json,
+    .parquet) or text file, a dataset's name as ``train.py`` takes it, or ``owner/name`` on the hub. Raises DataError
+    where there is nothing, ConfigError on a name that is none of these, DownloadError where the hub does not answer.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        rows = _from_folder(path, text_column)
+    elif path.is_file():
+        rows = _from_file(path, text_column, path.parent)
+    elif "/" in name and not name.startswith((".", "/", "~")) and name.count("/") == 1:
+        rows = _from_hub(name, text_column, config, split, sample, seed, stream)
+    else:
+        rows = _from_dataset(name)
+    kept = [row for row in rows if row[1].strip() or row[2].strip()]
+    if not kept:
+        raise DataError(f"{name}: no document has any text")
+    return kept
+
+
+def _from_folder(folder: Path, text_column: str) -> list[Row]:
+    if (folder / "corpus.jsonl").is_file():
+        records = read_beir_records(folder / "corpus.jsonl")
+        return [(i, record["title"], record["text"]) for i, record in records.items()]
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (*TEXT_FILES, *TABLES)]
+    if not files:
+        kinds = ", ".join((*TEXT_FILES, *TABLES))
+        raise DataError(f"{folder}: no documents: a BEIR folder, or files of the kinds {kinds}, are expected")
+    return [row for path in files for row in _from_file(path, text_column, folder)]
+
+
+def _from_file(path: Path, text_column: str, root: Path) -> list[Row]:
+    name = path.relative_to(root).as_posix()
+    suffix = path.suffix.lower()
+    if suffix in TABLES:
+        return _rows(TABLES[suffix](path), text_column, name, str(path))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason})") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return [(name, "", text)]
+
+
+def _rows(records: Iterable[dict[str, Any]], text_column: str, name: str, place: str) -> list[Row]:
+    rows = []
+    for number, record in enumerate(records):
+        if text_column not in record:
+            raise DataError(
+                f"{place}, row {number + 1}: no field {text_column!r}; found {', '.join(map(str, record))}; "
+                "name another as text_column"
+            )
+        row_id = next((record[key] for key in ("_id", "id") if record.get(key) not in (None, "")), f"{name}:{number}")
+        rows.append((str(row_id), str(record.get("title") or ""), str(record[text_column] or "")))
+    return rows
+
+
+def _from_dataset(name: str) -> list[Row]:
+    from searchrl.data.load import load_dataset
+
+    corpus = load_dataset(name).corpus
+    return list(zip(corpus.ids, corpus.titles, corpus.texts, strict=True))
+
+
+def _from_hub(
+    name: str, text_column: str, config: str | None, split: str, sample: int | None, seed: int, stream: bool
+) -> list[Row]:
+    from datasets import load_dataset
+
+    if stream and sample is None:
+        raise ConfigError("stream needs n_sample: how much of the stream to keep")
+    try:
+        found = load_dataset(name, config, split=split, streaming=stream)
+        if stream:
+            found = found.shuffle(seed=seed, buffer_size=STREAM_BUFFER).take(sample)
+        return _rows(iter(found), text_column, name, name)
+    except DataError:
+        raise
+    except Exception as error:  # the hub and its data sets fail in as many ways as there are formats
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise DownloadError(
+            f"{name}: neither a file or folder here, nor available on the Hugging Face hub ({reason})"
+        ) from error
+
+
+def _from_json(path: Path) -> list[dict[str, Any]]:
+    return [record for _, record in read_records(path)]
+
+
+def _from_jsonl(path: Path) -> list[dict[str, Any]]:
+    return [record for _, record in read_jsonl(path)]
+
+
+def _from_csv(path: Path) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = read_table(path, "\t" if path.suffix.lower() == ".tsv" else ",").to_dict("records")
+    return records
+
+
+def _from_parquet(path: Path) -> list[dict[str, Any]]:
+    import pandas as pd  # type: ignore[import-untyped,unused-ignore]
+
+    try:
+        records: list[dict[str, Any]] = pd.read_parquet(path).to_dict("records")
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(f"{path}: not a Parquet file ({next(iter(str(error).splitlines()), '')})") from error
+    return records
+
+
+TABLES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
+    ".csv": _from_csv,
+    ".tsv": _from_csv,
+    ".jsonl": _from_jsonl,
+    ".json": _from_json,
+    ".parquet": _from_parquet,
+}

@@ -1,216 +1,169 @@
-"""``python -m searchrl.preference.pipeline``: from a folder of documents to a reward model fitted to them."""
+"""From a folder of documents to a reward model fitted to them: all stages, each done once.
+
+A step whose settings and inputs are as they were, and whose outputs are there as it wrote them, is skipped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from searchrl.command import parse, run_command
-from searchrl.config import DtypeName, EngineConfig
-from searchrl.errors import ConfigError
-from searchrl.fitting.judge_dataset import JudgeName
-from searchrl.fitting.stage_config import LanguageModelConfig
-from searchrl.fitting.train_config import FittingConfig, LoraConfigFlags, TrackingConfig
+from searchrl.config import LanguageModelConfig
+from searchrl.config_file import to_json
+from searchrl.errors import DataError
+from searchrl.files import file_digest, write_text
+from searchrl.fitting import candidates, documents, judging, settings, training, writing
+from searchrl.fitting.tracking import check_tracking
+from searchrl.fitting.training_settings import (
+    PipelineConfig,
+    PreferenceDataConfig,
+    TrainAdpoLoraConfig,
+    TrainLoraConfig,
+)
 
-if TYPE_CHECKING:
-    from searchrl.fitting.steps import Step
+NOT_COMPARED = (
+    *("device", "cache", "similarity_device", "output", "output_dir", "base_url", "api_key_env", "concurrency"),
+    *("request_timeout", "golden", "tensor_parallel_size", "pipeline_parallel_size"),
+)
+"""Settings of a step that say where and how, not what."""
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class PipelineConfig:
-    """Make queries about documents, find candidates, judge them, and fit a reward model to the preferences."""
+class Step:
+    """One stage: what it is asked, what it reads and writes."""
 
-    corpus: str
-    """Documents: a folder, a file, a dataset's name or a hub data set, as process_data takes them."""
-    output_dir: Path
-    """Everything goes here: data/ (what the stages write) and model/ (the trained model). The same command again goes
-    on where it stopped."""
-    adpo: bool = False
-    """Train on whole orders (sample_advanced_dpo_batch, train_adpo_lora) instead of judged pairs."""
-    n_sample: int | None = None
-    """Documents to use, drawn at random; all if not given."""
-    text_column: str = "text"
-    """Field of tables and hub data sets that holds the text."""
-    kinds: tuple[str, ...] = ("questions",)
-    """What queries to write and keep: titles, questions, keywords."""
-    per_document: int = 1
-    """Queries of each kind for a document."""
-    writer: str | None = None
-    """The language model that writes queries and judges: preset, hub name or folder; by default the device's, or the
-    one served."""
-    serving: EngineConfig = field(default_factory=EngineConfig)
-    encoder: str | None = None
-    """What finds candidates; all-MiniLM-L6-v2 if not given."""
-    k_key: int = 50
-    """Candidates for each query."""
-    n_retrieved: int = 3
-    """Of these, documents to compare with a query's own."""
-    n_random: int = 1
-    """Documents at random to compare with it."""
-    n_sampled_keys: int = 4
-    """With --adpo: documents on a ladder beside the query's own."""
-    judge: JudgeName = "auto"
-    """Who picks the better of two; see judge_dataset."""
-    test_share: float = 0.1
-    """Share of the documents whose queries are held out."""
-    max_train: int | None = None
-    """Lists (a query and its documents) to train on at most; 0 for all. By default 360 on a CPU, all elsewhere."""
-    lora: LoraConfigFlags = field(default_factory=LoraConfigFlags)
-    fitting: FittingConfig = field(default_factory=FittingConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    device: str = "auto"
-    """auto (mps, then cuda, then cpu), mps, cuda or cpu."""
-    dtype: DtypeName = "auto"
-    """Numeric format of the model that is trained."""
-    cache: bool = True
-    """Keep answers, vectors and scores, so that a killed command goes on where it stopped."""
-    overwrite: bool = False
-    """Train anew where model/ holds another run."""
-
-    def __post_init__(self) -> None:
-        """Refuse unknown kinds of queries."""
-        if not self.kinds or not set(self.kinds) <= {"titles", "questions", "keywords"}:
-            raise ConfigError(f"--kinds {' '.join(self.kinds)}: choose of titles, questions, keywords")
+    name: str
+    config: Any
+    run: Callable[[Any, Say], None]
+    inputs: Sequence[Path]
+    """Files or folders."""
+    outputs: Sequence[Path]
+    """Files; the last to be written last."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``python -m searchrl.preference.pipeline``."""
-    run_command(_pipeline, arguments)
-
-
-def _pipeline(arguments: Sequence[str]) -> None:
-    run(parse(PipelineConfig, arguments, "python -m searchrl.preference.pipeline"))
-
-
-def run(config: PipelineConfig) -> None:
-    """Do what is left to do."""
-    from searchrl.evaluation.stages import say
-    from searchrl.fitting import train_lora
-    from searchrl.fitting.steps import do
-    from searchrl.fitting.tracking import check_tracking
-    from searchrl.fitting.train_config import PreferenceDataConfig, TrainLoraConfig
-    from searchrl.fitting.training import check_installed, training_device
-
-    check_installed()  # said now, not after an hour of work
-    training_device(config.device, config.dtype)
+def pipeline(config: PipelineConfig, say: Say) -> dict[str, Any]:
+    """Do what is left to do; returns what the trained model's ``metrics.json`` holds."""
+    training.check_installed()  # said now, not after an hour of work
+    training.training_device(config.compute.device, config.dtype)
     check_tracking(config.tracking)
     data = config.output_dir / "data"
     for step in steps(config, data):
-        if not do(step, data / "stages"):
+        if not do(step, data / "stages", say):
             say(f"{step.name}: done before")
-    if config.adpo:
-        ladders = data / "adpo_sampled_query_key_set.json"
-        lists = PreferenceDataConfig(ladders, test_share=config.test_share, max_train=config.max_train)
-    else:
-        judged, held_out = data / "dataset_list_train.json", data / "dataset_list_test.json"
-        lists = PreferenceDataConfig(
-            judged, held_out if held_out.exists() else None, test_share=config.test_share, max_train=config.max_train
-        )
-    training = TrainLoraConfig(
+    return training.train(training_of(config), say)
+
+
+def training_of(config: PipelineConfig) -> TrainLoraConfig:
+    """The settings of the last stage, which trains on what the others wrote."""
+    data = config.output_dir / "data"
+    held_out = None if config.adpo else data / "dataset_list_test.json"
+    lists = PreferenceDataConfig(
+        data / ("adpo_sampled_query_key_set.json" if config.adpo else "dataset_list_train.json"),
+        held_out if held_out and held_out.exists() else None,
+        test_share=config.test_share,
+        max_train=config.max_train,
+    )
+    kind = TrainAdpoLoraConfig if config.adpo else TrainLoraConfig
+    return kind(
         config.output_dir / "model",
         lists,
         config.lora,
         config.fitting,
         config.tracking,
-        config.device,
         config.dtype,
-        config.cache,
+        config.compute,
         config.overwrite,
     )
-    train_lora.run(training, "listwise" if config.adpo else "pairwise")
 
 
 def steps(config: PipelineConfig, data: Path) -> list[Step]:
     """The stages before training, in order; ``data`` is where they write."""
-    from searchrl.fitting import (
-        filter_query_recs,
-        get_top_relevant_keys_embed,
-        judge_dataset,
-        make_query_recs,
-        process_data,
-        sample_advanced_dpo_batch,
-        sample_dpo_batch,
-    )
-    from searchrl.fitting.steps import Step
-
-    seed = config.fitting.seed
-    lm = LanguageModelConfig(config.writer, config.device, serving=config.serving, cache=config.cache)
+    seed, compute = config.fitting.seed, config.compute
+    lm = LanguageModelConfig(config.writer, compute=compute, serving=config.serving)
     corpus = Path(config.corpus).expanduser()
-    documents, queries, kept = data / "df.csv", data / "query_recs.json", data / "filtered_query_recs.json"
+    table, queries, kept = data / "df.csv", data / "query_recs.json", data / "filtered_query_recs.json"
     relevance, sampled = data / "relevance_records_embed.json", data / "sampled_query_key_set.json"
     ladders = data / "adpo_sampled_query_key_set.json"
-    kinds: tuple[make_query_recs.KindName, ...] = config.kinds  # type: ignore[assignment]
-    common = [
-        Step(
-            "process_data",
-            process_data.ProcessDataConfig(
-                config.corpus, data, config.n_sample, text_column=config.text_column, random_seed=seed
-            ),
-            process_data.run,
-            [corpus] if corpus.exists() else [],
-            [documents],
-        ),
-        Step(
-            "make_query_recs",
-            make_query_recs.MakeQueryRecsConfig(
-                documents, queries, kinds=kinds, per_document=config.per_document, seed=seed, lm=lm
-            ),
-            make_query_recs.run,
-            [documents],
-            [queries],
-        ),
+    kinds: tuple[settings.KindName, ...] = config.kinds  # type: ignore[assignment]
+    read = settings.ProcessDataConfig(
+        config.corpus, data, config.n_sample, text_column=config.text_column, random_seed=seed
+    )
+    write = settings.MakeQueryRecsConfig(
+        settings.DocumentsConfig(table), queries, kinds=kinds, per_document=config.per_document, seed=seed, lm=lm
+    )
+    search = settings.TopRelevantKeysConfig(
+        *(kept, table, relevance),
+        model_name=config.encoder,
+        k_key=config.k_key,
+        similarity_device=compute.device,
+        compute=compute,
+    )
+    found = [
+        Step("process_data", read, documents.process_data, [corpus] if corpus.exists() else [], [table]),
+        Step("make_query_recs", write, writing.make_query_recs, [table], [queries]),
         Step(
             "filter_query_recs",
-            filter_query_recs.FilterQueryRecsConfig(queries, kept, config.kinds),
-            filter_query_recs.run,
+            settings.FilterQueryRecsConfig(queries, kept, config.kinds),
+            writing.filter_query_recs,
             [queries],
             [kept],
         ),
-        Step(
-            "get_top_relevant_keys_embed",
-            get_top_relevant_keys_embed.TopRelevantKeysConfig(
-                kept,
-                documents,
-                relevance,
-                model_name=config.encoder,
-                k_key=config.k_key,
-                device=config.device,
-                similarity_device=config.device,
-                cache=config.cache,
-            ),
-            get_top_relevant_keys_embed.run,
-            [kept, documents],
-            [relevance],
-        ),
+        Step("get_top_relevant_keys_embed", search, candidates.find_candidates, [kept, table], [relevance]),
     ]
+    ranked = settings.RankedConfig(relevance, table, random_seed=seed)
     if config.adpo:
-        ladder = sample_advanced_dpo_batch.SampleAdvancedDpoBatchConfig(
-            relevance, documents, ladders, n_sampled_keys=config.n_sampled_keys, random_seed=seed
+        order = settings.SampleAdvancedDpoBatchConfig(ranked, ladders, n_sampled_keys=config.n_sampled_keys)
+        last = [Step("sample_advanced_dpo_batch", order, candidates.sample_orders, [relevance, table], [ladders])]
+    else:
+        sample = settings.SampleDpoBatchConfig(
+            ranked, sampled, n_retrieved=config.n_retrieved, n_random=config.n_random
         )
-        return [
-            *common,
-            Step("sample_advanced_dpo_batch", ladder, sample_advanced_dpo_batch.run, [relevance, documents], [ladders]),
+        judge = settings.JudgeDatasetConfig(sampled, data, config.judge, test_share=config.test_share, seed=seed, lm=lm)
+        lists = [data / f"dataset_list_{split}.json" for split in ("train", "test")]
+        last = [
+            Step("sample_dpo_batch", sample, candidates.sample_for_judging, [relevance, table], [sampled]),
+            Step("judge_dataset", judge, judging.judge_dataset, [sampled], lists),
         ]
-    sample = sample_dpo_batch.SampleDpoBatchConfig(
-        relevance,
-        documents,
-        sampled,
-        n_retrieved=config.n_retrieved,
-        n_random=config.n_random,
-        random_seed=seed,
-    )
-    judged = judge_dataset.JudgeDatasetConfig(
-        sampled, data, config.judge, test_share=config.test_share, seed=seed, lm=lm
-    )
-    lists = [data / f"dataset_list_{split}.json" for split in ("train", "test")]
-    return [
-        *common,
-        Step("sample_dpo_batch", sample, sample_dpo_batch.run, [relevance, documents], [sampled]),
-        Step("judge_dataset", judged, judge_dataset.run, [sampled], lists),
-    ]
+    return [*found, *last]
 
 
-if __name__ == "__main__":
-    main()
+def do(step: Step, stamps: Path, say: Say) -> bool:
+    """Do a step unless it is done; says whether it had to be. ``stamps``: the folder that remembers."""
+    stamp = stamps / f"{step.name}.json"
+    wanted = json.loads(json.dumps({"settings": _compared(to_json(step.config)), "inputs": _digests(step.inputs)}))
+    if _read(stamp) == {**wanted, "outputs": _digests(step.outputs)}:
+        return False
+    step.run(step.config, say)
+    write_text(stamp, json.dumps({**wanted, "outputs": _digests(step.outputs)}, indent=1) + "\n")
+    return True
+
+
+def _compared(values: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in values.items() if name not in NOT_COMPARED}
+    return {name: _compared(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
+def _digests(paths: Sequence[Path]) -> list[list[str]]:
+    """Name and SHA-256 of every file, those in folders included; an empty one where there is none."""
+    found = []
+    for path in paths:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+            try:
+                found.append([name, file_digest(file) if file.exists() else ""])
+            except OSError as error:
+                raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
+    return found
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

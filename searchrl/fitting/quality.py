@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from searchrl.evaluation.judge_quality import judge_quality
-from searchrl.fitting.lists import PreferenceList
+from searchrl.evaluation.reward_quality import reward_quality
+from searchrl.fitting.preference_lists import PreferenceList
 from searchrl.reward.reward_model import RewardModel
 
 
@@ -56,7 +56,7 @@ def preference_quality(reward_model: RewardModel, lists: Sequence[PreferenceList
     for row, pool in enumerate(pools.values()):
         matrix[row, : len(pool)] = [score_of[member] for member in pool]
         relevant[row, : len(pool)] = list(pool.values())
-    judged = judge_quality(matrix, relevant)
+    judged = reward_quality(matrix, relevant)
     gaps = np.array(differences)
     accuracy = float((gaps > 0).mean() + (gaps == 0).mean() / 2)
     return PreferenceQuality(accuracy, judged.auc, judged.auc_within, float(gaps.mean()), len(lists), len(gaps))

@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.filter_query_recs``."""
+"""``python -m searchrl.preference.filter_query_recs``."""
 
-from searchrl.fitting.filter_query_recs import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("filter_query_recs")

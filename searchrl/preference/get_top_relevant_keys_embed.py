@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.get_top_relevant_keys_embed``."""
+"""``python -m searchrl.preference.get_top_relevant_keys_embed``."""
 
-from searchrl.fitting.get_top_relevant_keys_embed import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("get_top_relevant_keys_embed")

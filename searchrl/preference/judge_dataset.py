@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.judge_dataset``."""
+"""``python -m searchrl.preference.judge_dataset``."""
 
-from searchrl.fitting.judge_dataset import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("judge_dataset")

@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.make_query_and_less_relevant_keys_recs``."""
+"""``python -m searchrl.preference.make_query_and_less_relevant_keys_recs``."""
 
-from searchrl.fitting.make_query_and_less_relevant_keys_recs import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("make_query_and_less_relevant_keys_recs")

@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.make_query_dpo_pairs``."""
+"""``python -m searchrl.preference.make_query_dpo_pairs``."""
 
-from searchrl.fitting.make_query_dpo_pairs import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("make_query_dpo_pairs")

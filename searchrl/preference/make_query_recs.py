@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.make_query_recs``."""
+"""``python -m searchrl.preference.make_query_recs``."""
 
-from searchrl.fitting.make_query_recs import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("make_query_recs")

@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.pipeline``."""
+"""``python -m searchrl.preference.pipeline``."""
 
-from searchrl.fitting.pipeline import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("pipeline")

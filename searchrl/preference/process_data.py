@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.process_data``."""
+"""``python -m searchrl.preference.process_data``."""
 
-from searchrl.fitting.process_data import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("process_data")

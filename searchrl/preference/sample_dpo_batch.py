@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.sample_dpo_batch``."""
+"""``python -m searchrl.preference.sample_dpo_batch``."""
 
-from searchrl.fitting.sample_dpo_batch import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("sample_dpo_batch")

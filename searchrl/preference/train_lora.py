@@ -1,6 +1,6 @@
-"""The reference's name for a stage: see ``searchrl.fitting.train_lora``."""
+"""``python -m searchrl.preference.train_lora``."""
 
-from searchrl.fitting.train_lora import main
+from searchrl.cli.fit import run_stage
 
 if __name__ == "__main__":
-    main()
+    run_stage("train_lora")

@@ -1,11 +1,50 @@
-"""From a language model's answer to the question in it, and whether its words alone speak against it."""
+"""From a language model's answer to the query in it, and why a question is rejected: first of all by its words."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from searchrl.queries.reasons import LEAST_WORDS, MOST_WORDS, Reason
+QueryKind = Literal["titles", "questions", "keywords"]
+
+LEAST_WORDS, MOST_WORDS = 3, 32
+LEAST_TERMS = 2
+ROUND_TRIP = 20
+"""Documents of a dense search among which every source must be."""
+OTHERS = 3
+"""Documents that the judge compares the sources with."""
+
+Reason = Literal[
+    "no question",
+    "length",
+    "echo",
+    "about the text",
+    "copied",
+    "repeats itself",
+    "duplicate",
+    "vague",
+    "not found",
+    "found by its words",
+    "judged lower",
+    "surplus",
+]
+
+REASONS: Mapping[Reason, str] = {
+    "no question": "has no words or no question mark",
+    "length": f"shorter than {LEAST_WORDS} words or longer than {MOST_WORDS}",
+    "echo": "repeats the prompt's wording",
+    "about the text": "speaks of the text or of the question instead of asking",
+    "copied": "is mostly words in a row from the document",
+    "repeats itself": "says the same three words twice",
+    "duplicate": "was asked before, or nearly so of the same document",
+    "vague": f"has fewer than {LEAST_TERMS} words that BM25 can search the corpus for",
+    "not found": f"a dense search does not return its documents among the first {ROUND_TRIP}",
+    "found by its words": "adversarial, but BM25 puts its document first",
+    "judged lower": f"the judge likes one of {OTHERS} other documents at the top better",
+    "surplus": "good, but there were enough",
+}
+"""In the order of the checks."""
 
 COPIED_WORDS = 8
 """So many words in a row from a document are copied; of a shorter question, all."""
@@ -16,6 +55,11 @@ ECHO_WORDS = 4
 REPEATED_WORDS = 3
 ALIKE = 0.7
 """Two questions that share so much of their words (Jaccard) are one."""
+MOST_QUERY_WORDS = 25
+"""Of a title, question or keywords that are written for fitting."""
+MOST_KEYWORDS = 6
+OPENING = "What"
+"""How the prompt for such a question has it begin."""
 
 _LABEL = re.compile(
     r"""^(?:[-*•>#]\s+|\d{1,2}[.)]\s+)?  # list mark
@@ -37,6 +81,12 @@ _WRITING = re.compile(
     rf"{_THE}(?:passages?|papers?|stud(?:y|ies)|notes?|abstracts?|discussions?|authors?)\b", re.IGNORECASE
 )
 """What documents call themselves; a question that does, too, asks about nothing."""
+_ABOUT_THE_TASK = re.compile(r"\b(?:the|this) (?:passage|question|text)\b", re.IGNORECASE)
+"""What the smallest models say instead of asking: "What is the text about?"."""
+_TITLE_LABEL = re.compile(
+    r"^(?:[-•>#]+\s*|\d{1,2}[.)]\s+)?\**(?:(?:the\s+)?(?:title|question|keyword|answer)s?\**\s*:)?\**\s*", re.IGNORECASE
+)
+_MARKS = _QUOTES + "_ "
 
 
 def clean(answer: str, opening: str = "") -> str:
@@ -59,6 +109,28 @@ def clean(answer: str, opening: str = "") -> str:
         if text := (question + mark).strip():
             return text
     return ""
+
+
+def clean_query(answer: str, kind: QueryKind) -> str:
+    """The title, question or keywords in an answer, from its first line that says something; empty where there are none
+    to be used.
+
+    >>> clean_query('is a wing?" It is', "questions")
+    'What is a wing?'
+    """
+    if kind == "questions":
+        text = clean(answer, OPENING)
+        if not text.endswith("?") or _ABOUT_THE_TASK.search(text):
+            return ""
+        return text if LEAST_WORDS <= len(words(text)) <= MOST_QUERY_WORDS else ""
+    line = next((" ".join(line.split()) for line in answer.splitlines() if line.strip(_MARKS + "-#>:.")), "")
+    text = _TITLE_LABEL.sub("", line.lstrip(_MARKS), count=1).strip(_MARKS)
+    if kind == "keywords":
+        parts = [part.strip(_MARKS + ".") for part in re.split(r"[,;|]", text)]
+        text = ", ".join(list(dict.fromkeys(part for part in parts if part))[:MOST_KEYWORDS])
+    else:
+        text = text.rstrip(".")
+    return text if 1 <= len(words(text)) <= MOST_QUERY_WORDS else ""
 
 
 def _unquoted(text: str) -> str:

@@ -1,8 +1,8 @@
-"""What search and judge say of drafts: whether they lead back to their documents, and how hard that is.
+"""What search and reward model say of drafts: whether they lead back to their documents, and how hard that is.
 
 Round-trip consistency (Alberti et al. 2019; for retrieval, Dai et al. 2022, Promptagator): a question that does not
 lead back to its source teaches a searcher nothing. The search is lenient, so that hard questions stay; whether the
-source really is the answer, the judge decides against the best of the others.
+source really is the answer, the reward model decides against the best of the others.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.data.query_bank import QueryType
-from searchrl.queries.asking import Draft
-from searchrl.queries.reasons import LEAST_TERMS, OTHERS, ROUND_TRIP, Reason
+from searchrl.queries.cleaning import LEAST_TERMS, OTHERS, ROUND_TRIP, Reason
+from searchrl.queries.writing import Draft
 from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.gain import Judgments
@@ -34,14 +34,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Filters:
-    """A search over the corpus, and a judge; None leaves the judging out."""
+    """A search over the corpus, and a reward model; None leaves its part out."""
 
     corpus: Corpus
     retriever: Retriever
-    judge: RewardModel | None
+    reward_model: RewardModel | None
 
     def __call__(self, kind: QueryType, drafts: Sequence[Draft]) -> list[Verdict]:
-        """A verdict for each draft; the judge, which is slow, sees only what the searches let through."""
+        """A verdict for each draft; the reward model, which is slow, sees only what the searches let through."""
         if not drafts:
             return []
         fresh = self.retriever.queries([draft.text for draft in drafts], DENSE)
@@ -69,8 +69,8 @@ class Filters:
         return [Verdict(reason, round(value, 6)) for reason, value in zip(reasons, difficulty, strict=True)]
 
     def _wins(self, drafts: Sequence[Draft], rivals: IntArray) -> list[bool]:
-        """Whether the judge likes every source of a draft better than the first few rivals that are no source."""
-        if self.judge is None or not drafts:
+        """Whether the reward model likes all sources of a draft better than the first few rivals that are none."""
+        if self.reward_model is None or not drafts:
             return [True] * len(drafts)
         others = [_first_others(draft, row.tolist()) for draft, row in zip(drafts, rivals, strict=True)]
         pairs = [
@@ -78,7 +78,9 @@ class Filters:
             for draft, other in zip(drafts, others, strict=True)
             for document in (*draft.source, *other)
         ]
-        scores = iter(self.judge.score([q for q, _ in pairs], [self.corpus.full_text(d) for _, d in pairs]).tolist())
+        scores = iter(
+            self.reward_model.score([q for q, _ in pairs], [self.corpus.full_text(d) for _, d in pairs]).tolist()
+        )
         wins = []
         for draft, other in zip(drafts, others, strict=True):
             own = [next(scores) for _ in draft.source]

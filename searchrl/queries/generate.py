@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from searchrl.data.query_bank import BankQuery, QueryType
-from searchrl.queries.asking import Asker, Draft
-from searchrl.queries.cleaning import alike, check, words
+from searchrl.data.dataset import Dataset, QuerySet, Split
+from searchrl.data.query_bank import BankQuery, QueryBank, QueryType
+from searchrl.queries.cleaning import REASONS, Reason, alike, check, words
 from searchrl.queries.filters import Filters
-from searchrl.queries.reasons import REASONS, Reason
 from searchrl.queries.sources import Source, sources
+from searchrl.queries.writing import Draft, QuestionWriter
 
 LEAST_ROUND, MOST_ROUND = 8, 64
 """Sources asked about together: as many as queries are missing, within these bounds."""
@@ -21,7 +21,7 @@ PATIENCE = 10
 
 
 @dataclass
-class Made:
+class GeneratedQueries:
     """The queries of one type that were kept, and how many were not, by reason."""
 
     kind: QueryType
@@ -49,20 +49,26 @@ class Generator:
     ``seed`` chooses the documents. ``watch`` is told after every round of questions.
     """
 
-    def __init__(self, asker: Asker, filters: Filters, seed: int, watch: Callable[[Made], None] | None = None) -> None:
-        self._asker, self._filters, self._seed = asker, filters, seed
+    def __init__(
+        self,
+        writer: QuestionWriter,
+        filters: Filters,
+        seed: int,
+        watch: Callable[[GeneratedQueries], None] | None = None,
+    ) -> None:
+        self._writer, self._filters, self._seed = writer, filters, seed
         self._watch = watch
         self._taken: set[tuple[str, ...]] = set()
         """Every draft that passed the look at its words, as words."""
 
-    def make(self, kind: QueryType, wanted: int) -> Made:
+    def make(self, kind: QueryType, wanted: int) -> GeneratedQueries:
         """Up to ``wanted`` queries of a type, fewer where the corpus or the patience ends.
 
         The queries for a smaller number are the first of those for a larger one. Raises DataError where no document has
         words enough to be asked about.
         """
-        made = Made(kind, wanted)
-        todo = sources(kind, self._asker.corpus, self._filters.retriever.dense, self._seed)
+        made = GeneratedQueries(kind, wanted)
+        todo = sources(kind, self._writer.corpus, self._filters.retriever.dense, self._seed)
         while made.missing > 0 and made.sources < PATIENCE * wanted:
             batch = list(islice(todo, min(MOST_ROUND, max(LEAST_ROUND, made.missing))))
             if not batch:
@@ -72,8 +78,8 @@ class Generator:
                 self._watch(made)
         return made
 
-    def _round(self, made: Made, batch: Sequence[Source]) -> None:
-        drafts = self._asker.ask(made.kind, batch)
+    def _round(self, made: GeneratedQueries, batch: Sequence[Source]) -> None:
+        drafts = self._writer.write(made.kind, batch)
         made.sources += len(batch)
         made.asked += len(drafts)
         sound = list(self._sound(made, drafts))
@@ -82,16 +88,16 @@ class Generator:
             if reason:
                 made.rejected[reason] += 1
                 continue
-            ids = [self._asker.corpus.ids[i] for i in draft.source]
+            ids = [self._writer.corpus.ids[i] for i in draft.source]
             name = f"{made.kind}-{len(made.queries) + 1}"
             made.queries.append(BankQuery(name, draft.text, made.kind, ids, verdict.difficulty))
 
-    def _sound(self, made: Made, drafts: Sequence[Draft]) -> Iterator[Draft]:
+    def _sound(self, made: GeneratedQueries, drafts: Sequence[Draft]) -> Iterator[Draft]:
         """The drafts whose words say nothing against them."""
-        template = self._asker.template(made.kind)
+        template = self._writer.template(made.kind)
         kept: dict[Source, list[str]] = {}
         for draft in drafts:
-            texts = [self._asker.corpus.full_text(i) for i in draft.source]
+            texts = [self._writer.corpus.full_text(i) for i in draft.source]
             reason = check(draft.text, texts, template)
             if reason is None:
                 before = kept.setdefault(draft.source, [])
@@ -105,3 +111,12 @@ class Generator:
                 made.rejected[reason] += 1
             else:
                 yield draft
+
+
+def as_dataset(dataset: Dataset, bank: QueryBank, seed: int) -> Dataset:
+    """The corpus with the bank's queries as ``train`` and ``dev`` (``QueryBank.splits``), and with the dataset's own
+    ``test`` queries, where it has any: what was learned from generated queries is measured on human judgments.
+    """
+    test = dataset.splits.get("test")
+    own: dict[Split, QuerySet] = {} if test is None else {"test": test}
+    return Dataset(dataset.name, dataset.corpus, {**bank.splits(seed), **own})

@@ -36,11 +36,16 @@ def sources(kind: QueryType, corpus: Corpus, dense: DenseIndex, seed: int) -> It
     Raises DataError where no document has words enough.
     """
     order = rng(seed, "querygen", kind).permutation(len(corpus))
-    enough = {int(i) for i in order if len(corpus.full_text(int(i)).split()) >= LEAST_DOCUMENT_WORDS}
+    enough = set(rows_to_ask(corpus))
     if not enough:
         raise DataError(f"no document has {LEAST_DOCUMENT_WORDS} words or more; there is nothing to ask about")
     documents = (int(i) for i in order if int(i) in enough)
     return ((i,) for i in documents) if kind != "multi" else _pairs(documents, enough, dense)
+
+
+def rows_to_ask(corpus: Corpus) -> list[int]:
+    """The documents that have words enough to be asked about."""
+    return [i for i in range(len(corpus)) if len(corpus.full_text(i).split()) >= LEAST_DOCUMENT_WORDS]
 
 
 def _pairs(documents: Iterator[int], enough: set[int], dense: DenseIndex) -> Iterator[Source]:

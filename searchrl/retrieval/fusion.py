@@ -1,7 +1,8 @@
 """Many rankings into one, anchored on the first, so that what the plain search found is never thrown away.
 
-``minmax``: each list's scores scaled to [0, 1]; a document absent from a list scores 0 there (Fox and Shaw 1994).
-``rrf``: 1 / (60 + rank) (Cormack, Clarke and Büttcher 2009). ``last``: no fusion, the newest list alone.
+``fuse`` takes several rankings. ``minmax``: each list's scores scaled to [0, 1]; a document absent from a list scores 0
+there (Fox and Shaw 1994). ``rrf``: 1 / (60 + rank) (Cormack, Clarke and Büttcher 2009). ``last``: no fusion, the newest
+list. ``mix`` takes a ranking and a reward model's scores of its top; alone, a small model loses to the first stage.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from typing import Literal
 
 import numpy as np
 
+from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, Ranking
 
 Fusion = Literal["last", "rrf", "minmax"]
+Normalisation = Literal["minmax", "zscore"]
+Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 RRF_K = 60
 
 
@@ -42,7 +46,48 @@ def list_scores(ranking: Ranking, method: Fusion) -> FloatArray:
     return minmax(ranking.scores, present)
 
 
-def minmax(scores: FloatArray, present: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> FloatArray:
+def mix(ranking: Ranking, reward: FloatArray, weight: float, normalisation: Normalisation) -> Ranking:
+    """Reorder the top of n rankings by ``(1 - weight) * score + weight * reward``, normalised; the rest stays below.
+
+    reward: (n, k) for the first k documents of each ranking; NaN where there is no score, which counts as a row's least
+    (minmax) or its mean (zscore). Both are normalised over a query's k documents. Equal ones keep the order they had.
+    weight 0 keeps the ranking's order, 1 is the reward model alone. The scores that come out are the mixed ones; for
+    ``minmax`` the top lies in [1, 2] and the rest is scaled to [0, 1]; for ``zscore`` the rest is shifted as a whole,
+    so that its first stands 1 under the last of the top. Raises ConfigError on a weight outside [0, 1].
+    """
+    if not 0.0 <= weight <= 1.0:
+        raise ConfigError(f"the weight of the reward model is {weight}; it must lie between 0 and 1")
+    k = reward.shape[1]
+    documents, scores = ranking.documents.copy(), ranking.scores.astype(np.float64)
+    present = documents[:, :k] != NO_DOCUMENT
+    scale = minmax if normalisation == "minmax" else z_scores
+    mixed = (1.0 - weight) * scale(ranking.scores[:, :k], present)
+    mixed = np.where(present, mixed + weight * scale(reward, present & ~np.isnan(reward)), -np.inf)
+    order = np.argsort(-mixed, axis=1, kind="stable")
+    documents[:, :k] = np.take_along_axis(documents[:, :k], order, axis=1)
+    scores[:, :k] = np.take_along_axis(mixed, order, axis=1)
+    rest = np.isfinite(scores[:, k:])
+    if normalisation == "minmax":
+        scores[:, :k] += 1.0
+        scores[:, k:] = np.where(rest, minmax(ranking.scores[:, k:], rest), -np.inf)
+    elif rest.any():  # a short list has its gap at the end, so where there is a rest the top is full
+        full = rest[:, 0]
+        scores[full, k:] += (scores[full, k - 1] - 1.0 - scores[full, k])[:, None]
+    return Ranking(documents, scores.astype(np.float32))
+
+
+def z_scores(values: FloatArray, present: Mask) -> FloatArray:
+    """Standard scores along each row of the values that are present; 0 for the others, and all over a constant row."""
+    counts = np.maximum(present.sum(axis=1, keepdims=True), 1)
+    known = np.where(present, values, 0.0).astype(np.float64)
+    centred = np.where(present, known - known.sum(axis=1, keepdims=True) / counts, 0.0)
+    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / counts)
+    # What rounding leaves of a constant row is no spread.
+    constant = spread <= 1e-9 * np.abs(known).max(axis=1, keepdims=True, initial=0.0)
+    return np.where(constant, 0.0, centred / np.where(constant, 1.0, spread))
+
+
+def minmax(scores: FloatArray, present: Mask) -> FloatArray:
     """Scale each row's present scores to [0, 1]; a row of equal scores becomes 1; what is absent becomes 0."""
     low = np.where(present, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
     high = np.where(present, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)

@@ -1,1 +1,1 @@
-"""Tags of documents, a tree of them, and the way down it from a query to documents."""
+"""Names of stages that users of the reference know: ``python -m searchrl.tagtree.STAGE`` is ``searchrl tags STAGE``."""

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from benchmarks import naive
-from benchmarks.retrieval import bare_search_numpy, bare_search_torch
-from benchmarks.synthetic import synthetic_retriever
+from benchmarks.retrieval import bare_search_numpy, bare_search_torch, synthetic_retriever
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import expected_return
 from searchrl.env.batched import GraphTensors, RewardRules

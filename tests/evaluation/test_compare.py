@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchrl.data.trec import read_trec_run
-from searchrl.evaluation.metrics import evaluate
-from searchrl.evaluation.run_comparison import compare_runs
-from searchrl.evaluation.run_files import JudgedRun, with_distinct_names
-from searchrl.evaluation.statistics import paired_comparison
+from searchrl.evaluation.measures import evaluate
+from searchrl.evaluation.runs import JudgedRun, compare_runs, with_distinct_names
+from searchrl.evaluation.significance import paired_comparison
 from tests.command import REPOSITORY, Outcome, Shell
 
 QUERIES = [f"q{i:02}" for i in range(20)]
@@ -94,6 +93,16 @@ def test_another_baseline_and_measure(place: Shell) -> None:
     tested = [line.split()[:2] for line in lines if line.startswith("sys-") and "/" in line]
     against = {"sys-fair": ["sys-poor", "sys-good"], "sys-good": ["sys-poor", "sys-fair"]}
     assert tested == [[name, baseline] for baseline, names in against.items() for name in names]
+
+
+def test_any_measure_of_ir_measures_is_a_column(place: Shell) -> None:
+    outcome = place.compare(*FILES, "--measure", "AP", "--also", "ERR@20", "P(rel=2)@5", "Bpref")
+    assert outcome.ok.out.splitlines()[2].split() == ["run", "AP", "95%", "interval", "ERR@20", "P(rel=2)@5", "Bpref"]
+    run = {q: dict(r) for q, r in read_trec_run(place.folder / "good.run").rankings.items()}
+    values = evaluate(run, QRELS, ["AP", "ERR@20", "P(rel=2)@5", "Bpref"])
+    expected = [np.mean(list(by_query.values())) for by_query in values.values()]
+    ap, _, _, *others = rows(outcome, "run")["sys-good"]
+    assert [ap, *others] == [f"{mean:.4f}" for mean in expected]
 
 
 def test_json_has_every_query(place: Shell) -> None:
@@ -198,14 +207,14 @@ def test_what_eval_writes_can_be_compared(trained: tuple[Shell, Outcome], small_
         (["none.run", "--qrels", "qrels.txt"], ["none.run: no such file"]),
         (["empty", "--qrels", "qrels.txt"], ["empty: no *.run files"]),
         (["good.run", "--qrels", "empty"], ["empty/qrels/test.tsv", "not a BEIR folder"]),
-        (["good.run", "--qrels", "dev", "--split", "train"], ["dev/qrels/train.tsv", "choose --split of: dev"]),
+        (["good.run", "--qrels", "dev", "--split", "train"], ["dev/qrels/train.tsv", "choose another split: dev"]),
         (["good.run", "--qrels", "good.run"], ["good.run, line 1", "4 columns are expected, found 6"]),
         (["qrels.txt", "--qrels", "qrels.txt"], ["qrels.txt, line 1", "6 columns are expected, found 4"]),
         (["good.run", "--qrels", "bad.txt"], ["bad.txt, line 2", "'high' is not an integer"]),
         (["bad.run", "--qrels", "qrels.txt"], ["bad.run, line 3", "'best' is not a number"]),
         (["good.run", "strange.run", "--qrels", "qrels.txt"], ["strange.run", "'17'", "'q00'", "qrels.txt"]),
         (["good.run", "--qrels", "qrels.txt", "--baseline", "sys-god"], ["did you mean 'sys-good'"]),
-        (["good.run", "--qrels", "qrels.txt", "--measure", "NDCG"], ["nDCG@10"]),
+        (["good.run", "--qrels", "qrels.txt", "--measure", "nDGC@10"], ["nDCG@10"]),
         (["good.run", "--qrels", "qrels.txt", "--seed", "-1"], ["--seed -1"]),
         (["good.run", "--qrels", "qrels.txt", "--json", "empty"], ["empty cannot be written"]),
     ],
@@ -268,6 +277,6 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     loaded = set(done.stderr[done.stderr.index("loaded:") :].split())
-    assert not {"numpy", "scipy", "torch", "pytrec_eval", "gymnasium", "beir"} & loaded
+    assert not {"numpy", "scipy", "torch", "pytrec_eval", "ir_measures", "gymnasium", "beir"} & loaded
     for flag in ("--qrels", "--split", "--baseline", "--json", "--measure"):
         assert flag in done.stdout

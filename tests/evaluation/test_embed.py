@@ -16,10 +16,8 @@ from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.trec import read_trec_run
 from searchrl.errors import DataError
-from searchrl.evaluation import embed
-from searchrl.evaluation.encode_in_parts import PartwiseEncoder
-from searchrl.evaluation.metrics import evaluate
-from searchrl.evaluation.similarity import search, search_with_torch
+from searchrl.evaluation.index import PartwiseEncoder, obtain_index, search, search_with_torch
+from searchrl.evaluation.measures import evaluate
 from searchrl.evaluation.stages import load_collection
 from searchrl.models.encoder import Encoder
 from searchrl.retrieval.dense import DenseIndex, build_dense_index
@@ -139,7 +137,7 @@ def test_a_split_without_judgments_names_those_there_are(shell: Shell, small_dat
     splits = {"test": small_dataset.splits["test"]}
     write_beir_folder(Dataset("one", small_dataset.corpus, splits), shell.folder / "one")
     outcome = shell.embed("--dataset-path", "one", *OUTPUTS, "--split", "train")
-    assert outcome.error.endswith("has no train queries with judgments; choose --split of: test")
+    assert outcome.error.endswith("has no train queries with judgments; splits that have: test")
 
 
 class Killed(Exception):
@@ -179,14 +177,14 @@ def test_a_killed_command_goes_on_from_its_parts(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(PartwiseEncoder.__init__, "__defaults__", (30,))
     corpus = corpus_of(*TEXTS)
     with pytest.raises(Killed):
-        embed.obtain_index(corpus, Mortal(70), tmp_path)
+        obtain_index(corpus, Mortal(70), tmp_path)
     assert not [path for path in (tmp_path / "index").iterdir() if not path.name.startswith(".")]
     survivor = WordEncoder()
-    index = embed.obtain_index(corpus, survivor, tmp_path)
+    index = obtain_index(corpus, survivor, tmp_path)
     assert survivor.encoded == 40
     np.testing.assert_allclose(index.vectors, build_dense_index(corpus, WordEncoder(), None, False).vectors, atol=1e-6)
     assert not list((tmp_path / "index").glob(".*"))
-    embed.obtain_index(corpus, Mortal(0), tmp_path)
+    obtain_index(corpus, Mortal(0), tmp_path)
 
 
 vectors = st.integers(1, 40).flatmap(
@@ -228,7 +226,7 @@ def test_a_missing_collection_is_downloaded_to_where_its_path_says(
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys; from searchrl.evaluation import embed, ndcg, rerank; print(*sys.modules)"
+    code = "import sys; from searchrl.evaluation import compare, embed, ndcg, rerank; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     assert done.returncode == 0, done.stderr
     assert not {"numpy", "torch", "transformers", "scipy", "beir", "httpx"} & set(done.stdout.split())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchrl.data.dataset import Dataset
-from searchrl.evaluation.metrics import evaluate
+from searchrl.evaluation.measures import evaluate
 from searchrl.evaluation.stage_files import RankedQuery, read_results, write_evaluation, write_records
 from tests.command import Outcome, Shell, files
 from tests.evaluation.stage_case import read
@@ -63,6 +63,16 @@ def test_all_kinds_of_files_are_measured_alike(place: Shell, small_folder: Path,
     assert list(written) == names
     assert written["eval.run"]["per_query"] == values
     assert written["eval.run"]["mean"] == pytest.approx(printed["eval.run"], abs=5e-5)
+
+
+def test_further_measures(place: Shell, small_folder: Path, small_dataset: Dataset) -> None:
+    flags = ["--dataset-path", small_folder, "--measures", "AP", "ERR@20", "--output", "m.json"]
+    outcome = place.ndcg("eval.json", *flags).ok
+    values = evaluate(read(place.folder / "eval.json"), small_dataset.splits["test"].qrels, ["AP", "ERR@20"])
+    means = {measure: sum(by_query.values()) / len(by_query) for measure, by_query in values.items()}
+    assert [line.split() for line in outcome.out.splitlines()[-2:]] == [[m, f"{v:.4f}"] for m, v in means.items()]
+    assert read(place.folder / "m.json")["eval.json"]["mean"]["AP"] == pytest.approx(means["AP"])
+    assert "did you mean 'AP'" in place.ndcg("eval.json", "--dataset-path", small_folder, "--measures", "APP").error
 
 
 @pytest.mark.parametrize(

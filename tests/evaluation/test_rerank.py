@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from searchrl import config
 from searchrl.data.dataset import Dataset
 from searchrl.data.trec import read_trec_run
 from searchrl.device import DeviceChoice
 from searchrl.errors import DataError
-from searchrl.evaluation import rerank
-from searchrl.evaluation.interpolation import interpolate
-from searchrl.evaluation.metrics import evaluate
-from searchrl.evaluation.score_pairs import score_pairs
+from searchrl.evaluation.measures import evaluate
 from searchrl.evaluation.stage_files import read_records
+from searchrl.evaluation.stages import score_pairs
 from searchrl.models.http_client import HttpClient
 from searchrl.models.transformers_lm import TransformersLM
+from searchrl.retrieval.fusion import mix
 from searchrl.reward import registry
 from searchrl.reward.head import HeadReward
 from searchrl.reward.reward_model import CachedReward
@@ -71,7 +71,7 @@ def test_scores_are_the_models_and_the_order_is_the_mixture(
         np.testing.assert_allclose(record["rerank_scores"], expected, atol=TOLERANCE[in_force().dtype])
         expected = np.array(record["rerank_scores"], dtype=np.float32)
         assert (record["pre_key_ids"], record["embed_scores"]) == (first["key_ids"], pytest.approx(first["scores"]))
-        mixed = interpolate(ranking_of(list(enumerate(first["scores"]))), expected[None, :], 0.6)
+        mixed = mix(ranking_of(list(enumerate(first["scores"]))), expected[None, :], 0.6, "zscore")
         assert record["key_ids"] == [first["key_ids"][i] for i in mixed.documents[0]]
         assert record["scores"] == pytest.approx(mixed.scores[0].tolist(), abs=1e-3)
         assert record["positive_key_ids"] == [d for d, g in queries.qrels[record["query_id"]].items() if g > 0]
@@ -194,7 +194,7 @@ def test_what_was_scored_before_a_kill_is_not_scored_again(tmp_path: Path) -> No
 
 
 def test_the_scorers_flag_offers_what_there_is() -> None:
-    assert typing.get_args(rerank.ScorerName) == typing.get_args(registry.ScorerName)
+    assert typing.get_args(config.ScorerName) == typing.get_args(registry.ScorerName)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_the_scorers_flag_offers_what_there_is() -> None:
         (["--embed-output", "nowhere.json"], "nowhere.json: no such file"),
         (["--output", "e.json"], "e.json: would be overwritten; give another --output"),
         (["--split", "dev"], "e.json: query "),
-        (["--dataset-path", "pydocs", "--split", "train"], "is not a judged one of this collection and --split"),
+        (["--dataset-path", "pydocs", "--split", "train"], "is not a judged one of this collection and split"),
         (["--model-name", "./no-model"], "no-model"),
         (["--engine", "http"], "--engine http needs --base-url"),
         (["--scorer", "head", "--engine", "vllm"], "scorer 'head' does not run in-process on vLLM"),

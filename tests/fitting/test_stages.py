@@ -8,25 +8,12 @@ from pathlib import Path
 import pytest
 
 from searchrl.data.dataset import Dataset
-from searchrl.fitting import (
-    filter_query_recs,
-    get_top_relevant_keys_embed,
-    judge_dataset,
-    make_query_and_less_relevant_keys_recs,
-    make_query_dpo_pairs,
-    make_query_recs,
-    pipeline,
-    process_data,
-    sample_advanced_dpo_batch,
-    sample_dpo_batch,
-    train_adpo_lora,
-)
-from searchrl.fitting.dataset_list import read_lists
+from searchrl.fitting import candidates, judging, writing
 from searchrl.fitting.documents import read_documents
-from searchrl.fitting.lists import held_out
-from searchrl.fitting.query_recs import clean
+from searchrl.fitting.preference_lists import held_out, read_lists
+from searchrl.models.transformers_lm import TransformersLM
 from tests.command import Shell, files
-from tests.evaluation.stage_case import read, run
+from tests.stage_commands import fit, read
 
 DOCUMENTS = 30
 FILTERED = "data/filtered_query_recs.json"
@@ -39,7 +26,7 @@ def place(shell: Shell, small_dataset: Dataset) -> Shell:
     (shell.folder / "docs").mkdir()
     for number in range(DOCUMENTS):
         (shell.folder / "docs" / f"{number:02}.txt").write_text(corpus.full_text(number))
-    assert run(shell, process_data, "--dataset-name", "docs", "--output-dir", "data").ok
+    assert fit(shell, "process_data", "--dataset-name", "docs", "--output-dir", "data").ok
     written = read_documents(shell.folder / "data" / "df.csv")
     recs = []
     for row in range(DOCUMENTS):
@@ -53,21 +40,21 @@ def place(shell: Shell, small_dataset: Dataset) -> Shell:
 def relevance(place: Shell, *flags: object) -> list[dict]:
     data = place.folder / "data"
     if not (data / "filtered_query_recs.json").exists():
-        done = run(place, filter_query_recs, *"--input data/query_recs.json --output".split(), FILTERED)
+        done = fit(place, "filter_query_recs", *"--input data/query_recs.json --output".split(), FILTERED)
         assert done.ok
     files = ("--queries-json", FILTERED, "--keys-csv", "data/df.csv", "--output", "data/relevance_records_embed.json")
-    assert run(place, get_top_relevant_keys_embed, *files, "--k-key", 12, "--device", "cpu", *flags).ok
+    assert fit(place, "get_top_relevant_keys_embed", *files, "--k-key", 12, "--device", "cpu", *flags).ok
     return read(data / "relevance_records_embed.json")
 
 
 def test_documents_are_shuffled_the_same_way_and_sampled(place: Shell) -> None:
     once = (place.folder / "data" / "df.csv").read_bytes()
-    assert run(place, process_data, "--dataset-name", "docs", "--output-dir", "again").ok
+    assert fit(place, "process_data", "--dataset-name", "docs", "--output-dir", "again").ok
     assert (place.folder / "again" / "df.csv").read_bytes() == once
-    assert run(place, process_data, "--dataset-name", "docs", "--output-dir", "some", "--n-sample", 7).ok
+    assert fit(place, "process_data", "--dataset-name", "docs", "--output-dir", "some", "--n-sample", 7).ok
     texts = {name: read_documents(place.folder / name / "df.csv").texts for name in ("data", "some")}
     assert texts["some"] == texts["data"][:7], "the first of the same order"
-    assert run(place, process_data, "--dataset-name", "docs", "--output-dir", "other", "--random-seed", 1).ok
+    assert fit(place, "process_data", "--dataset-name", "docs", "--output-dir", "other", "--random-seed", 1).ok
     other = read_documents(place.folder / "other" / "df.csv").texts
     assert sorted(other) == sorted(texts["data"])
     assert other != texts["data"]
@@ -85,53 +72,41 @@ def test_every_kind_of_source(shell: Shell, small_folder: Path, small_dataset: D
     (shell.folder / "t.tsv").write_text('_id\ttitle\tbody\na\tT\t"x, ""y""\nz"\nb\t\tü\n')
     for name in ("t.jsonl", "t.json", "t.csv", "t.tsv"):
         flags = ("--dataset-name", name, "--output-dir", name[2:], "--text-column", "body")
-        assert run(shell, process_data, *flags).ok
+        assert fit(shell, "process_data", *flags).ok
         corpus = read_documents(shell.folder / name[2:] / "df.csv")
         assert sorted(zip(corpus.titles, corpus.texts, strict=True)) == [("", "ü"), ("T", 'x, "y"\nz')]
-    assert run(shell, process_data, "--dataset-name", small_folder, "--output-dir", "beir").ok
+    assert fit(shell, "process_data", "--dataset-name", small_folder, "--output-dir", "beir").ok
     assert len(read_documents(shell.folder / "beir" / "df.csv")) == len(small_dataset.corpus)
     for name, message in (
-        ("t.csv", "no field 'text'; found _id, title, body; name another with --text-column"),
+        ("t.csv", "no field 'text'; found _id, title, body; name another as text_column"),
         ("nothing-of-this-name", "unknown dataset 'nothing-of-this-name'"),
     ):
-        assert message in run(shell, process_data, "--dataset-name", name, "--output-dir", "x").error
+        assert message in fit(shell, "process_data", "--dataset-name", name, "--output-dir", "x").error
 
 
 def test_a_language_model_writes_queries_and_its_answers_are_kept(
     place: Shell, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[str] = []
+
+    def title(self: object, prompts: list[str], **settings: object) -> list[str]:
+        """Random weights write no titles."""
+        asked.extend(prompts)
+        return [f"Title of {len(prompt)} letters" for prompt in prompts]
+
+    monkeypatch.setattr(TransformersLM, "generate", title)
     flags = ("--input-csv", "data/df.csv", "--model-name", tiny_lm, "--device", "cpu", "--max-documents", 3)
-    first = run(place, make_query_recs, *flags, "--output", "one.json", "--kinds", "titles", "keywords")
-    if first.code == 0:  # random weights seldom write a title
-        from searchrl.models.transformers_lm import TransformersLM
-
-        monkeypatch.setattr(TransformersLM, "generate", None)  # whoever asks now fails
-        assert run(place, make_query_recs, *flags, "--output", "two.json", "--kinds", "titles", "keywords").ok
-        assert read(place.folder / "one.json") == read(place.folder / "two.json")
-        assert {rec["query-type"] for rec in read(place.folder / "one.json")} <= {"titles", "keywords"}
-    else:
-        assert "answers is a query that can be kept" in first.error
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind", "query"),
-    [
-        ("Title: The Wing\nMore", "titles", "The Wing"),
-        ('"The Wing."', "titles", "The Wing"),
-        ("\n\n- What lifts a wing? Air.", "questions", "What lifts a wing?"),
-        (" lifts a wing?", "questions", "What lifts a wing?"),
-        ("What lifts a wing", "questions", ""),
-        ("What is the passage about?", "questions", ""),
-        ("What?", "questions", ""),
-        ("Keywords: wing, lift, wing; drag.", "keywords", "wing, lift, drag"),
-        ("1. wing lift", "keywords", "wing lift"),
-        ("", "titles", ""),
-        ("...", "titles", ""),
-        ("word " * 26, "titles", ""),
-    ],
-)
-def test_what_is_kept_of_an_answer(answer: str, kind: str, query: str) -> None:
-    assert clean(answer, kind) == query
+    flags += ("--kinds", "titles", "keywords")
+    assert fit(place, "make_query_recs", *flags, "--output", "one.json").ok
+    assert len(asked) == 6
+    recs = read(place.folder / "one.json")
+    assert {rec["query-type"] for rec in recs} == {"titles", "keywords"}
+    assert {rec["df_id"] for rec in recs} == {0, 1, 2}
+    monkeypatch.setattr(TransformersLM, "generate", None)  # whoever asks now fails
+    assert fit(place, "make_query_recs", *flags, "--output", "two.json").ok
+    assert read(place.folder / "two.json") == recs
+    with pytest.raises(TypeError):
+        fit(place, "make_query_recs", *flags, "--output", "three.json", "--no-cache")
 
 
 def test_filtering(place: Shell) -> None:
@@ -140,12 +115,12 @@ def test_filtering(place: Shell) -> None:
     (place.folder / "data" / "query_recs.json").write_text(
         json.dumps([*recs, recs[0], recs[0] | {"query": "too short"}])
     )
-    outcome = run(place, filter_query_recs, *flags).ok
+    outcome = fit(place, "filter_query_recs", *flags).ok
     assert "30 of another kind" in outcome.out
     assert "1 asked before" in outcome.out
     assert "1 too short or too long" in outcome.out
     assert read(place.folder / "kept.json") == [rec for rec in recs if rec["query-type"] == "questions"]
-    assert "its kinds are questions, titles" in run(place, filter_query_recs, *flags, "--filter", "keywords").error
+    assert "its kinds are questions, titles" in fit(place, "filter_query_recs", *flags, "--filter", "keywords").error
 
 
 def test_candidates_and_pairs(place: Shell) -> None:
@@ -154,7 +129,7 @@ def test_candidates_and_pairs(place: Shell) -> None:
     assert all(len(r["keys"]) == 12 and r["keys"][0]["score"] >= r["keys"][-1]["score"] for r in records)
     assert sum(r["keys"][0]["key_id"] == r["df_id"] for r in records) > 20, "the beginning of a text finds it"
     flags = ("--relevance-json", "data/relevance_records_embed.json", "--source-csv", "data/df.csv")
-    assert run(place, sample_dpo_batch, *flags, "--output", "data/set.json").ok
+    assert fit(place, "sample_dpo_batch", *flags, "--output", "data/set.json").ok
     for record, ranked in zip(read(place.folder / "data" / "set.json"), records, strict=True):
         found = {key["key_id"] for key in ranked["keys"]}
         own, one, other, random = record["key_ids"]
@@ -164,7 +139,9 @@ def test_candidates_and_pairs(place: Shell) -> None:
         assert random not in found | {own}
         assert record["keys"] == [corpus.full_text(k) for k in record["key_ids"]]
 
-    assert run(place, judge_dataset, "--query-key-set", "data/set.json", "--output-dir", "data", "--judge", "source").ok
+    assert fit(
+        place, "judge_dataset", "--query-key-set", "data/set.json", "--output-dir", "data", "--judge", "source"
+    ).ok
     texts = {corpus.full_text(row): row for row in range(DOCUMENTS)}
     queries = {r["query"]: r["df_id"] for r in records}
     seen = {}
@@ -181,21 +158,21 @@ def test_candidates_and_pairs(place: Shell) -> None:
 def test_models_that_judge(place: Shell, tiny_lm: Path, head: Path, judge: str) -> None:
     relevance(place)
     flags = ("--relevance-json", "data/relevance_records_embed.json", "--source-csv", "data/df.csv")
-    assert run(place, sample_dpo_batch, *flags, "--output", "data/set.json", "--n-retrieved", 1).ok
+    assert fit(place, "sample_dpo_batch", *flags, "--output", "data/set.json", "--n-retrieved", 1).ok
     records = read(place.folder / "data" / "set.json")[:4]
     (place.folder / "data" / "set.json").write_text(json.dumps(records))
     model = ("--model-name", head if judge == "head" else tiny_lm, "--device", "cpu", "--test-share", 0)
     flags = ("--query-key-set", "data/set.json", "--judge", judge, *model)
-    outcome = run(place, judge_dataset, *flags, "--compare", "all", "--output-dir", "all").ok
+    outcome = fit(place, "judge_dataset", *flags, "--compare", "all", "--output-dir", "all").ok
     assert f"judge {judge}: 12 pairs; prefers" in outcome.out
     everything = read_lists(place.folder / "all" / "dataset_list_train.json")
     assert len(everything) == 12
-    assert run(place, judge_dataset, *flags, "--compare", "all", "--output-dir", "again").ok
+    assert fit(place, "judge_dataset", *flags, "--compare", "all", "--output-dir", "again").ok
     assert files(place.folder / "all") == files(place.folder / "again")
     margins = sorted(r["margin"] for r in read(place.folder / "all" / "dataset_list_train.json"))
     assert margins[0] > 0
     middle = (margins[5] + margins[6]) / 2
-    assert run(place, judge_dataset, *flags, "--compare", "all", "--output-dir", "sure", "--min-margin", middle).ok
+    assert fit(place, "judge_dataset", *flags, "--compare", "all", "--output-dir", "sure", "--min-margin", middle).ok
     assert len(read(place.folder / "sure" / "dataset_list_train.json")) == 6
 
 
@@ -212,21 +189,21 @@ def test_a_reward_model_orders_the_candidates(place: Shell, head: Path) -> None:
 def test_ladders_train_the_whole_order(place: Shell, head: Path) -> None:
     relevance(place)
     flags = ("--relevance-json", "data/relevance_records_embed.json", "--source-csv", "data/df.csv")
-    assert run(place, sample_advanced_dpo_batch, *flags, "--output", "data/adpo_sampled_query_key_set.json").ok
+    assert fit(place, "sample_advanced_dpo_batch", *flags, "--output", "data/adpo_sampled_query_key_set.json").ok
     lists = read_lists(place.folder / "data" / "adpo_sampled_query_key_set.json")
     assert {tuple(one.levels) for one in lists} == {(4, 3, 2, 1, 0)}
     given = ("--input-csv", "data/df.csv", "--queries-json", FILTERED, "--device", "cpu", "--output")
     more = ("data/keys.json", "--keys", "corpus", "--n-key-generation", 3)
-    assert run(place, make_query_and_less_relevant_keys_recs, *given, *more).ok
+    assert fit(place, "make_query_and_less_relevant_keys_recs", *given, *more).ok
     keys = read_lists(place.folder / "data" / "keys.json")
     assert {tuple(one.levels) for one in keys} == {(3, 2, 1, 0)}
-    assert run(place, make_query_dpo_pairs, *given, "data/query_dpo_pairs.json", "--variant", 2).ok
+    assert fit(place, "make_query_dpo_pairs", *given, "data/query_dpo_pairs.json", "--variant", 2).ok
     queries = read_lists(place.folder / "data" / "query_dpo_pairs.json")
     assert len(queries) == 30
     assert all(len(set(one.queries)) == 5 and len(set(one.documents)) == 1 for one in queries)
-    outcome = run(
+    outcome = fit(
         place,
-        train_adpo_lora,
+        "train_adpo_lora",
         *("--dataset-list-train", "data/adpo_sampled_query_key_set.json", "--model-name", head, "--test-share", 0.3),
         *("--output-dir", "model", "--device", "cpu", "--learning-rate", 0.01, "--epochs", 2),
     ).ok
@@ -242,33 +219,31 @@ def test_the_pipeline_goes_on_where_it_stopped(
 ) -> None:
     written = (place.folder / "data" / "query_recs.json").read_bytes()
 
-    def stands_in(config):
+    def stands_in(config, say):
         """Random weights write no questions."""
         config.output.write_bytes(written)
 
-    monkeypatch.setattr(make_query_recs, "run", stands_in)
+    monkeypatch.setattr(writing, "make_query_recs", stands_in)
     flags = ("--corpus", "docs", "--writer", tiny_lm, "--model-name", head, "--device", "cpu", "--epochs", 1, *adpo)
-    plain = judge_dataset.run if not adpo else sample_advanced_dpo_batch.run
-    module = judge_dataset if not adpo else sample_advanced_dpo_batch
-    assert run(place, pipeline, *flags, "--output-dir", "whole").ok
+    module, stage = (candidates, "sample_orders") if adpo else (judging, "judge_dataset")
+    assert fit(place, "pipeline", *flags, "--output-dir", "whole").ok
     with monkeypatch.context() as patch:
 
-        def dies(config):
+        def dies(config, say):
             raise RuntimeError("killed")
 
-        patch.setattr(module, "run", dies)
+        patch.setattr(module, stage, dies)
         with pytest.raises(RuntimeError, match="killed"):
-            run(place, pipeline, *flags, "--output-dir", "killed")
-    assert module.run is plain
-    outcome = run(place, pipeline, *flags, "--output-dir", "killed").ok
+            fit(place, "pipeline", *flags, "--output-dir", "killed")
+    outcome = fit(place, "pipeline", *flags, "--output-dir", "killed").ok
     assert outcome.out.count("done before") == 4 + (not adpo)
     for name, content in files(place.folder / "whole" / "data").items():
         if not name.startswith(("stages", "train/", "dataset_dict")):
             assert files(place.folder / "killed" / "data")[name] == content, name
     same = "model/adapter/adapter_model.safetensors"
     assert (place.folder / "whole" / same).read_bytes() == (place.folder / "killed" / same).read_bytes()
-    again = run(place, pipeline, *flags, "--output-dir", "killed").ok
+    again = fit(place, "pipeline", *flags, "--output-dir", "killed").ok
     assert again.out.count("done before") == 5 + (not adpo)
     (place.folder / "docs" / "00.txt").write_text("Something else altogether, in enough words.")
-    changed = run(place, pipeline, *flags, "--output-dir", "killed")
-    assert "give another --output-dir, or --overwrite" in changed.error, "a model of other documents is not replaced"
+    changed = fit(place, "pipeline", *flags, "--output-dir", "killed")
+    assert "give another output_dir, or set overwrite" in changed.error, "a model of other documents is not replaced"

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from searchrl.fitting import train_lora
 from tests.command import Shell
-from tests.evaluation.stage_case import run
+from tests.stage_commands import fit
 
 SHORT = "--batch-size 8 --gradient-accumulation-steps 1 --epochs 1 --logging-steps 1 --device cpu".split()
 
@@ -22,7 +21,7 @@ def command(train_file: Path, test_file: Path, head: Path) -> list[str]:
 
 def test_weights_and_biases_offline(shell: Shell, command: list[str]) -> None:
     pytest.importorskip("wandb", reason="an extra that nothing else needs: pip install wandb")
-    run(shell, train_lora, *command, "--wandb-run-name", "first").ok  # noqa: B018
+    fit(shell, "train_lora", *command, "--wandb-run-name", "first").ok  # noqa: B018
     files = list((shell.folder / "run" / "wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 1
     assert files[0].stat().st_size > 1000
@@ -31,5 +30,5 @@ def test_weights_and_biases_offline(shell: Shell, command: list[str]) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed here")
 def test_without_the_package_it_says_so_before_the_work(shell: Shell, command: list[str]) -> None:
-    assert "pip install wandb" in run(shell, train_lora, *command).error
+    assert "pip install wandb" in fit(shell, "train_lora", *command).error
     assert not (shell.folder / "run").exists()

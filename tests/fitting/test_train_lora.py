@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from searchrl.fitting import train_adpo_lora, train_lora
 from searchrl.fitting.adapter import load
-from searchrl.fitting.dataset_list import read_lists
+from searchrl.fitting.preference_lists import read_lists
 from searchrl.fitting.quality import preference_quality
-from searchrl.fitting.scorer import trainable_scorer
+from searchrl.fitting.trainable import trainable_reward
 from searchrl.fitting.trainer import PreferenceTrainer
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.registry import ScorerSettings, make_reward
 from tests.command import Shell
-from tests.evaluation.stage_case import read, run
 from tests.formats import TOLERANCE, in_force
+from tests.stage_commands import fit, read
 
 CPU = in_force(has_int8=False)
 CLOSE = TOLERANCE[CPU.dtype]
@@ -48,7 +47,7 @@ def scores(model: str | Path, test_file: Path) -> np.ndarray:
 
 
 def test_a_head_learns_and_is_used_by_name(shell: Shell, flags: list[str], head: Path, test_file: Path) -> None:
-    outcome = run(shell, train_lora, *flags, "--model-name", head, "--output-dir", "run", "--epochs", 5).ok
+    outcome = fit(shell, "train_lora", *flags, "--model-name", head, "--output-dir", "run", "--epochs", 5).ok
     place = shell.folder / "run"
     metrics = read(place / "metrics.json")
     assert metrics["before"]["accuracy"] < 0.8
@@ -63,7 +62,7 @@ def test_a_head_learns_and_is_used_by_name(shell: Shell, flags: list[str], head:
 
     before, merged = scores(head, test_file), scores(place / "merged", test_file)
     assert np.abs(before - merged).max() > 0.1
-    scorer = trainable_scorer(str(head), "auto", CPU, None, None)
+    scorer = trainable_reward(str(head), "auto", CPU, None, None)
     load(scorer, place / "adapter").eval()
     lists = read_lists(test_file)
     reloaded = scorer.score([q for x in lists for q in x.queries], [d for x in lists for d in x.documents])
@@ -75,14 +74,14 @@ def test_a_head_learns_and_is_used_by_name(shell: Shell, flags: list[str], head:
 def test_a_language_model_keeps_what_it_learned(
     shell: Shell, flags: list[str], tiny_lm: Path, test_file: Path, name: str
 ) -> None:
-    outcome = run(shell, train_lora, *flags, "--model-name", tiny_lm, "--scorer", name, "--output-dir", "run").ok
+    outcome = fit(shell, "train_lora", *flags, "--model-name", tiny_lm, "--scorer", name, "--output-dir", "run").ok
     place = shell.folder / "run"
-    scorer = trainable_scorer(str(tiny_lm), name, CPU, None, None)
+    scorer = trainable_reward(str(tiny_lm), name, CPU, None, None)
     lists = read_lists(test_file)
     before = preference_quality(scorer, lists)
     load(scorer, place / "adapter").eval()
     after = preference_quality(scorer, lists)
-    merged = trainable_scorer(str(place / "merged"), name, CPU, None, None)
+    merged = trainable_reward(str(place / "merged"), name, CPU, None, None)
     queries, documents = [q for x in lists for q in x.queries], [d for x in lists for d in x.documents]
     np.testing.assert_allclose(
         merged.score(queries, documents), scorer.score(queries, documents), rtol=CLOSE, atol=CLOSE
@@ -95,7 +94,7 @@ def test_a_language_model_keeps_what_it_learned(
 
 
 def test_a_new_head_on_a_language_model(shell: Shell, flags: list[str], tiny_lm: Path, test_file: Path) -> None:
-    assert run(shell, train_lora, *flags, "--model-name", tiny_lm, "--new-head", "--output-dir", "run").ok
+    assert fit(shell, "train_lora", *flags, "--model-name", tiny_lm, "--new-head", "--output-dir", "run").ok
     place = shell.folder / "run"
     assert any("score" in name for name in adapter(place))
     assert np.isfinite(scores(place / "merged", test_file)).all()
@@ -111,7 +110,7 @@ def test_killed_and_started_again_it_ends_the_same(
 ) -> None:
     extra = ("--lora-dropout", 0.2, "--gradient-accumulation-steps", 2)
     command = (*flags, "--model-name", head, "--epochs", 2, "--save-steps", 3, *extra)
-    assert run(shell, train_lora, *command, "--output-dir", "whole").ok
+    assert fit(shell, "train_lora", *command, "--output-dir", "whole").ok
     plain, left = PreferenceTrainer.training_step, [10]
 
     def mortal(self, *arguments, **settings):
@@ -123,14 +122,14 @@ def test_killed_and_started_again_it_ends_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(PreferenceTrainer, "training_step", mortal)
         with pytest.raises(Killed):
-            run(shell, train_lora, *command, "--output-dir", "killed")
+            fit(shell, "train_lora", *command, "--output-dir", "killed")
     half = shell.folder / "killed"
     assert not (half / "metrics.json").exists()
     newest = max(half.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     torn = half / "checkpoint-9999"
     torn.mkdir()
     (torn / "adapter_config.json").write_text("{")
-    outcome = run(shell, train_lora, *command, "--output-dir", "killed").ok
+    outcome = fit(shell, "train_lora", *command, "--output-dir", "killed").ok
     assert f"going on after update {newest.name.rpartition('-')[2]}" in outcome.out
     assert adapter(half) == adapter(shell.folder / "whole")
     told, kept = (read(shell.folder / name / "metrics.json") for name in ("killed", "whole"))
@@ -143,27 +142,27 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused(
     shell: Shell, flags: list[str], head: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = (*flags, "--model-name", head, "--output-dir", "run")
-    assert run(shell, train_lora, *command, "--no-merge").ok
+    assert fit(shell, "train_lora", *command, "--no-merge").ok
     assert not (shell.folder / "run" / "merged").exists()
     weights = adapter(shell.folder / "run")
     with monkeypatch.context() as patch:
         patch.setattr(PreferenceTrainer, "train", None)  # whoever trains now fails
-        assert run(shell, train_lora, *command).ok
+        assert fit(shell, "train_lora", *command).ok
     assert (shell.folder / "run" / "merged" / "config.json").exists(), "merged on request, later"
-    error = run(shell, train_lora, *command, "--r", 8).error
+    error = fit(shell, "train_lora", *command, "--r", 8).error
     assert "lora.r: 16 then, 8 now" in error
-    assert "--overwrite" in error
-    assert "loss: 'pairwise' then, 'listwise' now" in run(shell, train_adpo_lora, *command).error
+    assert "overwrite" in error
+    assert "loss: 'pairwise' then, 'listwise' now" in fit(shell, "train_adpo_lora", *command).error
     for missing in (("--dataset-list-train", "nowhere.json"), ("--model-name", shell.folder / "nowhere")):
-        assert "nowhere" in run(shell, train_lora, *command, *missing, "--overwrite").error
+        assert "nowhere" in fit(shell, "train_lora", *command, *missing, "--overwrite").error
     assert adapter(shell.folder / "run") == weights, "nothing is deleted before all inputs are there"
-    assert run(shell, train_lora, *command, "--r", 8, "--overwrite").ok
+    assert fit(shell, "train_lora", *command, "--r", 8, "--overwrite").ok
     assert adapter(shell.folder / "run") != weights
 
 
 def test_from_human_judgments(shell: Shell, small_folder: Path, head: Path) -> None:
     flags = ("--dataset", small_folder, "--model-name", head, "--output-dir", "run", "--max-train", 6, *SHORT)
-    outcome = run(shell, train_lora, *flags).ok
+    outcome = fit(shell, "train_lora", *flags).ok
     assert "6 of 12 preference lists to train on" in outcome.out
     metrics = read(shell.folder / "run" / "metrics.json")
     assert metrics["lists"] == 6
@@ -173,20 +172,20 @@ def test_from_human_judgments(shell: Shell, small_folder: Path, head: Path) -> N
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--wandb-project", "p"], "--wandb-project p: Weights & Biases is not installed: pip install wandb"),
-        (["--wandb-run-name", "n"], "--wandb-run-name needs --wandb-project"),
-        (["--dataset", "pydocs"], "--dataset-list-test goes with --dataset-list-train"),
-        (["--learning-rate", "0"], "--learning-rate 0.0: must be above 0"),
-        (["--r", "0"], "--r 0: must be at least 1"),
-        (["--new-head", "--scorer", "likelihood"], "--new-head with --scorer likelihood"),
-        (["--dtype", "int8"], "--dtype int8 cannot be trained"),
+        (["--wandb-project", "p"], "wandb_project p: Weights & Biases is not installed: pip install wandb"),
+        (["--wandb-run-name", "n"], "wandb_run_name needs wandb_project"),
+        (["--dataset", "pydocs"], "dataset_list_test goes with dataset_list_train"),
+        (["--learning-rate", "0"], "learning_rate 0.0: must be above 0"),
+        (["--r", "0"], "r 0: must be at least 1"),
+        (["--new-head", "--scorer", "likelihood"], "new_head with scorer likelihood"),
+        (["--dtype", "int8"], "dtype int8 cannot be trained"),
         (["--dataset-list-train", "none.json"], "none.json: no such file"),
     ],
 )
 def test_mistakes_are_one_line(shell: Shell, flags: list[str], head: Path, more: list[str], message: str) -> None:
     if "--wandb-project" in more and importlib.util.find_spec("wandb"):
         pytest.skip("Weights & Biases is installed here")
-    outcome = run(shell, train_lora, *flags, "--model-name", head, "--output-dir", "run", *more)
+    outcome = fit(shell, "train_lora", *flags, "--model-name", head, "--output-dir", "run", *more)
     assert message in outcome.error
 
 
@@ -194,5 +193,5 @@ def test_a_folder_of_something_else_is_left_alone(shell: Shell, flags: list[str]
     (shell.folder / "run").mkdir()
     (shell.folder / "run" / "thesis.txt").write_text("mine")
     command = (*flags, "--model-name", head, "--output-dir", "run", "--overwrite")
-    assert "not a training run" in run(shell, train_lora, *command).error
+    assert "not a training run" in fit(shell, "train_lora", *command).error
     assert list((shell.folder / "run").iterdir()) == [shell.folder / "run" / "thesis.txt"]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from searchrl.data.dataset import Corpus
 from searchrl.models.prompts import load_prompts
-from searchrl.queries.asking import Asker
 from searchrl.queries.filters import Filters
 from searchrl.queries.generate import Generator
+from searchrl.queries.writing import QuestionWriter
 from searchrl.reward.reward_model import RewardModel
 from tests.tiny import retriever_of
 
@@ -41,5 +41,5 @@ def generator_of(
 ) -> Generator:
     """All parts of a generator over a small corpus."""
     retriever = retriever_of(corpus, depth=40)
-    asker = Asker(lm, load_prompts(), corpus, retriever.lexical, per_source, seed)  # type: ignore[arg-type]
-    return Generator(asker, Filters(corpus, retriever, judge), seed)
+    writer = QuestionWriter(lm, load_prompts(), corpus, retriever.lexical, per_source, seed)  # type: ignore[arg-type]
+    return Generator(writer, Filters(corpus, retriever, judge), seed)

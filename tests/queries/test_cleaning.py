@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.models.prompts import load_prompts
-from searchrl.queries.cleaning import alike, check, clean
-from searchrl.queries.reasons import Reason
+from searchrl.queries.cleaning import Reason, alike, check, clean, clean_query
 
 TEMPLATE = load_prompts().single
 DOCUMENT = "Reset the session. The rset command throws away the current mail, its sender, its recipients and its data."
@@ -110,3 +109,24 @@ def test_what_passes_has_3_to_32_words(question: list[str], document: list[str])
 def test_questions_with_nearly_the_same_words_are_alike() -> None:
     assert alike("What does the rset command do?", "WHAT does rset command do")
     assert not alike("What does the rset command do?", "How is a session reset?")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "query"),
+    [
+        ("Title: The Wing\nMore", "titles", "The Wing"),
+        ('"The Wing."', "titles", "The Wing"),
+        ("\n\n- What lifts a wing? Air.", "questions", "What lifts a wing?"),
+        (" lifts a wing?", "questions", "What lifts a wing?"),
+        ("What lifts a wing", "questions", ""),
+        ("What is the passage about?", "questions", ""),
+        ("What?", "questions", ""),
+        ("Keywords: wing, lift, wing; drag.", "keywords", "wing, lift, drag"),
+        ("1. wing lift", "keywords", "wing lift"),
+        ("", "titles", ""),
+        ("...", "titles", ""),
+        ("word " * 26, "titles", ""),
+    ],
+)
+def test_titles_questions_and_keywords_in_an_answer(answer: str, kind: str, query: str) -> None:
+    assert clean_query(answer, kind) == query

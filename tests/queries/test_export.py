@@ -7,7 +7,7 @@ import pytest
 from searchrl.data.beir import read_beir_folder, write_beir_folder
 from searchrl.data.dataset import Dataset
 from searchrl.data.query_bank import BankHeader, BankQuery, QueryBank
-from searchrl.queries.export import as_dataset
+from searchrl.queries.generate import as_dataset
 
 
 @pytest.fixture

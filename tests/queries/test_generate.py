@@ -9,10 +9,10 @@ import pytest
 from searchrl.data.dataset import Corpus
 from searchrl.models.language_model import FloatArray
 from searchrl.models.prompts import load_prompts
-from searchrl.queries.asking import Asker, part
+from searchrl.queries.cleaning import REASONS
 from searchrl.queries.generate import PATIENCE, Generator
-from searchrl.queries.reasons import REASONS
 from searchrl.queries.sources import sources
+from searchrl.queries.writing import QuestionWriter, part
 from searchrl.retrieval.lexical import LexicalIndex
 from tests.queries.scripted import Scripted, by_document, generator_of
 from tests.small_models import OverlapReward
@@ -155,16 +155,16 @@ def test_no_type_repeats_what_another_asked() -> None:
 LONG = Corpus(["d0", "d1"], ["The title", ""], [" ".join(f"w{i}" for i in range(200)), "a short text of few words"])
 
 
-def asker(lm: Scripted, per_source: int, template: str | None = None) -> Asker:
+def writer(lm: Scripted, per_source: int, template: str | None = None) -> QuestionWriter:
     prompts = load_prompts()
     if template:
         object.__setattr__(prompts, "single", template)
-    return Asker(lm, prompts, LONG, LexicalIndex(LONG), per_source, 7)  # type: ignore[arg-type]
+    return QuestionWriter(lm, prompts, LONG, LexicalIndex(LONG), per_source, 7)  # type: ignore[arg-type]
 
 
 def test_questions_of_a_document_differ_in_opening_and_part_and_are_greedy_while_they_do() -> None:
     lm = Scripted(lambda *_: "x")
-    drafts = asker(lm, 5).ask("single", [(0,)])
+    drafts = writer(lm, 5).write("single", [(0,)])
     prompts = [prompt for prompt, _, _ in lm.asked]
     assert len(set(prompts)) == len(prompts) == len(drafts) == 5
     assert [prompt.split()[-1] for prompt in prompts] == ["How", "What", "Why", "How", "What"]
@@ -174,12 +174,12 @@ def test_questions_of_a_document_differ_in_opening_and_part_and_are_greedy_while
 
 def test_what_would_be_the_same_again_is_sampled_each_time_otherwise() -> None:
     lm = Scripted(lambda prompt, temperature, seed: f"{temperature} {seed}")
-    drafts = asker(lm, 5).ask("single", [(1,), (0,)])
+    drafts = writer(lm, 5).write("single", [(1,), (0,)])
     short = [draft.text for draft in drafts if draft.source == (1,)]
     assert short[:3] == ["How 0.0 7", "What 0.0 7", "Why 0.0 7"]
     assert [text.split()[:2] for text in short[3:]] == [["How", "0.6"], ["What", "0.6"]]
     lm.asked.clear()
-    drafts = asker(lm, 3, "Ask about {document}").ask("single", [(1,)])
+    drafts = writer(lm, 3, "Ask about {document}").write("single", [(1,)])
     assert len({draft.text for draft in drafts}) == 3, "a template without {opening}"
 
 
@@ -196,6 +196,6 @@ def test_parts_of_a_long_document_overlap_and_reach_its_end() -> None:
 def test_a_watcher_is_told_of_every_round() -> None:
     seen: list[int] = []
     generator = generator_of(CORPUS, by_document(ANSWERS))
-    watched = Generator(generator._asker, generator._filters, 1, lambda made: seen.append(made.sources))
+    watched = Generator(generator._writer, generator._filters, 1, lambda made: seen.append(made.sources))
     watched.make("single", 4)
     assert seen == [8, 16, 24, 30]

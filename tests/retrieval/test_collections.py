@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from searchrl.data.load import load_dataset
-from searchrl.evaluation.metrics import evaluate_ranking
+from searchrl.evaluation.measures import evaluate_ranking
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import Queries

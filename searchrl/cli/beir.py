@@ -1,0 +1,298 @@
+"""``searchrl beir embed|rerank|ndcg``: a BEIR evaluation in stages; each reads what the one before wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from searchrl.command import parse, run_command
+from searchrl.config import DtypeName, EngineConfig, ScorerName, SplitName
+from searchrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from searchrl.models.loader import ModelLoader
+    from searchrl.reward.reward_model import RewardModel
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Rank a BEIR collection's documents for each query by embeddings, and measure the rankings on human judgments."""
+
+    dataset_path: str
+    """A BEIR folder, or a name: nfcorpus, scifact, fiqa, arguana, scidocs (downloaded where missing), pydocs."""
+    output: Path
+    """JSON records to rerank: query_id, key_ids, scores, positive_key_ids."""
+    output_eval: Path
+    """JSON query id -> document id -> score; NAME.run (TREC) and NAME.metrics.json are written beside it."""
+    split: SplitName = "test"
+    """Queries to rank for: those with judgments in this split."""
+    model_name: str | None = None
+    """Any sentence-transformers model or folder. By default all-MiniLM-L6-v2, which comes with the installation, or the
+    model that is served."""
+    top_k: int = 100
+    """Documents kept for each query."""
+    similarity_device: str = "auto"
+    """Where similarities are computed: auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    device: str = "auto"
+    """Where the model computes; as --similarity-device."""
+    serving: EngineConfig = field(default_factory=EngineConfig)
+    num_instances: int = 1
+    """Copies of the model: one in this process; several are a server's (--engine http)."""
+    data_dir: Path | None = None
+    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    mirror: str | None = None
+    """Base address to download BEIR zips from instead of the public host."""
+    cache: bool = True
+    """Keep the document vectors, finished parts of a job that was killed included, for the next command."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be ranked."""
+        if self.top_k < 1:
+            raise ConfigError(f"--top-k {self.top_k}: must be at least 1")
+        if self.serving.engine == "vllm" or self.serving.golden:
+            flag = "--engine vllm" if self.serving.engine == "vllm" else "--golden"
+            raise ConfigError(f"{flag} is for language models; to embed, start a server and use --engine http")
+        _check_instances(self.num_instances)
+
+
+@dataclass(frozen=True)
+class RerankConfig:
+    """Reorder the top of the embed stage's rankings by a reward model's scores, and measure before and after."""
+
+    dataset_path: str
+    """The collection that was embedded: a BEIR folder, or a name."""
+    embed_output: Path
+    """Records that the embed stage wrote to its --output."""
+    output_eval: Path
+    """JSON query id -> document id -> score; NAME.run (TREC) and NAME.metrics.json are written beside it."""
+    output: Path | None = None
+    """JSON records, as the embed stage's, with the order before and the reward model's own scores."""
+    split: SplitName = "test"
+    """The split that was embedded."""
+    model_name: str | None = None
+    """A causal language model, a reward model with one output or a cross-encoder: preset, hub name or folder; by
+    default the device's language model (on a cpu smollm2-135m, which is installed with SearchRL), or the one served."""
+    scorer: ScorerName = "auto"
+    """What the model is; auto: told from its files, and a causal language model judges by likelihood below about 1B
+    parameters, else by grades."""
+    interpolate: float = 0.4
+    """Weight of the reward model's scores against the embedding's, as z-scores; 1 is the reward model alone."""
+    top_k: int = 20
+    """Documents of each ranking to score; the others stay below them, in the order they had."""
+    request_batch_size: int = 128
+    """Pairs scored together; what a kill loses at most."""
+    device: str = "auto"
+    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    dtype: DtypeName = "auto"
+    """Numeric format of the model; auto: the device's, int8 where that was measured to do."""
+    serving: EngineConfig = field(default_factory=EngineConfig)
+    num_instances: int = 1
+    """Copies of the model: one in this process; several are a server's (--engine http)."""
+    data_dir: Path | None = None
+    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    mirror: str | None = None
+    """Base address to download BEIR zips from instead of the public host."""
+    cache: bool = True
+    """Keep every batch of scores, so that a job that was killed goes on, and another --interpolate costs nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be reranked."""
+        for name, value in (("top-k", self.top_k), ("request-batch-size", self.request_batch_size)):
+            if value < 1:
+                raise ConfigError(f"--{name} {value}: must be at least 1")
+        if not 0.0 <= self.interpolate <= 1.0:
+            raise ConfigError(f"--interpolate {self.interpolate}: must lie between 0 and 1")
+        _check_instances(self.num_instances)
+
+
+@dataclass(frozen=True)
+class NdcgConfig:
+    """Measure rankings on a BEIR collection's human judgments: nDCG, MAP, Recall, P and MRR at some cutoffs.
+
+    Every judged query counts: one that a file does not rank scores 0. Which of several is better, and whether that is
+    chance, is what searchrl compare says.
+    """
+
+    results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE ...")]
+    """Rankings: --output-eval or --output of the other stages, or TREC runs."""
+    dataset_path: str
+    """The collection they rank: a BEIR folder, or a name."""
+    split: SplitName = "test"
+    """Whose judgments."""
+    k_values: tuple[int, ...] = (1, 3, 5, 10, 100)
+    """Cutoffs."""
+    measures: tuple[str, ...] = ()
+    """Further measures, as ir_measures names them: AP, RR@10, ERR@20, P(rel=2)@5, Rprec, Bpref ..."""
+    output: Path | None = None
+    """JSON file with the means and every query's values."""
+    data_dir: Path | None = None
+    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    mirror: str | None = None
+    """Base address to download BEIR zips from instead of the public host."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        if not self.results:
+            raise ConfigError("name the files to measure: --output-eval of the embed and rerank stages, or TREC runs")
+        if not self.k_values or min(self.k_values) < 1:
+            raise ConfigError(f"--k-values {' '.join(map(str, self.k_values))}: give cutoffs of at least 1")
+
+
+_Stage = (
+    Annotated[EmbedConfig, tyro.conf.subcommand("embed")]
+    | Annotated[RerankConfig, tyro.conf.subcommand("rerank")]
+    | Annotated[NdcgConfig, tyro.conf.subcommand("ndcg")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``searchrl beir``."""
+
+    def chosen(given: Sequence[str]) -> None:
+        stage: Any = _Stage
+        config = parse(stage, given, "searchrl beir")
+        if isinstance(config, EmbedConfig):
+            _embed(config)
+        elif isinstance(config, RerankConfig):
+            _rerank(config)
+        else:
+            _ndcg(config)
+
+    run_command(chosen, arguments)
+
+
+def embed(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``python -m searchrl.evaluation.embed``."""
+    run_command(lambda given: _embed(parse(EmbedConfig, given, "python -m searchrl.evaluation.embed")), arguments)
+
+
+def rerank(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``python -m searchrl.evaluation.rerank``."""
+    run_command(lambda given: _rerank(parse(RerankConfig, given, "python -m searchrl.evaluation.rerank")), arguments)
+
+
+def ndcg(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``python -m searchrl.evaluation.ndcg``."""
+    run_command(lambda given: _ndcg(parse(NdcgConfig, given, "python -m searchrl.evaluation.ndcg")), arguments)
+
+
+def _embed(config: EmbedConfig) -> None:
+    from searchrl.device import choose_device
+    from searchrl.evaluation import stage_files, stages
+    from searchrl.files import cache_dir
+    from searchrl.models.loader import ModelLoader
+
+    evaluation = stages.evaluation_outputs("--output-eval", config.output_eval)
+    stages.check_outputs(("--output", config.output), *evaluation)
+    similarity = choose_device(config.similarity_device)
+    with closing(ModelLoader(config.serving, device=config.device)) as loader:
+        encoder = loader.encoder(config.model_name)
+        dataset = stages.load_collection(config.dataset_path, config.data_dir, config.mirror)
+        queries = stages.judged_queries(dataset, config.split)
+        print(stages.describe(dataset, config.split, queries), flush=True)
+        cache = cache_dir() if config.cache else None
+        ranked = stages.embed(dataset, queries, encoder, top_k=config.top_k, cache=cache, device=similarity.device)
+    stage_files.write_records(config.output, ranked, queries.qrels)
+    means = stage_files.write_evaluation(config.output_eval, ranked, queries.qrels, "embed")
+    print(_metrics_table({"embed": means}))
+
+
+def _rerank(config: RerankConfig) -> None:
+    from searchrl.evaluation import stage_files, stages
+    from searchrl.models.loader import ModelLoader
+
+    evaluation = stages.evaluation_outputs("--output-eval", config.output_eval)
+    stages.check_outputs(("--output", config.output), *evaluation, inputs=[config.embed_output])
+    ranked = stage_files.read_records(config.embed_output)
+    dataset = stages.load_collection(config.dataset_path, config.data_dir, config.mirror)
+    queries = stages.judged_queries(dataset, config.split)
+    stages.resolve(ranked, queries, dataset.corpus, config.embed_output)  # before a model is loaded
+    print(stages.describe(dataset, config.split, queries), flush=True)
+    with closing(ModelLoader(config.serving, device=config.device, dtype=config.dtype, cache=config.cache)) as loader:
+        after = stages.rerank(
+            ranked,
+            queries,
+            dataset.corpus,
+            _reward_model(config, loader),
+            top_k=config.top_k,
+            weight=config.interpolate,
+            batch_size=config.request_batch_size,
+            source=config.embed_output,
+        )
+    if config.output:
+        more = [
+            {"pre_key_ids": query.key_ids, "embed_scores": query.scores, "rerank_scores": row[: len(query.key_ids)]}
+            for query, row in zip(ranked, after.scores.tolist(), strict=True)
+        ]
+        stage_files.write_records(config.output, after.ranked, queries.qrels, more)
+    means = {
+        "embed": stage_files.mean_values(stage_files.judge(ranked, queries.qrels)),
+        "rerank": stage_files.write_evaluation(config.output_eval, after.ranked, queries.qrels, "rerank"),
+    }
+    print(_metrics_table(means))
+
+
+def _ndcg(config: NdcgConfig) -> None:
+    from searchrl.evaluation import stage_files, stages
+    from searchrl.evaluation.measures import evaluate, parse_measure
+    from searchrl.evaluation.text_table import number, text_table
+
+    stages.check_outputs(("--output", config.output), inputs=config.results)
+    for measure in config.measures:
+        parse_measure(measure)
+    results = {str(path): stage_files.read_results(path) for path in config.results}
+    dataset = stages.load_collection(config.dataset_path, config.data_dir, config.mirror)
+    queries = stages.judged_queries(dataset, config.split)
+    print(stages.describe(dataset, config.split, queries), flush=True)
+
+    at_cutoffs = ("nDCG", "MAP", "Recall", "P", "MRR")
+    names = [*(f"{name}@{k}" for name in at_cutoffs for k in config.k_values), *config.measures]
+    values = {}
+    for path, run in results.items():
+        stages.check_answered(run, queries, path)
+        values[path] = evaluate(run, queries.qrels, names)
+    if config.output:
+        stage_files.write_metrics(config.output, values)
+    for path, by_measure in values.items():
+        means = stage_files.mean_values(by_measure)
+        rows = [[f"@{k}", *(number(means[f"{name}@{k}"]) for name in at_cutoffs)] for k in config.k_values]
+        print(f"\n{path}\n{text_table(['cutoff', *at_cutoffs], rows)}")
+        if config.measures:
+            print(f"\n{text_table(['measure', 'mean'], [[name, number(means[name])] for name in config.measures])}")
+
+
+def _reward_model(config: RerankConfig, loader: ModelLoader) -> RewardModel:
+    """The model behind the cache of its scores."""
+    from searchrl.reward.registry import ScorerSettings, make_reward
+    from searchrl.reward.reward_model import CachedReward
+
+    reward_model = make_reward(config.model_name, ScorerSettings(config.scorer), loader)
+    if loader.answers is None:
+        return reward_model
+    kept = CachedReward(reward_model, loader.answers)
+    return loader.opened(kept, kept.close)
+
+
+def _check_instances(num_instances: int) -> None:
+    """Raise ConfigError on several copies of a model: one process has one."""
+    if num_instances < 1:
+        raise ConfigError(f"--num-instances {num_instances}: must be at least 1")
+    if num_instances > 1:
+        raise ConfigError(
+            f"--num-instances {num_instances}: one process runs one copy of a model. Start a server with several "
+            f"(vllm serve MODEL --data-parallel-size {num_instances}) and use --engine http without this flag"
+        )
+
+
+def _metrics_table(systems: Mapping[str, Mapping[str, float]]) -> str:
+    """Means by system and measure, as text."""
+    from searchrl.evaluation.text_table import number, text_table
+
+    measures: Sequence[str] = list(next(iter(systems.values())))
+    rows = [[name, *(number(means[measure]) for measure in measures)] for name, means in systems.items()]
+    return text_table(["ranking", *measures], rows)

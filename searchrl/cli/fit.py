@@ -1,0 +1,100 @@
+"""``searchrl fit STAGE``: the stages from documents to a reward model fitted to them, and all of them at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from searchrl.command import parse, run_command
+from searchrl.errors import ConfigError, nearest
+from searchrl.fitting import settings, training_settings
+
+if TYPE_CHECKING:
+    from searchrl.fitting.run_folder import RunFolder
+
+STAGES: Mapping[str, tuple[type[Any], str]] = {
+    "pipeline": (training_settings.PipelineConfig, "pipeline.pipeline"),
+    "process_data": (settings.ProcessDataConfig, "documents.process_data"),
+    "make_query_recs": (settings.MakeQueryRecsConfig, "writing.make_query_recs"),
+    "filter_query_recs": (settings.FilterQueryRecsConfig, "writing.filter_query_recs"),
+    "get_top_relevant_keys_embed": (settings.TopRelevantKeysConfig, "candidates.find_candidates"),
+    "sample_dpo_batch": (settings.SampleDpoBatchConfig, "candidates.sample_for_judging"),
+    "sample_advanced_dpo_batch": (settings.SampleAdvancedDpoBatchConfig, "candidates.sample_orders"),
+    "judge_dataset": (settings.JudgeDatasetConfig, "judging.judge_dataset"),
+    "make_query_and_less_relevant_keys_recs": (settings.LessRelevantKeysConfig, "writing.make_key_ladders"),
+    "make_query_dpo_pairs": (settings.QueryDpoPairsConfig, "writing.make_query_ladders"),
+    "train_lora": (training_settings.TrainLoraConfig, "training.train"),
+    "train_adpo_lora": (training_settings.TrainAdpoLoraConfig, "training.train"),
+}
+"""Stage -> its settings, and the function of ``searchrl.fitting`` that does it."""
+
+COLUMNS = {"accuracy": "accuracy", "auc": "AUC", "auc_within": "AUC within a query", "margin": "margin"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``searchrl fit``."""
+    run_command(_fit, arguments)
+
+
+def run_stage(name: str, arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``python -m searchrl.preference.NAME``."""
+    run_command(lambda flags: _fit([name, *flags]), arguments)
+
+
+def _fit(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: searchrl fit STAGE ...\n")
+        for name, (kind, _) in STAGES.items():
+            print(f"  {name:40}{kind.__doc__}")
+        return
+    stage = arguments[0].replace("-", "_")
+    if stage not in STAGES:
+        raise ConfigError(f"unknown stage {arguments[0]!r}: {nearest(stage, STAGES)}")
+    kind, where = STAGES[stage]
+    config = parse(kind, arguments[1:], f"searchrl fit {stage}")
+    module, function = where.split(".")
+    result = getattr(import_module(f"searchrl.fitting.{module}"), function)(config, say)
+    if result is not None:
+        from searchrl.fitting.run_folder import RunFolder
+
+        folder = config.output_dir / "model" if stage == "pipeline" else config.output_dir
+        say(report(result, RunFolder(folder), config.lora.merge))
+
+
+def say(text: str) -> None:
+    """Print what a stage found."""
+    print(text, flush=True)
+
+
+def report(metrics: Mapping[str, Any], folder: RunFolder, merged: bool) -> str:
+    """A training run's quality before, during and after; time and memory; how the result is used."""
+    from searchrl.evaluation.text_table import text_table
+
+    rows = []
+    if metrics["before"] is not None:
+        rows.append(_row("before", metrics["before"], ""))
+        rows += [_row(f"update {entry['step']}", entry, "eval_") for entry in metrics["during"]]
+        rows.append(_row("after", metrics["after"], ""))
+    lines = [text_table(["on held-out queries", *COLUMNS.values()], rows)] if rows else []
+    lines.append(
+        f"{metrics['lists']} lists, {metrics['updates']} updates of {metrics['trainable_parameters']:,} parameters; "
+        f"{metrics['seconds_of_the_last_command']:.0f} s, at most {metrics['peak_memory_gb']:.1f} GB"
+    )
+    lines.append(f"adapter: {folder.adapter}")
+    if merged:
+        lines.append(f"model: {folder.merged}, used by name: {_use(folder)}")
+    return "\n".join(lines)
+
+
+def _row(name: str, values: Mapping[str, Any], prefix: str) -> list[str]:
+    from searchrl.evaluation.text_table import number
+
+    return [name, *(number(values[f"{prefix}{column}"], ".3f") for column in COLUMNS)]
+
+
+def _use(folder: RunFolder) -> str:
+    config = json.loads((folder.merged / "config.json").read_text(encoding="utf-8"))
+    causal = any(str(kind).endswith("CausalLM") for kind in config.get("architectures") or [])
+    return f"--lm {folder.merged}" if causal else f"--reward head --reward-model {folder.merged}"

@@ -1,0 +1,404 @@
+"""``searchrl tags {generate,embed,assign}``: tags of a collection, a tree of them, and the way down it from queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from searchrl.command import parse, run_command
+from searchrl.config import (
+    CollectionConfig,
+    ComputeConfig,
+    DtypeName,
+    EngineConfig,
+    LanguageModelConfig,
+    ScorerName,
+    SplitName,
+    at_least,
+    between,
+)
+from searchrl.errors import ConfigError, DataError, nearest
+from searchrl.retrieval.tagtree.settings import TagSettings, TreeSettings
+
+if TYPE_CHECKING:
+    from searchrl.data.dataset import Corpus, Dataset, QuerySet
+    from searchrl.models.loader import ModelLoader, Use
+    from searchrl.retrieval.tagtree.inventory import Inventory
+    from searchrl.retrieval.tagtree.retriever import Found, MakeGuide
+    from searchrl.retrieval.tagtree.tagging import TaggingModel
+    from searchrl.retrieval.tagtree.tree import TagTree
+
+TaggerName = Literal["keyphrases", "lm", "lm-write", "lm-choose"]
+TAGGER_USES: Mapping[str, Use] = {"lm-write": "chat", "lm-choose": "likelihoods"}
+"""What each way to tag needs of a language model."""
+
+
+@dataclass(frozen=True)
+class GenerateTagsConfig:
+    """Give each document of a collection tags, and write the inventory of them."""
+
+    dataset: str
+    """A BEIR folder, or a name: pydocs (embedded), nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
+    output: Path
+    """JSON inventory: header, documents -> tags, tags -> document ids."""
+    tagger: TaggerName = "keyphrases"
+    """keyphrases: phrases of the documents by frequency and rarity; no model. lm-write: a language model writes tags.
+    lm-choose: it chooses among the documents' own phrases by likelihood. lm: choose below about 1B parameters, else
+    write."""
+    choice: TagSettings = field(default_factory=TagSettings)
+    max_documents: int = 0
+    """Documents that a language model is asked about, a random sample; the others join tags of documents like them
+    where tags are embedded. 0 for all."""
+    seed: int = 42
+    """Seeds which documents those are."""
+    lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    prompts: Path | None = None
+    """TOML file that overrides prompts of searchrl/prompts.toml."""
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what gives no tags."""
+        at_least("max_documents", self.max_documents, 0)
+        if self.max_documents and self.tagger == "keyphrases":
+            raise ConfigError("max_documents is for language models; keyphrases take seconds for all documents")
+
+
+@dataclass(frozen=True)
+class EmbedTagsConfig:
+    """Embed a collection's tags, cluster them into a tree, and show it as text and as a page."""
+
+    tags: Path
+    """Inventory that generate_tags wrote."""
+    output_dir: Path
+    """Gets tree/ (which assign reads), tree.txt and tree.html."""
+    dataset: str | None = None
+    """The collection of these tags; by default the one that the inventory names."""
+    tree: TreeSettings = field(default_factory=TreeSettings)
+    seed: int = 42
+    """Seeds k-means, which divides sets of tags that are too large for Ward's method."""
+    encoder: str | None = None
+    """Any sentence-transformers model or folder. By default all-MiniLM-L6-v2, which comes with the installation, or the
+    model that is served."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    serving: EngineConfig = field(default_factory=EngineConfig)
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what embeds nothing."""
+        if self.serving.engine == "vllm" or self.serving.golden:
+            what = "engine vllm" if self.serving.engine == "vllm" else "golden"
+            raise ConfigError(f"{what} is for language models; to embed, start a server and use engine http")
+
+
+@dataclass(frozen=True)
+class AssignConfig:
+    """Walk queries down a tag tree, to paths and documents; where the queries are judged, measure what that loses."""
+
+    tree: Path
+    """The tree/ that embed_tags wrote, or the folder it is in."""
+    output: Path | None = None
+    """JSON records: query_id, key_ids, scores, positive_key_ids, as the rerank stage takes them; and paths, scored,
+    compared."""
+    dataset: str | None = None
+    """The collection of the tree; by default the one that it names."""
+    split: SplitName = "test"
+    """Queries to assign."""
+    query: tuple[str, ...] = ()
+    """Texts to assign instead of a split's queries."""
+    top_k: int = 100
+    """Documents kept for each query."""
+    beam_width: int = 16
+    """Clusters that each query follows on a level."""
+    candidates: int = 0
+    """Documents scored for each query; 0: a tenth of the collection, at least twice --top-k."""
+    paths: int = 3
+    """Paths kept for each query, those to the nearest tags."""
+    reward_model: str | None = None
+    """Scores (query, the tags that stand for a cluster) on the way down: preset, hub name or folder."""
+    scorer: ScorerName = "auto"
+    """What that model is; auto: told from its files."""
+    reward_weight: float = 0.5
+    """Its share against the cosine, as z-scores; 1 is the reward model alone."""
+    measure: bool = True
+    """Where the queries have judgments, compare with exact search for every --beams and --shares."""
+    beams: tuple[int, ...] = (4, 8, 16, 32, 64)
+    """Beam widths of that comparison."""
+    shares: tuple[float, ...] = (0.1, 0.2)
+    """Shares of the documents scored, at most, in that comparison."""
+    show: int = 2
+    """Queries whose paths are printed."""
+    dtype: DtypeName = "auto"
+    """Numeric format of the reward model."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    serving: EngineConfig = field(default_factory=EngineConfig)
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what leads nowhere."""
+        for name, least in (("top_k", 1), ("beam_width", 1), ("candidates", 0), ("paths", 0), ("show", 0)):
+            at_least(name, getattr(self, name), least)
+        if self.candidates and self.candidates < self.top_k:
+            raise ConfigError(f"candidates {self.candidates}: must be at least top_k, {self.top_k}, or 0")
+        between("reward_weight", self.reward_weight, 0, 1)
+        if any(width < 1 for width in self.beams) or not all(0 < share <= 1 for share in self.shares):
+            raise ConfigError("beams must be at least 1, shares above 0 and at most 1")
+        if self.reward_model is None and self.serving.engine == "vllm":
+            raise ConfigError("engine vllm is for language models: name one as reward_model")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``searchrl tags``."""
+    run_command(_tags, arguments)
+
+
+def run_stage(name: str, arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``python -m searchrl.tagtree.NAME``."""
+    run_command(lambda flags: _tags([name, *flags]), arguments)
+
+
+def _tags(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: searchrl tags STAGE ...\n")
+        for name, (kind, _) in STAGES.items():
+            print(f"  {name:10}{kind.__doc__}")
+        return
+    stage = {"generate_tags": "generate", "embed_tags": "embed"}.get(arguments[0], arguments[0])
+    if stage not in STAGES:
+        raise ConfigError(f"unknown stage {stage!r}: {nearest(stage, STAGES)}")
+    kind, run = STAGES[stage]
+    run(parse(kind, arguments[1:], f"searchrl tags {stage}"))
+
+
+def generate(config: GenerateTagsConfig) -> None:
+    """``searchrl tags generate``."""
+    from searchrl.cli.fit import say
+    from searchrl.evaluation.stages import check_outputs, load_collection
+    from searchrl.fitting.models import open_models
+    from searchrl.retrieval.tagtree.inventory import Inventory, InventoryHeader, write_inventory
+    from searchrl.retrieval.tagtree.tagging import CONTEXT_TOKENS, PROMPTS, tags_of
+
+    check_outputs(("output", config.output))
+    dataset = load_collection(config.dataset, config.collection.data_dir, config.collection.mirror)
+    corpus, tagger, name, version = dataset.corpus, "keyphrases", None, None
+    say(f"dataset: {dataset.name}, {len(corpus)} documents")
+    with closing(open_models(config.lm, show_progress=True)) as loader:
+        model = _tagging_model(config, len(corpus), loader)
+        tags = tags_of(corpus, config.choice, model)
+        if model is not None:
+            engine = loader.backend(config.lm.model_name, TAGGER_USES[model.how], context_tokens=CONTEXT_TOKENS)
+            tagger, name = model.how, f"{engine.name} {model.lm.fingerprint}"
+            version = f"{model.prompts.version} {model.prompts.digest(*PROMPTS[model.how])}"
+    settings = {**asdict(config.choice), "max_documents": config.max_documents}
+    header = InventoryHeader(config.dataset, corpus.fingerprint, tagger, name, version, config.seed, settings)
+    inventory = Inventory(header, dict(zip(corpus.ids, tags, strict=True)))
+    write_inventory(config.output, inventory)
+    say(_tags_described(inventory, config.output))
+
+
+def _tagging_model(config: GenerateTagsConfig, documents: int, loader: ModelLoader) -> TaggingModel | None:
+    """Who tags, where it is a language model; for ``lm``, its size decides how."""
+    if config.tagger == "keyphrases":
+        return None
+    from searchrl.device import rng
+    from searchrl.fitting.models import is_small
+    from searchrl.models.prompts import load_prompts
+    from searchrl.retrieval.tagtree.tagging import CONTEXT_TOKENS, TaggingModel
+
+    name, how = config.lm.model_name, config.tagger
+    if how == "lm":
+        how = "lm-choose" if is_small(name, loader) else "lm-write"
+    prompts = load_prompts(config.prompts)
+    order = rng(config.seed, "tagtree", "documents").permutation(documents)
+    rows = sorted(int(i) for i in order[: config.max_documents or None])
+    lm = loader.language_model(name, TAGGER_USES[how], context_tokens=CONTEXT_TOKENS)
+    return TaggingModel(how, lm, prompts, rows)
+
+
+def _tags_described(inventory: Inventory, path: Path) -> str:
+    tags = inventory.tags()
+    given = sum(map(len, tags.values()))
+    tagged = sum(map(bool, inventory.documents.values()))
+    common = sorted(tags, key=lambda tag: (-len(tags[tag]), tag))[:8]
+    return (
+        f"{len(tags)} tags of {tagged} documents, {given / tagged:.1f} a document, {given / len(tags):.1f} documents a "
+        f"tag; commonest: {', '.join(common)}\ntags: {path}"
+    )
+
+
+def embed(config: EmbedTagsConfig) -> None:
+    """``searchrl tags embed``."""
+    from searchrl.cli.fit import say
+    from searchrl.evaluation.index import obtain_index
+    from searchrl.evaluation.stages import check_outputs, load_collection
+    from searchrl.models.loader import ModelLoader
+    from searchrl.retrieval.tagtree.build import as_corpus, build_tag_tree
+    from searchrl.retrieval.tagtree.inventory import read_inventory, read_inventory_for
+    from searchrl.retrieval.tagtree.tree import save_tree
+
+    files = [config.output_dir / name for name in ("tree.txt", "tree.html")]
+    check_outputs(*(("output_dir", file) for file in files), inputs=[config.tags])
+    name = config.dataset or read_inventory(config.tags).header.dataset
+    dataset = load_collection(name, config.collection.data_dir, config.collection.mirror)
+    corpus, inventory = dataset.corpus, read_inventory_for(config.tags, dataset.corpus)
+    say(f"dataset: {dataset.name}, {len(corpus)} documents")
+    compute = config.compute
+    with closing(ModelLoader(config.serving, device=compute.device, cache=compute.cache)) as loader:
+        encoder = loader.encoder(config.encoder)
+
+        def vectors(texts: Corpus) -> Any:
+            return obtain_index(texts, encoder, loader.cache).vectors
+
+        tree = build_tag_tree(
+            [inventory.documents[i] for i in corpus.ids],
+            vectors(corpus),
+            lambda tags: vectors(as_corpus(tags)),
+            config.tree,
+            config.seed,
+        )
+        facts = {
+            "dataset": name,
+            "corpus_fingerprint": corpus.fingerprint,
+            "encoder": config.encoder,
+            "encoder_fingerprint": encoder.fingerprint,
+            "seed": config.seed,
+            "tags": asdict(inventory.header),
+        }
+    save_tree(config.output_dir / "tree", tree, facts)
+    _show(config.output_dir, tree, dataset, inventory)
+    say(
+        f"tree: {len(tree.tags)} tags in {len(tree) - len(tree.tags)} clusters on {int(tree.levels.max())} levels\n"
+        f"{config.output_dir / 'tree'}, {files[0]}, {files[1]}"
+    )
+
+
+def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -> None:
+    from searchrl.files import write_text
+    from searchrl.retrieval.tagtree.show import tree_page, tree_text
+
+    corpus = dataset.corpus
+    facts = {
+        "collection": f"{dataset.name}, {len(corpus)} documents",
+        "tags": f"{len(tree.tags)}, by {inventory.header.model or inventory.header.tagger}",
+        "documents with tags of their own": sum(map(bool, inventory.documents.values())),
+        "clusters": len(tree) - len(tree.tags),
+    }
+    texts = [corpus.full_text(i) for i in range(len(corpus))]
+    write_text(folder / "tree.txt", tree_text(tree).encode("utf-8", "replace").decode("utf-8"))
+    write_text(folder / "tree.html", tree_page(tree, f"The tags of {dataset.name}", facts, texts))
+
+
+def assign(config: AssignConfig) -> None:
+    """``searchrl tags assign``."""
+    from searchrl.cli.fit import say
+    from searchrl.evaluation.index import obtain_index
+    from searchrl.evaluation.stage_files import ranked_queries, write_records
+    from searchrl.evaluation.stages import check_outputs, load_collection
+    from searchrl.evaluation.tag_tree import measure, measured_table
+    from searchrl.models.loader import ModelLoader
+    from searchrl.retrieval.tagtree.retriever import TagTreeRetriever, candidates_for
+    from searchrl.retrieval.tagtree.tree import load_tree
+    from searchrl.reward.gain import own_document
+
+    check_outputs(("output", config.output))
+    tree, facts = load_tree(config.tree if (config.tree / "meta.json").is_file() else config.tree / "tree")
+    where, compute = config.collection, config.compute
+    dataset = load_collection(config.dataset or facts["dataset"], where.data_dir, where.mirror)
+    corpus, queries = dataset.corpus, _queries(config, dataset)
+    _check(config, "the collection", corpus.fingerprint, facts["corpus_fingerprint"])
+    say(f"dataset: {dataset.name}, {len(corpus)} documents, {len(queries)} queries")
+    with closing(ModelLoader(config.serving, device=compute.device, dtype=config.dtype, cache=compute.cache)) as loader:
+        encoder = loader.encoder(facts["encoder"])
+        _check(config, "the encoder", encoder.fingerprint, facts["encoder_fingerprint"])
+        retriever = TagTreeRetriever(tree, obtain_index(corpus, encoder, loader.cache).vectors)
+        vectors = encoder.encode(queries.texts, kind="query", show_progress=True, description="encode queries")
+        guide = _guide(config, tree, queries.texts, loader)
+        found = retriever.search(
+            vectors,
+            config.top_k,
+            own_document(queries, corpus),
+            beam_width=config.beam_width,
+            candidates=config.candidates or candidates_for(config.top_k, len(corpus)),
+            guide=guide,
+        )
+        paths = [_paths(config, tree, found, row) for row in range(len(queries))]
+        if config.output:
+            counts = zip(paths, found.scored.tolist(), found.walk.compared.tolist(), strict=True)
+            more = [{"paths": own, "scored": scored, "compared": compared} for own, scored, compared in counts]
+            ranked = ranked_queries(queries.ids, corpus.ids, found.ranking)
+            write_records(config.output, ranked, queries.qrels, more)
+        for row in range(min(config.show, len(queries))):
+            say(_paths_described(queries, corpus, paths[row], int(found.ranking.documents[row, 0]), row))
+        if config.measure and queries.judged:
+            measured = measure(
+                retriever,
+                queries,
+                vectors,
+                corpus,
+                config.top_k,
+                beams=config.beams,
+                shares=config.shares,
+                guide=guide,
+            )
+            say(measured_table(measured))
+
+
+def _queries(config: AssignConfig, dataset: Dataset) -> QuerySet:
+    from searchrl.data.dataset import QuerySet
+
+    if config.query:
+        return QuerySet([f"query-{i + 1}" for i in range(len(config.query))], list(config.query))
+    queries = dataset.splits.get(config.split)
+    if queries is None:
+        there = ", ".join(dataset.splits) or "none"
+        raise DataError(
+            f"dataset {dataset.name!r} has no {config.split} queries; choose a split of: {there}, or give queries"
+        )
+    return queries
+
+
+def _check(config: AssignConfig, what: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise DataError(
+            f"{config.tree}: {what} is not what the tree was made with ({found}, not {expected}); "
+            "make the tree again with searchrl tags embed"
+        )
+
+
+def _guide(config: AssignConfig, tree: TagTree, texts: Sequence[str], loader: ModelLoader) -> MakeGuide | None:
+    """The reward model on the way down, behind the memory of its scores."""
+    if config.reward_model is None:
+        return None
+    from searchrl.fitting.models import kept_reward_model
+    from searchrl.retrieval.tagtree.walk import RewardGuide
+
+    reward = kept_reward_model(config.reward_model, config.scorer, loader)
+    return lambda rows: RewardGuide(tree, reward, [texts[row] for row in rows], config.reward_weight)
+
+
+def _paths(config: AssignConfig, tree: TagTree, found: Found, row: int) -> list[dict[str, Any]]:
+    tags, scores = found.walk.tags[row, : config.paths], found.walk.scores[row, : config.paths]
+    return [
+        {"path": [tree.name(node) for node in tree.path(int(tree.node_of_tag[tag]))], "score": round(float(score), 6)}
+        for tag, score in zip(tags, scores, strict=True)
+        if tag >= 0
+    ]
+
+
+def _paths_described(queries: QuerySet, corpus: Corpus, paths: list[dict[str, Any]], best: int, row: int) -> str:
+    lines = [f"{queries.ids[row]}: {queries.texts[row]}"]
+    lines += [f"  {way['score']:.3f}  {' > '.join(way['path'])}" for way in paths]
+    if best >= 0:
+        title = " ".join(corpus.full_text(best).split())[:100]
+        lines.append(f"  first document: {corpus.ids[best]}: {title}")
+    return "\n".join(lines)
+
+
+STAGES: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {
+    "generate": (GenerateTagsConfig, generate),
+    "embed": (EmbedTagsConfig, embed),
+    "assign": (AssignConfig, assign),
+}
+"""Stage -> its settings and what it does."""

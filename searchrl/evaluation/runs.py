@@ -1,0 +1,258 @@
+"""Rankings from files, whoever made them, side by side on the same judged queries: who ranks best, and is it real?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchrl.data.beir import read_qrels
+from searchrl.data.dataset import SPLITS, Qrels, Split
+from searchrl.data.records import numbered_lines
+from searchrl.data.trec import read_trec_qrels, read_trec_run
+from searchrl.errors import ConfigError, DataError, nearest
+from searchrl.evaluation.measures import evaluate
+from searchrl.evaluation.significance import (
+    PairedTest,
+    bootstrap_interval,
+    paired_tests,
+    paired_tests_json,
+    paired_tests_text,
+)
+from searchrl.evaluation.text_table import json_number, number, text_table
+
+FloatArray = NDArray[np.float64]
+
+EMBEDDED = "pydocs"
+FIRST = "single_pass"
+"""What eval.py's other methods are compared with; of a folder's runs it comes first."""
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """One run, scored.
+
+    values: measure -> judged query id -> value; a query that the run lacks has 0. answered: judged queries for which
+    the run ranks something. unjudged: how many of its queries have no judgments; they are left out.
+    """
+
+    name: str
+    path: Path
+    values: Mapping[str, Mapping[str, float]]
+    answered: Collection[str]
+    unjudged: int
+
+
+def run_paths(path: Path) -> list[Path]:
+    """The run files of a folder (``*.run``; single_pass first, others by name), or the path itself if it is a file."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob("*.run"), key=lambda run: (run.stem != FIRST, run.name))
+    if not found:
+        raise DataError(f"{path}: no *.run files in this folder; name run files, or a folder that eval.py wrote")
+    return found
+
+
+def read_judgments(path: Path, split: Split = "test") -> tuple[str, Qrels]:
+    """Read judgments: a TREC qrels file, a BEIR ``.tsv``, one split of a BEIR folder, or of the embedded ``pydocs``.
+
+    Returns where they are from, in words, and the judgments. Raises DataError, naming file and line, where there are
+    none or they are damaged.
+    """
+    if path.is_dir():
+        file = path / "qrels" / f"{split}.tsv"
+        if file.is_file():
+            return str(file), read_qrels(file)
+        there = ", ".join(s for s in SPLITS if (path / "qrels" / f"{s}.tsv").is_file())
+        raise DataError(f"{file}: no such file; {f'choose another split: {there}' if there else 'not a BEIR folder'}")
+    if not path.exists() and str(path) == EMBEDDED:
+        from searchrl.data.pydocs import load_pydocs
+
+        splits = load_pydocs().splits
+        if split not in splits:
+            raise DataError(f"{EMBEDDED} has no {split} queries; choose another split: {', '.join(splits)}")
+        return f"{EMBEDDED} {split}", splits[split].qrels
+    if not path.exists():
+        raise DataError(f"{path}: no such file; give TREC qrels, a BEIR .tsv or folder, or {EMBEDDED}")
+    _, first = next(numbered_lines(path), (0, ""))
+    return str(path), read_qrels(path) if len(first.split()) == 3 else read_trec_qrels(path)
+
+
+def judge_run(path: Path, qrels: Qrels, measures: Sequence[str], judgments: str) -> JudgedRun:
+    """Read a run and score it, under the name in its tag column.
+
+    judgments: what messages call the qrels. Raises DataError, naming file and line, where the run is missing or
+    damaged, or ranks nothing for any judged query.
+    """
+    run = read_trec_run(path)
+    answered = [query for query in run.rankings if query in qrels]
+    if not answered:
+        raise DataError(
+            f"{path}: none of its {len(run.rankings)} queries (first: {next(iter(run.rankings))!r}) is judged in "
+            f"{judgments} (first: {next(iter(qrels))!r}); give the judgments of this collection and split"
+        )
+    ranked = {query: dict(run.rankings[query]) for query in answered}
+    unjudged = len(run.rankings) - len(answered)
+    return JudgedRun(run.tag, path, evaluate(ranked, qrels, measures), frozenset(answered), unjudged)
+
+
+def with_distinct_names(groups: Sequence[Sequence[JudgedRun]]) -> list[list[JudgedRun]]:
+    """Name runs by tag, by file name where a tag comes twice in a group, by path where that is not enough either.
+
+    All groups are named alike, so that one system has one name on every data set. Raises DataError on one file twice.
+    """
+    for name_of in (lambda run: run.name, lambda run: run.path.stem, lambda run: str(run.path)):
+        if all(_repeated(map(name_of, runs)) is None for runs in groups):
+            return [[replace(run, name=name_of(run)) for run in runs] for runs in groups]
+    twice = next(name for runs in groups if (name := _repeated(str(run.path) for run in runs)))
+    raise DataError(f"{twice}: given twice; name every run once")
+
+
+@dataclass(frozen=True, eq=False)
+class RunComparison:
+    """Runs on one data set, as text (``str``) and as JSON values. ``compare_runs`` makes them.
+
+    judgments: where the human judgments are from. queries: the n that count. measure: what ranking, intervals and tests
+    are about. intervals: run -> 95% bootstrap interval of its mean.
+    """
+
+    judgments: str
+    queries: Sequence[str]
+    runs: Sequence[JudgedRun]
+    measure: str
+    intervals: Mapping[str, tuple[float, float]]
+    tests: Sequence[PairedTest]
+
+    def mean(self, run: JudgedRun, measure: str) -> float:
+        """Mean of a measure over the queries."""
+        return float(_values(run, measure, self.queries).mean())
+
+    @property
+    def ranked(self) -> list[JudgedRun]:
+        """Best mean first; equals in the order given."""
+        return sorted(self.runs, key=lambda run: -self.mean(run, self.measure))
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.judgments}: {_counted(len(self.queries), 'judged query')}",
+            *self.notes(),
+            "",
+            self.table_text(),
+        ]
+        if self.tests:
+            parts += ["", f"Paired tests on {self.measure}", paired_tests_text(self.tests)]
+        return "\n".join(parts)
+
+    def notes(self) -> list[str]:
+        """Queries that a run lacks, and those that nobody judged."""
+        lines = []
+        for run in self.runs:
+            missing = [query for query in self.queries if query not in run.answered]
+            if missing:
+                lacking = _counted(len(missing), "judged query")
+                lines.append(f"note: {run.name} lacks {lacking} (first: {missing[0]!r}), counted as 0")
+            if run.unjudged:
+                lines.append(f"note: {run.name} has {_counted(run.unjudged)} without judgments, left out")
+        return lines
+
+    def table_text(self) -> str:
+        """One row per run, best first: mean of each measure, and the interval of the one that is compared."""
+        measures = [self.measure, *(m for m in self.runs[0].values if m != self.measure)]
+        rows = []
+        for run in self.ranked:
+            first, *others = (number(self.mean(run, measure)) for measure in measures)
+            low, high = (number(bound) for bound in self.intervals[run.name])
+            rows.append([run.name, first, f"[{low}, {high}]", *others])
+        return text_table(["run", self.measure, "95% interval", *measures[1:]], rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything the text shows, unrounded, and every query's values, as JSON values; runs best first."""
+        runs = {
+            run.name: {
+                "file": str(run.path),
+                "metrics": {measure: self.mean(run, measure) for measure in run.values},
+                "interval": [json_number(bound) for bound in self.intervals[run.name]],
+                "missing": sum(query not in run.answered for query in self.queries),
+                "unjudged": run.unjudged,
+                "per_query": {m: {q: values[q] for q in self.queries} for m, values in run.values.items()},
+            }
+            for run in self.ranked
+        }
+        facts = {"judgments": self.judgments, "queries": len(self.queries), "measure": self.measure}
+        return {**facts, "runs": runs, "tests": paired_tests_json(self.tests)}
+
+
+def compare_runs(
+    datasets: Mapping[str, Sequence[JudgedRun]],
+    measure: str,
+    baselines: Sequence[str] = (),
+    *,
+    answered_only: bool = False,
+    seed: int = 0,
+) -> list[RunComparison]:
+    """Compare the runs of each data set (by where its judgments are from) with the baselines, the first run if none.
+
+    Every judged query counts; ``answered_only`` leaves out those that no run answers. Holm's correction is over runs
+    and data sets. Raises ConfigError on a baseline that is not among the runs of every data set.
+    """
+    baselines = baselines or [next(iter(datasets.values()))[0].name]
+    for judgments, runs in datasets.items():
+        for baseline in baselines:
+            if baseline not in (names := [run.name for run in runs]):
+                raise ConfigError(
+                    f"baseline {baseline!r} is not among the runs on {judgments}; {nearest(baseline, names)}"
+                )
+    queries = [
+        [q for q in runs[0].values[measure] if not answered_only or any(q in run.answered for run in runs)]
+        for runs in datasets.values()
+    ]
+    values = [
+        {run.name: _values(run, measure, those) for run in runs}
+        for runs, those in zip(datasets.values(), queries, strict=True)
+    ]
+    tests = paired_tests(values, baselines, seed)
+    return [
+        RunComparison(
+            judgments=judgments,
+            queries=those,
+            runs=tuple(runs),
+            measure=measure,
+            intervals={name: bootstrap_interval(array, seed) for name, array in by_name.items()},
+            tests=tuple(tested),
+        )
+        for (judgments, runs), those, by_name, tested in zip(datasets.items(), queries, values, tests, strict=True)
+    ]
+
+
+def overview_text(comparisons: Sequence[RunComparison]) -> str:
+    """Several data sets: each run's mean on each, and their mean, best first; a run that lacks one has no mean."""
+    means: dict[str, list[float]] = {}
+    for i, comparison in enumerate(comparisons):
+        for run in comparison.runs:
+            row = means.setdefault(run.name, [float("nan")] * len(comparisons))
+            row[i] = comparison.mean(run, comparison.measure)
+    mean = {name: float(np.mean(row)) for name, row in means.items()}
+    ranked = sorted(means, key=lambda name: -np.nan_to_num(mean[name], nan=-1.0))
+    rows = [[name, *map(number, means[name]), number(mean[name])] for name in ranked]
+    return text_table([comparisons[0].measure, *(c.judgments for c in comparisons), "mean"], rows)
+
+
+def _values(run: JudgedRun, measure: str, queries: Sequence[str]) -> FloatArray:
+    return np.array([run.values[measure][query] for query in queries], dtype=np.float64)
+
+
+def _counted(n: int, noun: str = "query") -> str:
+    return f"1 {noun}" if n == 1 else f"{n} {noun.removesuffix('y')}ies"
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

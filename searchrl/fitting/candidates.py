@@ -1,0 +1,159 @@
+"""Candidates: for each query the documents closest to it, and which of them are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
+from typing import TypeVar
+
+import numpy as np
+
+from searchrl.data.dataset import Corpus
+from searchrl.device import choose_device, rng
+from searchrl.errors import DataError
+from searchrl.evaluation.index import obtain_index, search
+from searchrl.evaluation.stages import check_outputs, score_pairs
+from searchrl.fitting.documents import read_documents
+from searchrl.fitting.models import kept_reward_model
+from searchrl.fitting.records import RankedKeys, read_query_recs, read_relevance, write_records, write_relevance
+from searchrl.fitting.settings import SampleAdvancedDpoBatchConfig, SampleDpoBatchConfig, TopRelevantKeysConfig
+from searchrl.models.loader import ModelLoader
+from searchrl.queries.writing import QueryRec
+from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+
+Item = TypeVar("Item")
+
+TRIES = 20
+"""Draws for each row wanted, before it is accepted that nearly all rows are taken."""
+
+
+def find_candidates(config: TopRelevantKeysConfig, say: Callable[[str], None]) -> None:
+    """Write for each query the documents closest to it."""
+    check_outputs(("output", config.output), inputs=[config.queries_json, config.keys_csv])
+    similarity = choose_device(config.similarity_device)
+    corpus = read_documents(config.keys_csv, config.key_column)
+    recs = read_query_recs(config.queries_json, len(corpus))
+    with closing(ModelLoader(config.serving, device=config.compute.device, cache=config.compute.cache)) as loader:
+        ranking = _by_embedding(config, corpus, recs, loader, similarity.device)
+        if config.reward_model is not None:
+            ranking = _by_reward_model(config, corpus, recs, ranking, loader)
+    write_relevance(config.output, recs, ranking)
+    found = list(zip(recs, ranking.documents.tolist(), strict=True))
+    where = [keys.index(rec.df_id) for rec, keys in found if rec.df_id in keys]
+    first = sum(place == 0 for place in where)
+    say(
+        f"{len(recs)} queries, {ranking.documents.shape[1]} documents each: {config.output}; the document a query was "
+        f"written from is found for {len(where)}, first for {first}"
+    )
+
+
+def sample_for_judging(config: SampleDpoBatchConfig, say: Callable[[str], None]) -> None:
+    """Write for each query its own document, some that were retrieved, and some at random."""
+    corpus, ranked = _read(config)
+    records = []
+    for one in ranked:
+        random = rng(config.ranked.random_seed, "sample_dpo_batch", one.query_id, one.rec.query)
+        own = [] if one.rec.df_id is None else [one.rec.df_id]
+        retrieved = draw(random, [key for key in one.key_ids if key not in own], config.n_retrieved)
+        others = draw_others(random, len(corpus), config.n_random, {*own, *one.key_ids})
+        keys = [*own, *retrieved, *others]
+        origins = ["source"] * len(own) + ["retrieved"] * len(retrieved) + ["random"] * len(others)
+        if len(keys) > 1:
+            rec = {"query_id": one.query_id, **one.rec.record()}
+            records.append({**rec, "key_ids": keys, "keys": [corpus.full_text(k) for k in keys], "origins": origins})
+    if not records:
+        raise DataError(f"{config.ranked.relevance_json}: no query has two documents to compare")
+    write_records(config.output, records)
+    say(f"{len(records)} of {len(ranked)} queries with {sum(len(r['keys']) for r in records)} keys: {config.output}")
+
+
+def sample_orders(config: SampleAdvancedDpoBatchConfig, say: Callable[[str], None]) -> None:
+    """Write for each query its own document and others of falling relevance."""
+    corpus, ranked = _read(config)
+    records = []
+    for one in ranked:
+        own = one.rec.df_id
+        if own is None:
+            continue
+        random = rng(config.ranked.random_seed, "sample_advanced_dpo_batch", one.query_id, one.rec.query)
+        sampled = ladder([key for key in one.key_ids if key != own], config.n_sampled_keys - 1)
+        sampled += draw_others(random, len(corpus), 1, {own, *one.key_ids})
+        if sampled:
+            levels = list(range(len(sampled)))[::-1] if config.order else [0] * len(sampled)
+            records.append(
+                {
+                    "query_id": one.query_id,
+                    **one.rec.record(),
+                    "correspond_key_ids": [own],
+                    "correspond_keys": [corpus.full_text(own)],
+                    "sampled_key_ids": sampled,
+                    "sampled_keys": [corpus.full_text(key) for key in sampled],
+                    "sampled_levels": levels,
+                }
+            )
+    if not records:
+        raise DataError(
+            f"{config.ranked.relevance_json}: no query with a document of its own (df_id) and another to compare"
+        )
+    write_records(config.output, records)
+    say(f"{len(records)} of {len(ranked)} queries with {config.n_sampled_keys} keys beside their own: {config.output}")
+
+
+def _read(config: SampleDpoBatchConfig | SampleAdvancedDpoBatchConfig) -> tuple[Corpus, list[RankedKeys]]:
+    where = config.ranked
+    check_outputs(("output", config.output), inputs=[where.relevance_json, where.source_csv])
+    corpus = read_documents(where.source_csv, where.source_column)
+    return corpus, read_relevance(where.relevance_json, len(corpus))
+
+
+def draw(random: np.random.Generator, items: Sequence[Item], count: int) -> list[Item]:
+    """At most so many items, in the order they had."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i] for i in sorted(random.choice(len(items), size=count, replace=False))]
+
+
+def draw_others(random: np.random.Generator, rows: int, count: int, taken: Collection[int]) -> list[int]:
+    """At most so many row numbers below ``rows`` that are not taken; fewer where few are free."""
+    tried = random.integers(rows, size=TRIES * count).tolist() if rows else []
+    return [row for row in dict.fromkeys(tried) if row not in taken][:count]
+
+
+def ladder(items: Sequence[Item], count: int) -> list[Item]:
+    """So many of a ranking's items, from the first to the last, at places that grow ever further apart.
+
+    A ranking tells its first few from its middle better than its middle from its end.
+    """
+    if count >= len(items) or count < 2:
+        return list(items[:count])
+    places = np.geomspace(1, len(items), count).round().astype(int) - 1
+    for i in range(1, count):
+        places[i] = max(places[i], places[i - 1] + 1)
+    return [items[place] for place in places]
+
+
+def _by_embedding(
+    config: TopRelevantKeysConfig, corpus: Corpus, recs: Sequence[QueryRec], loader: ModelLoader, device: str
+) -> Ranking:
+    encoder = loader.encoder(config.model_name)
+    if config.batch_tokens and loader.engine != "http":
+        from searchrl.models.encoder import Encoder
+        from searchrl.models.folders import DEFAULT_ENCODER
+
+        encoder = Encoder(config.model_name or DEFAULT_ENCODER, loader.device.device, token_budget=config.batch_tokens)
+    index = obtain_index(corpus, encoder, loader.cache)
+    vectors = encoder.encode(
+        [rec.query for rec in recs], kind="query", show_progress=True, description="encode queries"
+    )
+    nothing = np.full(len(recs), NO_DOCUMENT, dtype=np.int32)
+    return search(index, vectors, min(config.k_key, len(corpus)), nothing, device)
+
+
+def _by_reward_model(
+    config: TopRelevantKeysConfig, corpus: Corpus, recs: Sequence[QueryRec], ranking: Ranking, loader: ModelLoader
+) -> Ranking:
+    reward_model = kept_reward_model(config.reward_model, config.scorer, loader)
+    queries = [rec.query for rec in recs]
+    scores = score_pairs(reward_model, corpus, queries, ranking.documents, config.request_batch_size)
+    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
+    return Ranking(np.take_along_axis(ranking.documents, order, 1), np.take_along_axis(scores, order, 1))
