@@ -368,13 +368,13 @@ def _check(config: AssignConfig, what: str, found: str, expected: str) -> None:
 
 
 def _guide(config: AssignConfig, tree: TagTree, texts: Sequence[str], loader: ModelLoader) -> MakeGuide | None:
-    """The reward model on the way down, behind the memory of its scores."""
+    """The reward model on the way down, which remembers its scores."""
     if config.reward_model is None:
         return None
-    from searchrl.fitting.models import kept_reward_model
     from searchrl.retrieval.tagtree.walk import RewardGuide
+    from searchrl.reward.registry import ScorerSettings, make_reward
 
-    reward = kept_reward_model(config.reward_model, config.scorer, loader)
+    reward = make_reward(config.reward_model, ScorerSettings(config.scorer), loader)
     return lambda rows: RewardGuide(tree, reward, [texts[row] for row in rows], config.reward_weight)
 
 

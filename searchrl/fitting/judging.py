@@ -12,7 +12,7 @@ import numpy as np
 
 from searchrl.errors import DataError
 from searchrl.evaluation.stages import check_outputs
-from searchrl.fitting.models import is_small, kept_reward_model, open_models
+from searchrl.fitting.models import is_small, open_models
 from searchrl.fitting.preference_lists import held_out, write_pairs
 from searchrl.fitting.records import read_sampled
 from searchrl.fitting.settings import JudgeDatasetConfig
@@ -20,6 +20,7 @@ from searchrl.models.language_model import FloatArray, LanguageModel
 from searchrl.models.loader import ModelLoader
 from searchrl.models.prompts import Prompts, beginning, load_prompts
 from searchrl.queries.writing import DOCUMENT_WORDS
+from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.reward.reward_model import RewardModel
 
 CHOICES = ("1", "2")
@@ -144,4 +145,4 @@ def _margins(
     if judge == "pairwise":
         return by_comparison(loader.language_model(config.lm.model_name, "chat"), load_prompts(), queries, pairs)
     scorer: Any = judge
-    return by_scores(kept_reward_model(config.lm.model_name, scorer, loader), queries, pairs)
+    return by_scores(make_reward(config.lm.model_name, ScorerSettings(scorer), loader), queries, pairs)
