@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from searchrl.cli.fit import say
 from searchrl.command import parse, run_command
 from searchrl.config import (
     CollectionConfig,
@@ -174,7 +175,7 @@ def _tags(arguments: Sequence[str]) -> None:
 
 def generate(config: GenerateTagsConfig) -> None:
     """``searchrl tags generate``."""
-    from searchrl.evaluation.stages import check_outputs, load_collection, say
+    from searchrl.evaluation.stages import check_outputs, load_collection
     from searchrl.fitting.models import open_models
     from searchrl.retrieval.tagtree.inventory import Inventory, InventoryHeader, write_inventory
     from searchrl.retrieval.tagtree.tagging import CONTEXT_TOKENS, PROMPTS, tags_of
@@ -230,7 +231,7 @@ def _tags_described(inventory: Inventory, path: Path) -> str:
 def embed(config: EmbedTagsConfig) -> None:
     """``searchrl tags embed``."""
     from searchrl.evaluation.index import obtain_index
-    from searchrl.evaluation.stages import check_outputs, load_collection, say
+    from searchrl.evaluation.stages import check_outputs, load_collection
     from searchrl.models.loader import ModelLoader
     from searchrl.retrieval.tagtree.build import as_corpus, build_tag_tree
     from searchrl.retrieval.tagtree.inventory import read_inventory, read_inventory_for
@@ -292,7 +293,7 @@ def assign(config: AssignConfig) -> None:
     """``searchrl tags assign``."""
     from searchrl.evaluation.index import obtain_index
     from searchrl.evaluation.stage_files import ranked_queries, write_records
-    from searchrl.evaluation.stages import check_outputs, load_collection, say
+    from searchrl.evaluation.stages import check_outputs, load_collection
     from searchrl.evaluation.tag_tree import measure, measured_table
     from searchrl.models.loader import ModelLoader
     from searchrl.retrieval.tagtree.retriever import TagTreeRetriever, candidates_for
