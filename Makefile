@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # uv reads its own name for a folder of local wheels.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: train test lint clean
+.PHONY: train test lint docs clean
 
 train: $(VENV)/core.stamp
 	$(BIN)/python train.py
@@ -20,6 +20,10 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Only the text is read, so nothing of SearchRL's own needs is installed.
+docs: $(VENV)/docs.stamp
+	$(BIN)/mkdocs build --strict
+
 clean:
 	rm -rf $(VENV)
 
@@ -31,4 +35,9 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/core.stamp
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[dev,sb3,faiss]"
+	touch $@
+
+$(VENV)/docs.stamp: pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27" ruff
 	touch $@

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from searchrl.data.beir import read_qrels
 from searchrl.data.dataset import SPLITS, Qrels, Split
-from searchrl.data.lines import numbered_lines
-from searchrl.data.qrels import read_qrels
+from searchrl.data.records import numbered_lines
 from searchrl.data.trec import read_trec_qrels, read_trec_run
 from searchrl.errors import ConfigError, DataError, nearest
 from searchrl.evaluation.measures import evaluate
@@ -70,7 +70,7 @@ def read_judgments(path: Path, split: Split = "test") -> tuple[str, Qrels]:
         there = ", ".join(s for s in SPLITS if (path / "qrels" / f"{s}.tsv").is_file())
         raise DataError(f"{file}: no such file; {f'choose another split: {there}' if there else 'not a BEIR folder'}")
     if not path.exists() and str(path) == EMBEDDED:
-        from searchrl.data.pydocs.queries import load_pydocs
+        from searchrl.data.pydocs import load_pydocs
 
         splits = load_pydocs().splits
         if split not in splits:

@@ -40,7 +40,7 @@ def embed(
     cache: where document vectors are kept, None for nowhere. device: where similarities are computed.
     """
     from searchrl.evaluation.index import obtain_index, search
-    from searchrl.reward.qrels import own_document
+    from searchrl.reward.gain import own_document
 
     index = obtain_index(dataset.corpus, encoder, cache)
     vectors = encoder.encode(queries.texts, kind="query", show_progress=True, description="encode queries")
@@ -83,9 +83,9 @@ def score_pairs(
     """
     from tqdm import tqdm
 
-    from searchrl.env.scores import ScoreBook
+    from searchrl.reward.pool import JudgedPool
 
-    book = ScoreBook(reward_model, corpus, texts)
+    book = JudgedPool(reward_model, corpus, texts)
     batches = book.batches(documents, batch_size)
     with tqdm(total=sum(map(len, batches)), desc="rerank", unit="pair") as bar:
         for pairs in batches:
@@ -174,8 +174,3 @@ def evaluation_outputs(name: str, path: Path) -> list[tuple[str, Path]]:
     if not path.is_dir() and path.suffix != ".json":
         raise OutputError(f"{path}: name a .json file with {name}; a .run and a .metrics.json are written beside it")
     return [(name, path)] if path.is_dir() else [(name, file) for file in evaluation_files(path)]
-
-
-def say(text: str) -> None:
-    """Print what a stage found."""
-    print(text, flush=True)

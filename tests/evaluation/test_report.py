@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import json
 import re
 import shutil
@@ -23,14 +22,11 @@ from searchrl.data.dataset import QuerySet
 from searchrl.env.tree import build_tree
 from searchrl.errors import DataError, OutputError
 from searchrl.evaluation.comparison import ComparisonTable
-from searchrl.evaluation.report import sections
-from searchrl.evaluation.report.charts import Point, extent, scatter, ticks
-from searchrl.evaluation.report.curves import Curves, find_run, read_curves
-from searchrl.evaluation.report.episodes import first_words
-from searchrl.evaluation.report.markup import Markup, element, embedded_json, join
-from searchrl.evaluation.report.page import write_report
-from searchrl.evaluation.report.pictures import write_pictures
-from searchrl.evaluation.report.tree import end_states, visits
+from searchrl.evaluation.report import charts
+from searchrl.evaluation.report.charts import Point, write_pictures
+from searchrl.evaluation.report.data import Curves, end_states, find_run, first_words, read_curves, visits
+from searchrl.evaluation.report.page import embedded_json, headroom_captured, render, write_report, write_sweep_page
+from searchrl.evaluation.results import SweepRow, SweepTable
 from tests.command import Outcome, Shell
 from tests.evaluation import report_case as case
 
@@ -206,17 +202,13 @@ def test_without_the_run_the_page_says_so(evaluated: Path, trained: tuple[Shell,
     assert len(page.data["queries"]) == 3
 
 
-def test_pictures_lie_beside_the_page(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_lie_beside_the_page(evaluated: Path, tmp_path: Path) -> None:
     for name in ("quality_cost.png", "difficulty.png"):
         with Image.open(evaluated / name) as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20, "something is drawn"
     (tmp_path / "file").write_text("in the way")
-    table = case.table(case.graph())
     with pytest.raises(OutputError, match="cannot be written"):
-        write_pictures(tmp_path / "file", table)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert write_pictures(tmp_path / "new", table) == []
-    assert not (tmp_path / "new").exists()
+        write_pictures(tmp_path / "file", case.table(case.graph()))
 
 
 def test_hostile_texts_stay_texts(hostile: str) -> None:
@@ -302,11 +294,11 @@ def test_one_query_without_judgments_still_makes_a_page(tmp_path: Path) -> None:
 
 def test_headroom_captured_is_a_share_of_what_there_is() -> None:
     table = case.table(case.graph())
-    by_name = {method.name: sections.headroom_captured(table, method) for method in table.methods}
+    by_name = {method.name: headroom_captured(table, method) for method in table.methods}
     assert by_name["single_pass"] == 0.0
     assert by_name["oracle"] == pytest.approx(1.0)
     same = ComparisonTable.build([table.methods[0], replace(table.methods[0], name="oracle")])
-    assert np.isnan(sections.headroom_captured(same, same.methods[0]))
+    assert np.isnan(headroom_captured(same, same.methods[0]))
 
 
 @given(st.lists(st.integers(0, 13), min_size=1, max_size=40))
@@ -321,45 +313,73 @@ def test_every_episode_is_counted_along_its_whole_path(nodes: list[int]) -> None
 
 @given(st.text(st.characters(), max_size=60))
 def test_no_text_is_ever_markup(text: str) -> None:
-    page = Page(element("p", element("a", text, href=text), text, class_=text))
-    assert page.names() == {"p", "a"}
-    assert page.elements[1][1] == {"href": text}
+    values = {"caption": text, "header": [text], "rows": [[text]], "drawing": None, "script": ""}
+    page = Page(render("sweep.html.j2", title=text, **values))
+    names = "html head meta title style body main h1 section h2 div table caption thead tbody tr th td p"
+    assert page.names() <= set(names.split())
+    (rows,) = page.tables.values()
+    assert rows == [[text], [text]]
     embedded = embedded_json({"x": text})
     assert json.loads(embedded) == {"x": text}
     assert embedded.isascii()
     assert not set("<>&") & set(embedded)
 
 
-def test_markup_is_kept_and_left_out_where_there_is_none() -> None:
-    assert element("p", None, Markup("<br>"), "<br>", hidden=True, id=None) == "<p hidden><br>&lt;br&gt;</p>"
-    assert element("input", type="search") == '<input type="search">'
-    assert join("a & b", None, Markup("&amp;")) == "a &amp; b&amp;"
+def test_json_has_no_nan() -> None:
     with pytest.raises(ValueError, match="JSON"):
         embedded_json(float("nan"))
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
-def test_ticks_are_few_round_and_inside(low: float, width: float) -> None:
-    high = low + width
-    found = ticks(low, high)
-    slack = 1e-6 * (abs(low) + width)
-    assert 1 <= len(found) <= 13
-    assert all(low - slack <= tick <= high + slack for tick in found)
+NAN = float("nan")
+DRAWINGS = {
+    "one point without an interval": lambda: charts.intervals([Point("m", 0.5, NAN, NAN, {})], "nDCG@10"),
+    "the same quality everywhere": lambda: charts.quality_cost(
+        [Point(f"m{i}", 0.5, 0.5, 0.5, {"searches": 0.0}) for i in range(20)], ["searches"], "$x_1$ & <b>"
+    ),
+    "an empty bin": lambda: charts.difficulty(case.table(case.graph()).difficulty, "nDCG@10"),
+    "curves": lambda: charts.lines({"a": [(64.0, 0.1), (128.0, NAN)], "b": [(64.0, NAN)], "c": []}, "episode", "y"),
+    "one long path": lambda: charts.action_tree(build_tree(5), np.array([13, 13]), np.array([0.5, 0.1])),
+}
 
 
-@given(st.lists(st.floats(0, 1) | st.just(float("nan")), max_size=5))
-def test_an_axis_is_never_empty(values: list[float]) -> None:
-    low, high = extent(values)
-    assert low < high
-    assert all(low < value < high for value in values if value == value)
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_drawing_takes_the_pages_colours_and_is_the_same_every_time(name: str) -> None:
+    drawing = charts.svg(DRAWINGS[name](), name)
+    page = Page(drawing)
+    assert page.elements[0][1]["role"] == "img"
+    assert page.texts[0] == name
+    for element, attributes in page.elements:
+        assert "style" not in attributes, "the page's policy would forbid it"
+        colours = {attributes.get(key) for key in ("fill", "stroke")} - {None, "none"}
+        assert all(str(colour).startswith("var(--") for colour in colours), (element, colours)
+        assert "nan" not in " ".join(map(str, attributes.values())).lower()
+    assert charts.svg(DRAWINGS[name](), name) == drawing
 
 
-def test_labels_do_not_lie_upon_each_other() -> None:
-    nan = float("nan")
-    drawing = scatter("t", [Point(f"m{i}", 1.0, 0.5 + i * 1e-4, nan, nan) for i in range(9)], "x", "y")
-    heights = sorted(float(y) for y in re.findall(r'class="s\d name" x="[\d.]+" y="([\d.]+)"', drawing))
-    assert len(heights) == 9
-    assert np.diff(heights).min() >= 14
+def test_every_colour_of_a_drawing_is_one_of_the_page_in_both_schemes(hostile: str) -> None:
+    style = Page(hostile).raw["style"][0]
+    for colour, variable in charts.VARIABLES.items():
+        assert style.count(f"--{variable}:") == 2, variable
+        assert f"--{variable}: {colour};" in style
+
+
+def test_names_are_drawn_as_they_are() -> None:
+    texts = Page(charts.svg(DRAWINGS["the same quality everywhere"](), "t")).texts
+    assert {"$x_1$ & <b>", "m0", "m19"} <= set(texts)
+
+
+def test_a_sweep_is_a_row_and_a_dot_a_value(tmp_path: Path) -> None:
+    facts = {"queries": 40, "split": "dev", "dataset": "small"}
+    costs = {"LM calls": 0.0, "steps": 3.0}
+    rows = [SweepRow(str(i), f"lr={i}", {"nDCG@10": 0.5 + i / 10, "searches": 1.0 + i, **costs}) for i in range(3)]
+    page = Page(write_sweep_page(tmp_path, SweepTable("lr", rows), facts).read_text(encoding="utf-8"))
+    (table,) = page.tables.values()
+    assert table[1] == ["0", "0.5000", "1.00", "0.00", "3.00"]
+    assert {"lr on small", "lr 2", "searches per query"} <= set(page.texts)
+    assert page.raw["script"] == []
+    alike = SweepTable("lr", [replace(row, columns={**row.columns, "searches": 2.0}) for row in rows])
+    page = Page(write_sweep_page(tmp_path, alike, facts).read_text(encoding="utf-8"))
+    assert "All values cost the same." in page.texts
 
 
 def test_first_words_are_few_and_short() -> None:

@@ -1,202 +1,308 @@
-"""Charts as inline SVG. Colours are classes ``s0`` ... ``s8`` of the page's style sheet, which knows both schemes."""
+"""The report's drawings, by matplotlib: as SVG whose colours are the page's own, light or dark, and as PNG files.
+
+A figure is drawn in the light colours below; ``svg`` puts the page's CSS variables in their place. No element keeps a
+style of its own, which the page's content security policy would forbid.
+"""
 
 from __future__ import annotations
 
+import functools
+import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+from xml.etree import ElementTree
 
-from searchrl.evaluation.report.markup import Markup, element, join
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
 
-COLOURS = 9
-LINE = 15.0
-"""Height of a line of text."""
-LABEL = 100.0
-"""Room for a method's name."""
+from searchrl.env.tree import ROOT, Action, Tree
+from searchrl.evaluation.comparison import BIN_RULES, BINS, ComparisonTable, DifficultyTable
+from searchrl.evaluation.report.data import visits
+from searchrl.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, LINE, TIE = "#1c2024", "#d8dde3", "#b4bcc5"
+SERIES = ("#5b6570", "#8a6d3b", "#b4690e", "#0072b2", "#56a0d3", "#8e8e93", "#7b4fa3", "#d1495b", "#1a7f4b")
+VARIABLES = {INK: "ink", LINE: "line", TIE: "tie"} | {colour: f"c{i}" for i, colour in enumerate(SERIES)}
+"""Colour -> the variable in page.css that stands for it in both schemes."""
+ACTIONS = (SERIES[0], SERIES[3], SERIES[2], TIE)
+"""By action id."""
+MARKERS = "osD^vPX*h"
+DASHES: tuple[Any, ...] = ("-", (0, (6, 3)), (0, (2, 3)), (0, (8, 3, 2, 3)))
+WIDTH = 720.0
+"""Pixels; a figure has 72 of them an inch."""
+PRESENTATION = {"fill", "fill-opacity", "opacity", "stroke", "stroke-dasharray", "stroke-dashoffset", "stroke-linecap"}
+PRESENTATION |= {"stroke-linejoin", "stroke-opacity", "stroke-width", "text-anchor"}
+QUALITY_COST_FILE = "quality_cost.png"
+DIFFICULTY_FILE = "difficulty.png"
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": LINE,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 12,
+    "grid.color": LINE,
+    "legend.frameon": False,
+    "lines.markersize": 7,
+    "text.color": INK,
+    "text.parse_math": False,  # names are text, whatever they hold
+    "xtick.color": LINE,
+    "xtick.labelcolor": INK,
+    "ytick.color": LINE,
+    "ytick.labelcolor": INK,
+}
+Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True)
 class Point:
-    """One method in a chart: its mean with a 95% interval (NaN: none)."""
+    """One method or setting: its mean quality, a 95% interval of it (NaN: none), and mean costs by name."""
 
     name: str
-    x: float
-    y: float
+    quality: float
     low: float
     high: float
+    costs: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Maps data to pixels and draws the axes."""
+def _drawn(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Have a function draw in ``STYLE``, whatever the user's own matplotlib settings are."""
 
-    x: tuple[float, float]
-    y: tuple[float, float]
-    width: float = 720.0
-    height: float = 340.0
-    left: float = 60.0
-    right: float = 150.0
-    top: float = 12.0
-    bottom: float = 46.0
+    @functools.wraps(draw)
+    def drawn(*given: Arguments.args, **named: Arguments.kwargs) -> Figure:
+        from matplotlib import rc_context, rcParamsDefault
 
-    def px(self, x: float) -> float:
-        """Pixels from the left."""
-        low, high = self.x
-        return self.left + (x - low) / (high - low) * (self.width - self.left - self.right)
+        settings: dict[Any, Any] = {k: v for k, v in rcParamsDefault.items() if not k.startswith("backend")}
+        with rc_context(settings | STYLE):
+            return draw(*given, **named)
 
-    def py(self, y: float) -> float:
-        """Pixels from the top."""
-        low, high = self.y
-        return self.height - self.bottom - (y - low) / (high - low) * (self.height - self.top - self.bottom)
-
-    def axes(self, x_label: str, y_label: str) -> Markup:
-        """Grid, ticks and labels."""
-        left, right, foot = self.left, self.width - self.right, self.height - self.bottom
-        parts = []
-        for tick in ticks(*self.y):
-            y = self.py(tick)
-            parts.append(element("line", class_="grid", x1=left, x2=right, y1=y, y2=y))
-            parts.append(element("text", f"{tick:g}", x=left - 8, y=y + 4, text_anchor="end"))
-        for tick in ticks(*self.x):
-            x = self.px(tick)
-            parts.append(element("line", class_="grid", x1=x, x2=x, y1=self.top, y2=foot))
-            parts.append(element("text", f"{tick:,g}", x=x, y=foot + 18, text_anchor="middle"))
-        parts.append(element("text", x_label, x=(left + right) / 2, y=self.height - 8, text_anchor="middle"))
-        middle = (self.top + foot) / 2
-        turned = f"rotate(-90 14 {middle:.1f})"
-        parts.append(element("text", y_label, x=14.0, y=middle, text_anchor="middle", transform=turned))
-        return join(*parts)
+    return drawn
 
 
-def svg(title: str, width: float, height: float, *content: str) -> Markup:
-    """Wrap a drawing; ``title`` is what a screen reader says."""
-    box = f"0 0 {width:.0f} {height:.0f}"
-    attributes = {"viewBox": box, "width": f"{width:.0f}", "height": f"{height:.0f}", "role": "img"}
-    return element("svg", element("title", title), *content, **attributes)
+def points(table: ComparisonTable) -> list[Point]:
+    """The methods of a table."""
+    return [Point(m.name, m.means[table.measure], *table.intervals[m.name], m.costs) for m in table.methods]
 
 
-def ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """Round numbers within a range, about ``count`` of them."""
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 10) for i in range(first, last + 1)]
+@_drawn
+def intervals(shown: Sequence[Point], label: str) -> Figure:
+    """One row a point: mean and interval."""
+    figure = _figure(26.0 * len(shown) + 60.0)
+    axes = figure.subplots()
+    for row, (point, colour, marker) in enumerate(_styled(shown)):
+        axes.plot([point.low, point.high], [row, row], color=colour, linewidth=2, alpha=0.6)
+        axes.plot([point.quality], [row], marker, color=colour)
+    axes.set_yticks(range(len(shown)), [point.name for point in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(label)
+    return figure
 
 
-def extent(values: Iterable[float], margin: float = 0.06, least: float = 0.02) -> tuple[float, float]:
-    """Lowest and highest of the finite values with some room around; never an empty range."""
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    room = max((high - low) * margin, least / 2)
-    return low - room, high + room
+@_drawn
+def quality_cost(shown: Sequence[Point], costs: Sequence[str], label: str) -> Figure:
+    """A panel a cost, one labelled point a method with its interval as a whisker; costs from 0."""
+    figure = _figure(330.0)
+    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    for axes, cost in zip(panels, costs, strict=True):
+        for point, colour, marker in _styled(shown):
+            x = point.costs[cost]
+            axes.plot([x, x], [point.low, point.high], color=colour, linewidth=2, alpha=0.6)
+            axes.plot([x], [point.quality], marker, color=colour, label=point.name)
+        axes.set_xlabel(f"{cost} per query")
+        axes.set_xlim(left=0, right=max(point.costs[cost] for point in shown) * 1.05 or 1.0)
+    panels[0].set_ylabel(label)
+    return _with_legend(figure, panels[0])
 
 
-def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str) -> Markup:
-    """One labelled point a method with its interval as a whisker; x from 0."""
-    widest = max((p.x for p in points), default=1.0) or 1.0
-    frame = Frame((0.0, widest * 1.05), extent(v for p in points for v in (p.y, p.low, p.high)))
-    marks, names = [], []
-    for i, (p, at) in enumerate(zip(points, _label_heights(points, frame), strict=True)):
-        x, y, colour = frame.px(p.x), frame.py(p.y), f"s{i % COLOURS}"
-        if math.isfinite(p.low):
-            low, high = frame.py(p.low), frame.py(p.high)
-            marks.append(element("line", class_=f"{colour} whisker", x1=x, x2=x, y1=low, y2=high))
-        marks.append(element("circle", class_=colour, cx=x, cy=y, r=5.0))
-        names.append(element("line", class_="leader", x1=x + 5, y1=y, x2=x + 14, y2=at))
-        names.append(element("text", p.name, class_=f"{colour} name", x=x + 17, y=at + 4))
-    return svg(title, frame.width, frame.height, frame.axes(x_label, y_label), *marks, *names)
+@_drawn
+def difficulty(table: DifficultyTable, label: str) -> Figure:
+    """A group of bars for each bin, one bar a method."""
+    figure = _figure(320.0)
+    axes = figure.subplots()
+    width = 0.8 / len(table.means)
+    for i, (name, values) in enumerate(table.means.items()):
+        places = [group + (i - len(table.means) / 2 + 0.5) * width for group in range(len(BINS))]
+        axes.bar(places, np.nan_to_num(values), width * 0.92, label=name, color=SERIES[i % len(SERIES)])
+    labels = [f"{name} {rule}\n{n} queries" for name, rule, n in zip(BINS, BIN_RULES, table.counts, strict=True)]
+    axes.set_xticks(range(len(BINS)), labels)
+    axes.grid(visible=False, axis="x")
+    axes.set(ylim=(0, 1.02), ylabel=label)
+    return _with_legend(figure, axes)
 
 
-def _label_heights(points: Sequence[Point], frame: Frame) -> list[float]:
-    """Pixels from the top for each label, so that no two lie upon each other."""
-    order = sorted(range(len(points)), key=lambda i: frame.py(points[i].y))
-    heights = [frame.py(p.y) for p in points]
-    floor = frame.height - frame.bottom
+@_drawn
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> Figure:
+    """Curves of (x, y) points; points that are not finite are left out."""
+    figure = _figure(300.0)
+    axes = figure.subplots()
+    for i, (name, given) in enumerate(series.items()):
+        finite = [(x, y) for x, y in given if math.isfinite(y)]
+        x, y = zip(*finite, strict=True) if finite else ((), ())
+        marker = "o" if len(finite) == 1 else ""
+        axes.plot(x, y, color=SERIES[i % len(SERIES)], linestyle=DASHES[i % 4], marker=marker, label=name)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set_xlim(left=0)
+    return _with_legend(figure, axes)
 
-    def near(i: int, others: Sequence[int]) -> list[float]:
-        return [heights[j] for j in others if abs(frame.px(points[i].x) - frame.px(points[j].x)) < LABEL]
 
-    for place, i in enumerate(order):  # downwards, then back up from the axis
-        heights[i] = max([heights[i], *(h + LINE for h in near(i, order[:place]))])
-    for place, i in reversed(list(enumerate(order))):
-        heights[i] = min([heights[i], floor, *(h - LINE for h in near(i, order[place + 1 :]))])
-    return heights
+@_drawn
+def action_tree(tree: Tree, ends: NDArray[np.int64], gains: NDArray[np.float64]) -> Figure:
+    """The states that were visited, each branch as wide as it is often taken, and the mean gain at each end.
+
+    ends: (n,) states in which episodes ended. gains: (n,) their differences from the single pass.
+    """
+    drawing = _ActionTree(tree, ends, gains)
+    drawing.place(ROOT, 0)
+    figure = _figure(drawing.rows * 34.0 + 10.0, 40.0 + drawing.depth * drawing.column + 280.0, layout="none")
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set(xlim=(0, figure.get_figwidth() * 72), ylim=(figure.get_figheight() * 72, 0))
+    axes.set_axis_off()
+    drawing.draw(axes)
+    return figure
 
 
-def intervals(title: str, points: Sequence[Point], label: str) -> Markup:
-    """One row a method: mean (the points' ``y``) and 95% interval."""
-    left, right, row = 120.0, 20.0, 24.0
-    height = row * len(points) + 46.0
-    frame = Frame(extent(v for p in points for v in (p.y, p.low, p.high)), (0.0, 1.0), 720.0, height, left, right, 4.0)
-    parts = []
-    for tick in ticks(*frame.x):
-        x = frame.px(tick)
-        parts.append(element("line", class_="grid", x1=x, x2=x, y1=4.0, y2=height - 40))
-        parts.append(element("text", f"{tick:g}", x=x, y=height - 26, text_anchor="middle"))
-    for i, p in enumerate(points):
-        y, colour = 16.0 + row * i, f"s{i % COLOURS}"
-        parts.append(element("text", p.name, x=left - 10, y=y + 4, text_anchor="end"))
-        if math.isfinite(p.low):
-            parts.append(
-                element("line", class_=f"{colour} whisker", x1=frame.px(p.low), x2=frame.px(p.high), y1=y, y2=y)
+def svg(figure: Figure, title: str) -> Markup:
+    """The drawing as an SVG element for the page; ``title`` is what a screen reader says. Same figure, same text."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure.savefig(buffer, format="svg", transparent=True)
+    drawn = ElementTree.fromstring(buffer.getvalue())
+    _, _, width, height = str(drawn.get("viewBox")).split()
+    root = ElementTree.Element("svg", {"viewBox": f"0 0 {width} {height}", "width": width, "height": height})
+    root.set("role", "img")
+    ElementTree.SubElement(root, "title").text = title
+    root.extend(_plain(child) for child in drawn if _name(child.tag) not in ("metadata", "defs"))
+    return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))
+
+
+def write_pictures(folder: Path, table: ComparisonTable) -> list[Path]:
+    """PNG plots beside the report, for papers and slides: quality against cost, and difficulty. Returns their paths.
+
+    Each file appears whole or not at all. Raises OutputError when the place cannot be written.
+    """
+    shown = points(table)
+    costs = [cost for cost in ("searches", "LM calls") if any(point.costs[cost] > 0 for point in shown)]
+    figures = {QUALITY_COST_FILE: quality_cost(shown, costs, table.measure)} if costs else {}
+    if table.difficulty is not None:
+        figures[DIFFICULTY_FILE] = difficulty(table.difficulty, table.measure)
+    for name, figure in figures.items():
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=144, facecolor="white")
+        write_bytes(folder / name, picture.getvalue())
+    return [folder / name for name in figures]
+
+
+class _ActionTree:
+    """Lays the tree out from left to right, ends in rows of their own; ``place`` first, then ``draw``."""
+
+    column = 130.0
+    widest = 16.0
+    """Stroke of the branch that every episode takes."""
+
+    def __init__(self, tree: Tree, ends: NDArray[np.int64], gains: NDArray[np.float64]) -> None:
+        self.tree, self.ends, self.gains = tree, ends, gains
+        self.visits = visits(tree, ends)
+        self.rows = 0
+        self.depth = 0
+        self.branches: list[tuple[tuple[float, float], tuple[float, float], int, Action | None]] = []
+        self.states: list[tuple[float, float]] = []
+        self.stops: list[tuple[float, float, str]] = []
+
+    def place(self, node: int, depth: int) -> float:
+        """Lay out a state and what follows; returns its height."""
+        self.depth = max(self.depth, depth)
+        x = 20.0 + depth * self.column
+        following = [int(child) for child in self.tree.children[node] if child >= 0 and self.visits[child]]
+        below = [(child, self.place(child, depth + 1)) for child in following]
+        heights = [y for _, y in below]
+        stopped = self.ends == node
+        if stopped.any():
+            self.rows += 1
+            heights.append(self.rows * 34.0 - 12.0)
+            how = "step limit" if self.tree.step[node] >= self.tree.max_steps else "terminate"
+            share, gain = stopped.sum() / len(self.ends), self.gains[stopped].mean()
+            self.stops.append((x + 41.0, heights[-1], f"{how} {share:.0%} ({stopped.sum()}), gain {gain:+.4f}"))
+        y = sum(heights) / len(heights)
+        for child, child_y in below:
+            to = (x + self.column, child_y)
+            self.branches.append(((x, y), to, int(self.visits[child]), self.tree.states[child].action))
+        if stopped.any():
+            self.branches.append(((x, y), (x + 40.0, heights[-1]), int(stopped.sum()), None))
+        self.states.append((x, y))
+        return y
+
+    def draw(self, axes: Axes) -> None:
+        """Put everything on axes whose units are pixels, y downwards."""
+        from matplotlib.patches import PathPatch
+        from matplotlib.path import Path as Curve
+
+        bend = [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4]
+        for (x, y), (to_x, to_y), count, action in self.branches:
+            middle, share = (x + to_x) / 2, count / len(self.ends)
+            curve = Curve([(x, y), (middle, y), (middle, to_y), (to_x, to_y)], bend)
+            colour = ACTIONS[Action.TERMINATE if action is None else action]
+            width = max(self.widest * share, 1.0)
+            axes.add_patch(
+                PathPatch(curve, fill=False, edgecolor=colour, linewidth=width, alpha=0.55, capstyle="round")
             )
-        parts.append(element("circle", class_=colour, cx=frame.px(p.y), cy=y, r=5.0))
-    parts.append(element("text", label, x=(left + 720.0 - right) / 2, y=height - 6, text_anchor="middle"))
-    return svg(title, 720.0, height, *parts)
+            if action is not None:
+                label = f"{action.name.lower()} {share:.0%}"
+                axes.text(to_x - 10, to_y - 11, label, ha="right")
+        axes.plot(*zip(*self.states, strict=True), "o", color=INK, markersize=9, linestyle="none")
+        for x, y, label in self.stops:
+            axes.plot([x], [y], "s", color=INK, markersize=9)
+            axes.text(x + 11, y + 4, label)
 
 
-def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> Markup:
-    """Curves of (x, y) points, a legend at the right; points that are not finite are left out."""
-    finite = {name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()}
-    everything = [point for points in finite.values() for point in points]
-    widest = max((x for x, _ in everything), default=1.0) or 1.0
-    frame = Frame((0.0, widest), extent(y for _, y in everything))
-    parts = []
-    for i, (name, points) in enumerate(finite.items()):
-        path = " ".join(f"{frame.px(x):.1f},{frame.py(y):.1f}" for x, y in points)
-        colour, y = f"s{i % COLOURS}", frame.top + 10 + i * 20
-        parts.append(element("polyline", class_=f"{colour} curve dash{i % 4}", points=path))
-        if len(points) == 1:
-            parts.append(element("circle", class_=colour, cx=frame.px(points[0][0]), cy=frame.py(points[0][1]), r=3.0))
-        x = frame.width - frame.right + 12
-        parts.append(element("line", class_=f"{colour} curve dash{i % 4}", x1=x, x2=x + 24, y1=y, y2=y))
-        parts.append(element("text", name, x=x + 30, y=y + 4))
-    return svg(title, frame.width, frame.height, frame.axes(x_label, y_label), *parts)
+def _figure(height: float, width: float = WIDTH, layout: Any = "constrained") -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout=layout)
+    if layout == "constrained":
+        figure.set_layout_engine("constrained", w_pad=0.12)
+    return figure
 
 
-def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[float]], y_label: str) -> Markup:
-    """Groups of bars from 0 to 1, one bar a series; no bar where there is no value (NaN)."""
-    frame = Frame((0.0, float(len(groups))), (0.0, 1.0), height=300.0)
-    width = (frame.px(1.0) - frame.px(0.0)) * 0.8 / max(len(series), 1)
-    parts = []
-    for tick in ticks(*frame.y):
-        y = frame.py(tick)
-        parts.append(element("line", class_="grid", x1=frame.left, x2=frame.width - frame.right, y1=y, y2=y))
-        parts.append(element("text", f"{tick:g}", x=frame.left - 8, y=y + 4, text_anchor="end"))
-    for i, (name, values) in enumerate(series.items()):
-        colour = f"s{i % COLOURS}"
-        for g, value in enumerate(values):
-            if math.isfinite(value):
-                x, y = frame.px(g + 0.1) + i * width, frame.py(value)
-                tip = element("title", f"{name}, {groups[g]}: {value:.4f}")
-                size = {"x": x, "y": y, "width": width * 0.92, "height": frame.py(0.0) - y}
-                parts.append(element("rect", tip, class_=colour, **size))
-        x, y = frame.width - frame.right + 12, frame.top + i * 20
-        parts.append(element("rect", class_=colour, x=x, y=y, width=12.0, height=12.0))
-        parts.append(element("text", name, x=x + 18, y=y + 11))
-    for g, group in enumerate(groups):
-        parts.append(element("text", group, x=frame.px(g + 0.5), y=frame.height - 26, text_anchor="middle"))
-    turned = f"rotate(-90 14 {frame.height / 2:.1f})"
-    parts.append(element("text", y_label, x=14.0, y=frame.height / 2, text_anchor="middle", transform=turned))
-    return svg(title, frame.width, frame.height, *parts)
+def _with_legend(figure: Figure, axes: Axes) -> Figure:
+    """The same with a legend of these axes at the right."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    return figure
 
 
-def shares(title: str, counts: Sequence[int], classes: Sequence[str]) -> Markup:
-    """One small bar divided in proportion."""
-    width, total, at, parts = 60.0, max(sum(counts), 1), 0.0, []
-    for count, name in zip(counts, classes, strict=True):
-        part = width * count / total
-        parts.append(element("rect", class_=name, x=at, y=0.0, width=part, height=12.0))
-        at += part
-    return svg(title, width, 12.0, *parts)
+def _styled(shown: Sequence[Point]) -> list[tuple[Point, str, str]]:
+    """Each point with a colour and a marker of its own."""
+    return [(p, SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]) for i, p in enumerate(shown)]
+
+
+def _plain(drawn: ElementTree.Element, within: str = "") -> ElementTree.Element:
+    """matplotlib's element as the page may have it: attributes for styles, variables for colours, no needless ids."""
+    plain = ElementTree.Element(_name(drawn.tag))
+    attributes = {_name(key): value for key, value in drawn.attrib.items()}
+    for declaration in attributes.pop("style", "").split(";"):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key in PRESENTATION:
+            attributes[key] = f"var(--{VARIABLES[value]})" if value in VARIABLES else value
+    for key, value in attributes.items():
+        if key != "clip-path" and (key != "id" or within == "defs"):
+            plain.set(key, re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", value))
+    plain.text, plain.tail = drawn.text and drawn.text.strip(), None
+    plain.extend(_plain(child, _name(drawn.tag)) for child in drawn if isinstance(child.tag, str))
+    return plain
+
+
+def _name(tag: str) -> str:
+    """A tag or attribute without its namespace."""
+    return tag.rpartition("}")[2]
