@@ -148,8 +148,8 @@ def embed(config: EmbedTagsConfig) -> None:
 
 
 def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -> None:
+    from searchrl.evaluation.tag_tree import tree_page, tree_text
     from searchrl.files import write_text
-    from searchrl.retrieval.tagtree.show import tree_page, tree_text
 
     corpus = dataset.corpus
     facts = {
@@ -243,7 +243,7 @@ def _guide(config: AssignConfig, tree: TagTree, texts: Sequence[str], loader: Mo
     """The reward model on the way down, behind the memory of its scores."""
     if config.reward_model is None:
         return None
-    from searchrl.retrieval.tagtree.walk import RewardGuide
+    from searchrl.retrieval.tagtree.retriever import RewardGuide
     from searchrl.reward.registry import ScorerSettings, make_reward
 
     reward = make_reward(config.reward_model, ScorerSettings(config.scorer), loader)
