@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from searchrl.config import DtypeName, EngineConfig, EngineName
+from searchrl.config import DtypeName, EngineConfig, EngineName, LanguageModelConfig
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError, nearest
 from searchrl.files import cache_dir
@@ -137,6 +137,19 @@ class ModelLoader:
             )
         return judging_method(lm.parameters)
 
+    def is_small(self, name: str | None) -> bool:
+        """Whether a language model is too small to follow instructions (``SMALL_MODEL``); None: the device's.
+
+        What a server runs counts as large.
+        """
+        from searchrl.models.folders import SMALL_MODEL, default_language_model, language_model_folder
+        from searchrl.models.loading import causal_lm_facts
+
+        if self.engine == "http":
+            return False
+        name = name or default_language_model("cuda" if self.engine == "vllm" else self.device.device)
+        return causal_lm_facts(name, language_model_folder(name)).parameters < SMALL_MODEL
+
     def _choice(self, name: str | None, use: Use) -> DeviceChoice | None:
         """Device and format of a model in this process; int8 is too rough for what a model writes."""
         if self.engine != "transformers":
@@ -213,3 +226,9 @@ class ModelLoader:
         self._opened.close()
         for made in (self._engines, self._cached, self._checked):
             made.clear()
+
+
+def open_models(config: LanguageModelConfig, show_progress: bool = False) -> ModelLoader:
+    """What makes the models of a stage; to be closed."""
+    device, cache = config.compute.device, config.compute.cache
+    return ModelLoader(config.serving, device=device, dtype=config.dtype, cache=cache, show_progress=show_progress)
