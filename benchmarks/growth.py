@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from benchmarks.clock import once, seconds
-from benchmarks.figure import short
-from benchmarks.judging import work_of
-from benchmarks.session import Session
-from benchmarks.synthetic import synthetic_queries, synthetic_retriever
-from benchmarks.workload import play
+from benchmarks.language_model import work_of
+from benchmarks.measure import once, seconds, short
+from benchmarks.retrieval import synthetic_queries, synthetic_retriever
+from benchmarks.session import Session, play
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import Trainer, greedy_episodes
 from searchrl.config import LearningConfig

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from searchrl.models.language_model import FloatArray
-from searchrl.models.prompt_tokens import prompt_tokens, text_tokens
-from searchrl.models.quiet import quiet_transformers
+from searchrl.models.loading import quiet_transformers
+from searchrl.models.tokens import prompt_tokens, text_tokens
 
 TEXT_TOKENS = 256
 """Where ``TransformersLM`` cuts a context or a continuation."""

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
-from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import Observation
 from searchrl.env.graph import SearchGraph
-from searchrl.env.tree import ROOT
-from searchrl.models.quiet import quiet_transformers
+from searchrl.env.tree import N_ACTIONS, ROOT, Action
+from searchrl.models.loading import quiet_transformers
 from searchrl.retrieval.ranking import FloatArray
 
 JUDGE_TOKENS = 10

@@ -115,7 +115,7 @@ def _measure(arguments: Sequence[str]) -> None:
 @contextmanager
 def served(corpora: Path, checkpoint: Path | None = None, *flags: str) -> Iterator[int]:
     """A service in a process of its own, as a user starts it; gives its port. Raises ModelError where it ends early."""
-    command = [sys.executable, "-m", "searchrl.service", "--port", "0", "--corpora", str(corpora), *flags]
+    command = [sys.executable, "-m", "searchrl.cli.serve", "--port", "0", "--corpora", str(corpora), *flags]
     command += ["--checkpoint", str(checkpoint)] if checkpoint else []
     environment = {name: value for name, value in os.environ.items() if name != "SEARCHRL_TOKEN"}
     with tempfile.TemporaryFile("w+") as log:

@@ -51,6 +51,7 @@ def read_config(path: Path) -> TrainConfig:
         raise ConfigError(f"{path}: not JSON ({error}); give the config.json of a run") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not an object of settings; give the config.json of a run")
+    values.pop("computed", None)  # a record, not a setting
     config = from_json(TrainConfig, values, str(path))
     return replace(config, output=replace(config.output, run_name=None, overwrite=False, resume=False))
 

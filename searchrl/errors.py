@@ -1,10 +1,10 @@
 """Every error SearchRL raises on purpose, so that a user's mistake never ends in a traceback.
 
 SearchRLError             anything below; the commands print it as one line and exit with code 2
-├── ConfigError           a flag's value is unknown, impossible, or contradicts another
+├── ConfigError           a setting is unknown, impossible, or contradicts another
 ├── DataError             a corpus, query, qrels or ranking file is missing, damaged or empty
 │   └── DownloadError     a dataset could not be fetched, or what came is not what was asked for
-├── ModelError            a model cannot be had, or does not do what its role needs
+├── ModelError            a model is not available, or does not do what its role needs
 ├── EngineError           a model server does not answer, refuses, or answers otherwise than it should
 ├── CheckpointError       a checkpoint or a run folder is truncated, foreign, or made for something else
 ├── CacheError            a stored index, graph or language-model cache is damaged
@@ -38,7 +38,7 @@ class DownloadError(DataError):
 
 
 class ModelError(SearchRLError):
-    """A model cannot be had, or does not do what its role needs."""
+    """A model is not available, or does not do what its role needs."""
 
 
 class EngineError(SearchRLError):
@@ -73,3 +73,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     hits = [n for n in names if n.lower() in close]
     hint = f"did you mean {' or '.join(repr(h) for h in hits)}? " if hits else ""
     return f"{hint}Valid: {', '.join(names)}"
+
+
+def reason(error: BaseException) -> str:
+    """Another library's error in one line: the first of its message, or its kind where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 Made = TypeVar("Made")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -49,6 +49,12 @@ class lazy(cached_property[Made]):  # used as a decorator, like the property it 
     def __init__(self, make: Callable[[Any], Made]) -> None:
         super().__init__(make)
         self._locks = _Locks()
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> lazy[Made]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Made: ...
 
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         """The value: remembered, or made now."""

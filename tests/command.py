@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import torch
 
-from searchrl.cli import benchmark, evaluate, generate_queries, train
+from searchrl.cli import benchmark, evaluate, generate_queries, search, train
 from searchrl.evaluation import compare, embed, ndcg, rerank
 
 REPOSITORY = Path(__file__).parents[1]
@@ -74,6 +74,10 @@ class Shell:
     def generate_queries(self, *flags: object) -> Outcome:
         """``python generate_queries.py FLAGS``."""
         return self._run(generate_queries.main, flags)
+
+    def search(self, *flags: object) -> Outcome:
+        """``searchrl search FLAGS``."""
+        return self._run(search.main, flags)
 
     def compare(self, *flags: object) -> Outcome:
         """``python -m searchrl.evaluation.compare FLAGS``."""

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from searchrl.config import DataConfig, GameConfig, ModelConfig
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.pydocs import load_pydocs
 from searchrl.experiment.parts import Workbench
-from searchrl.models.embedded import smollm2_folder
+from searchrl.models.folders import smollm2_folder
 from tests.command import Outcome, Shell
 
 # A shared machine makes single examples slow now and then; that says nothing about the code.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from searchrl.models.embedded import minilm_folder, smollm2_folder
+from searchrl.models.folders import minilm_folder, smollm2_folder
 from searchrl.models.language_model import FloatArray
 
 

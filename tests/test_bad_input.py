@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.models.answer_store import cache_stats
 from tests.command import Outcome, Shell, files
@@ -44,7 +44,7 @@ WRONG_VALUES = {
     "--reformulator lm --lm ./nowhere": "there is no model folder ./nowhere: without network use smollm2-135m",
     "--encoder ./nowhere": "there is no model folder ./nowhere: without network use all-MiniLM-L6-v2",
     "--encoder small": "small is not a sentence-transformers model (no modules.json); use all-MiniLM-L6-v2",
-    "--reward head": "--reward head needs --reward-model",
+    "--reward head": "reward head needs reward_model",
     "--prompts nowhere.toml": "nowhere.toml",
     "--query-bank nowhere.jsonl": "nowhere.jsonl: no such file",
     "--device cuda:99": "device 'cuda:99' is not here; available: ",

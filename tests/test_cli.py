@@ -23,7 +23,7 @@ from searchrl.agent.run_dir import settings_of
 from searchrl.cli.settings import BenchmarkConfig, EvalConfig, GenerateConfig
 from searchrl.config import TrainConfig
 from searchrl.config_file import from_json
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.data.trec import read_trec_run
 from tests.command import REPOSITORY, Outcome, Shell, assert_same_weights, files, metrics

@@ -10,9 +10,9 @@ import torch
 from searchrl.agent.reinforce import UpdateReport
 from searchrl.agent.trainer import Trainer, collapsed, greedy_episodes
 from searchrl.config import LearningConfig
-from searchrl.env.actions import Action
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.env.graph import SearchGraph
+from searchrl.env.tree import Action
 from tests.toy import toy_graph
 
 OLD = RewardRules("qrels", step_penalty=0.05, empty_penalty=0.0)

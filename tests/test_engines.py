@@ -14,7 +14,7 @@ from searchrl.device import FORMAT_VARIABLE, DeviceChoice
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.errors import ConfigError, EngineError
 from searchrl.experiment.parts import Workbench
-from searchrl.models.embedded import smollm2_folder
+from searchrl.models.folders import smollm2_folder
 from searchrl.models.transformers_lm import TransformersLM
 from tests.models.conftest import random_model
 from tests.servers.openai import Server, running
@@ -78,22 +78,22 @@ def test_a_server_that_dies_midway_loses_nothing_and_the_job_goes_on(workbench, 
     serving = EngineConfig(engine="http", base_url=server.url, concurrency=2)
     pairs = ["a question"] * 30, [f"document number {i}" for i in range(30)]
     with workbench(serving) as bench:
-        assert bench.judge.fingerprint
+        assert bench.reward_model.lm.fingerprint
         server.breaks_after = 25
         with pytest.raises(EngineError, match="500 out of memory"):
             bench.reward_model.score(*pairs)
     server.breaks_after = None
     with workbench(serving) as bench:
         scores = bench.reward_model.score(*pairs)
-        assert bench.judge.hits > 5
-        assert bench.judge.hits + bench.judge.calls == 30
+        assert bench.reward_model.lm.hits > 5
+        assert bench.reward_model.lm.hits + bench.reward_model.lm.calls == 30
     with workbench() as here:
         np.testing.assert_allclose(scores, here.reward_model.score(*pairs), atol=1e-4)
 
 
 def test_an_engine_that_does_not_agree_is_refused_before_the_work(workbench, server, folder, monkeypatch):
     serving = EngineConfig(engine="http", base_url=server.url, golden=folder)
-    monkeypatch.setattr("searchrl.models.golden.LIKELIHOOD_TOLERANCE", -1.0)
+    monkeypatch.setattr("searchrl.models.language_model.LIKELIHOOD_TOLERANCE", -1.0)
     with workbench(serving) as bench, pytest.raises(EngineError, match="golden check"):
         bench.check(["train"])
 
@@ -102,7 +102,7 @@ def test_a_server_that_hides_its_models_size_cannot_choose_how_to_judge(workbenc
     serving = EngineConfig(engine="http", base_url=server.url)
     with (
         workbench(serving, judge="auto") as bench,
-        pytest.raises(ConfigError, match="--judge likelihood"),
+        pytest.raises(ConfigError, match="judge by likelihood"),
     ):
         bench.check(["train"])
 
@@ -128,7 +128,7 @@ def test_settings_that_contradict_each_other(settings, says):
 def test_queries_are_generated_over_http(shell, small_folder, server):
     numbers = "--num-single 1 --num-multi 1 --num-adversarial 0 --queries-per-doc 1"
     flags = f"--dataset {small_folder} {numbers} --device cpu --engine http --base-url {server.url}/v1".split()
-    assert "--judge likelihood" in shell.generate_queries(*flags).error
+    assert "judge by likelihood" in shell.generate_queries(*flags).error
     outcome = shell.generate_queries(*flags, "--judge", "likelihood", "--output", "bank.jsonl")
     assert f"language model that judges and writes: served, served by vllm at {server.url}" in outcome.out
     assert outcome.code == 0 or "asked no question that can be kept" in outcome.error
@@ -153,7 +153,7 @@ def test_a_policy_is_trained_over_http_and_evaluated_with_any_engine(shell, smal
     [
         ("--engine http --base-url http://127.0.0.1:9", "http://127.0.0.1:9/v1/models does not answer"),
         ("--engine http --base-url nowhere", "'nowhere' is not an address"),
-        ("--engine http --base-url http://x --api-key-env NO_SUCH_KEY", "--api-key-env NO_SUCH_KEY"),
+        ("--engine http --base-url http://x --api-key-env NO_SUCH_KEY", "environment variable NO_SUCH_KEY"),
         ("--engine http", "--base-url"),
         ("--engine vllm --lm smollm2-135m", "searchrl[vllm]"),
         ("--engine http --base-url http://x --lm smollm2-135m", "--engine-model"),

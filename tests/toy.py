@@ -43,7 +43,6 @@ def toy_graph(
         query_vectors=unit[:, :queries],
         result_vectors=unit[:, queries:],
         searched=documents,
-        searched_scores=scores,
         final=documents,
         final_scores=scores,
         reward_calls=np.zeros((n, slots), dtype=np.int32),

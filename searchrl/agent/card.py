@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from searchrl.agent.checkpoint import PolicyCheckpoint
-from searchrl.env.actions import Action
+from searchrl.env.tree import Action
 from searchrl.errors import DataError
 
 REWARDS = {"qrels": "human judgments", "lm": "a language model", "head": "a reward head"}
@@ -46,6 +46,12 @@ def paid_by(config: Mapping[str, Any]) -> str:
     return REWARDS[reward]
 
 
+def in_words(computed: Mapping[str, Any]) -> str:
+    """Numeric formats and processor in a line."""
+    models = "; ".join(f"{model} {does}" for does, model in computed["models"].items())
+    return f"{models}; {computed['processor']}"
+
+
 def model_card(checkpoint: PolicyCheckpoint, name: str, results: Sequence[Mapping[str, Any]] = ()) -> str:
     """Write the card as Markdown. ``results``: contents of ``results.json`` files that eval.py wrote with this policy.
 
@@ -69,6 +75,7 @@ def model_card(checkpoint: PolicyCheckpoint, name: str, results: Sequence[Mappin
         "episodes": f"at most {game['max_steps']} steps, {game['step_penalty']} taken off for each",
         "best fixed sequence": " ".join(Action(action).name for action in checkpoint.best_fixed),
         "SearchRL": checkpoint.version,
+        **({"computed": in_words(checkpoint.computed)} if checkpoint.computed else {}),
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     measured = "\n".join(["", *_results(results), ""]) if results else ""

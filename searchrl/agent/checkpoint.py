@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +39,8 @@ class PolicyCheckpoint:
     best_fixed: Sequence[int]
     """Actions of the fixed sequence that was best on the dev queries."""
     version: str = __version__
+    computed: Mapping[str, Any] = field(default_factory=dict)
+    """Processor and numeric formats of the models, as ``Workbench.computed`` has them; empty before 0.2."""
 
 
 def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
@@ -58,6 +60,7 @@ def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
         "dev_score": checkpoint.dev_score,
         "best_fixed": list(checkpoint.best_fixed),
         "version": checkpoint.version,
+        "computed": dict(checkpoint.computed),
     }
     save_torch(path, {"meta": json.dumps(meta), "weights": policy.state_dict()})
 
@@ -88,6 +91,7 @@ def load_policy(path: Path) -> PolicyCheckpoint:
             dev_score=meta["dev_score"],
             best_fixed=tuple(meta["best_fixed"]),
             version=meta["version"],
+            computed=meta.get("computed", {}),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a policy that SearchRL wrote ({error}); train one with train.py") from error

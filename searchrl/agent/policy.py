@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from searchrl.env.actions import N_ACTIONS
 from searchrl.env.batched import Observation
+from searchrl.env.tree import N_ACTIONS
 
 PolicyKind = Literal["gru", "mlp"]
 Observed = Literal["features", "all"]

@@ -15,8 +15,8 @@ from torch import Tensor
 from searchrl.agent.policy import Policy
 from searchrl.agent.rollout import play
 from searchrl.agent.walk import walk
-from searchrl.env.actions import N_ACTIONS
 from searchrl.env.batched import GraphTensors
+from searchrl.env.tree import N_ACTIONS
 
 Estimator = Literal["reinforce", "exact"]
 Baseline = Literal["value", "leave_one_out", "none"]

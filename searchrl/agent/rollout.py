@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
-from searchrl.env.actions import N_ACTIONS
 from searchrl.env.batched import BatchedSearchEnv, GraphTensors
+from searchrl.env.tree import N_ACTIONS
 
 OVER = -1
 """The situation of all episodes that have ended."""

@@ -12,11 +12,12 @@ from typing import Any
 
 from searchrl.config import TrainConfig
 from searchrl.config_file import differences, to_json
+from searchrl.device import FORMAT_VARIABLE
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.files import write_text
 
 # Where a run goes does not change what it computes.
-_NOT_COMPARED = ("output", "config")
+_NOT_COMPARED = ("output", "config", "computed")
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,20 @@ class RunDir:
         return (self.checkpoints / "policy_final.pt").exists()
 
 
-def open_run(config: TrainConfig) -> RunDir:
-    """Make a new run folder, or find the one to resume. Nothing of an earlier run is lost without --overwrite."""
+def open_run(config: TrainConfig, computed: Mapping[str, Any] | None = None) -> RunDir:
+    """Make a new run folder, or find the one to resume. Nothing of an earlier run is lost without --overwrite.
+
+    computed: ``Workbench.computed``, which is recorded. Raises CheckpointError where the run to resume was computed in
+    another numeric format: its episodes would be of two kinds.
+    """
     output = config.output
     wanted = settings_of(config)
     if output.run_name is not None and (output.run_name in ("", "..") or Path(output.run_name).name != output.run_name):
         raise ConfigError(f"--run-name {output.run_name!r}: must be a plain folder name")
     if output.resume:
-        return _find_resumable(output.runs_dir, output.run_name, wanted)
+        run = _find_resumable(output.runs_dir, output.run_name, wanted)
+        _check_computed(run, computed)
+        return run
     if output.run_name is None:
         run = RunDir(next_free(output.runs_dir, config.data.label))
     else:
@@ -69,8 +76,19 @@ def open_run(config: TrainConfig) -> RunDir:
         run.path.mkdir(parents=True)
     except OSError as error:
         raise OutputError(f"{run.path}: cannot be made ({error.strerror}); choose another --runs-dir") from error
-    write_text(run.config, json.dumps(to_json(config), indent=2) + "\n")
+    recorded = to_json(config) | ({"computed": dict(computed)} if computed else {})
+    write_text(run.config, json.dumps(recorded, indent=2) + "\n")
     return run
+
+
+def _check_computed(run: RunDir, computed: Mapping[str, Any] | None) -> None:
+    """Refuse to go on in another numeric format; runs of earlier versions did not record theirs."""
+    then = json.loads(run.config.read_text(encoding="utf-8")).get("computed")
+    if then and computed and (changed := differences(then["models"], computed["models"])):
+        raise CheckpointError(
+            f"{run.path}: cannot resume, models compute in another numeric format: {'; '.join(changed)}; set "
+            f"{FORMAT_VARIABLE} or dtype as then, or start a new run"
+        )
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:

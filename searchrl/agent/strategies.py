@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.env.actions import Action
-from searchrl.env.graph import SearchGraph
-from searchrl.env.joined import query_weights
-from searchrl.env.tree import ROOT, Tree
+from searchrl.env.graph import SearchGraph, query_weights
+from searchrl.env.tree import ROOT, Action, Tree
 
 IntVector = NDArray[np.int64]
 
@@ -66,7 +64,7 @@ def returns(graph: SearchGraph, source: str, step_penalty: float) -> NDArray[np.
     """What ending in each searched state pays, (n, R); TERMINATE costs a step unless the episode is truncated."""
     tree = graph.tree
     steps = np.minimum(tree.step[tree.searched_nodes] + 1, tree.max_steps)
-    return np.asarray(graph.gains[source], dtype=np.float64) - step_penalty * steps
+    return np.asarray(graph.gains[source] - step_penalty * steps, dtype=np.float64)
 
 
 def describe(tree: Tree, node: int) -> str:

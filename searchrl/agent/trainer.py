@@ -64,7 +64,7 @@ class Trainer:
                 "--estimator exact needs the action mask: leave out --no-mask, or use --estimator reinforce"
             )
         seed_everything(config.seed)
-        self.train_graph = train.averse(config.loss_aversion)
+        self.train_graph = train.with_loss_aversion(config.loss_aversion)
         self.dev_graph = dev
         self.config = config
         self.policy = Policy(dim, train.features.shape[-1], config.policy, config.hidden, config.observe)

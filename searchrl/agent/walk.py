@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
-from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import GraphTensors
-from searchrl.env.tree import ROOT, Tree
+from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree
 
 
 @dataclass(frozen=True)

@@ -268,13 +268,13 @@ def _ndcg(config: NdcgConfig) -> None:
 
 def _reward_model(config: RerankConfig, loader: ModelLoader) -> RewardModel:
     """The model behind the cache of its scores."""
-    from searchrl.reward.checkpoint import CheckpointedReward
-    from searchrl.reward.scorers import ScorerSettings, make_scorer
+    from searchrl.reward.registry import ScorerSettings, make_reward
+    from searchrl.reward.reward_model import CachedReward
 
-    reward_model = make_scorer(config.model_name, ScorerSettings(config.scorer), loader)
+    reward_model = make_reward(config.model_name, ScorerSettings(config.scorer), loader)
     if loader.answers is None:
         return reward_model
-    kept = CheckpointedReward(reward_model, loader.answers)
+    kept = CachedReward(reward_model, loader.answers)
     return loader.opened(kept, kept.close)
 
 

@@ -25,6 +25,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev")
 def models(bench: Workbench) -> str:
     """Where models compute and in which numeric format, and why."""
     lines = [f"device: {bench.device.device} ({bench.device.reason})"]
+    lines.append(f"encoder: {bench.encoder.name} in {bench.encoder.dtype}")
     lines += [f"language model that {does}: {lm.description}" for does, lm in bench.language_models.items()]
     return "\n".join(lines)
 
@@ -47,7 +48,7 @@ def dataset(bench: Workbench) -> str:
 def judge(bench: Workbench, graph: SearchGraph) -> str:
     """How well the reward model agrees with people, where there is one and there are people's judgments."""
     from searchrl.evaluation.reward_quality import reward_quality
-    from searchrl.reward.qrels import Judgments
+    from searchrl.reward.gain import Judgments
 
     queries = bench.queries("train")
     who = _judgments(bench, "train")
@@ -106,6 +107,7 @@ def identity(
         episode=0,
         dev_score=None,
         best_fixed=[int(a) for a in train.tree.actions_to(best_fixed)],
+        computed=bench.computed,
     )
 
 

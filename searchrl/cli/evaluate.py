@@ -39,6 +39,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
 
 def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench) -> None:
+    from searchrl.agent.card import in_words
     from searchrl.agent.trainer import greedy_episodes
     from searchrl.cli import describe
     from searchrl.cli.describe import compare
@@ -47,6 +48,8 @@ def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench)
 
     print(describe.models(bench))
     print(f"policy: {config.checkpoint}, trained on {checkpoint.dataset}, episode {checkpoint.episode}")
+    if note := _other_format(checkpoint, bench):
+        print(note)
     print(describe.dataset(bench))
     queries = bench.queries(config.split)
     queries = queries.take(config.num_queries) if config.num_queries else queries
@@ -56,7 +59,7 @@ def _compare(config: EvalConfig, checkpoint: PolicyCheckpoint, bench: Workbench)
     rules = RewardRules(next(iter(graph.gains)), bench.game_config.step_penalty)
     ends, _ = greedy_episodes(checkpoint.policy, GraphTensors(graph, rules, bench.game_config.mask))
     table = compare(bench, graph, queries, ends.numpy(), checkpoint.best_fixed, config.seed)
-    print(f"{len(queries)} {config.split} queries:\n{table}")
+    print(f"{len(queries)} {config.split} queries:\n{table}\ncomputed: {in_words(bench.computed)}")
     write_results(output, table, queries, bench.dataset.corpus.ids, _details(config, checkpoint, bench, graph))
     _report(output, config, checkpoint, bench, graph, queries, table)
     print(f"results: {output}, to be read from {output / 'report.html'}")
@@ -122,8 +125,8 @@ def _report(
     table: ComparisonTable,
 ) -> None:
     """The same for people: ``report.html``, and plots where matplotlib is installed."""
-    from searchrl.agent.card import paid_by
-    from searchrl.env.actions import Action
+    from searchrl.agent.card import in_words, paid_by
+    from searchrl.env.tree import Action
     from searchrl.evaluation.report.charts import write_pictures
     from searchrl.evaluation.report.data import find_run, read_curves
     from searchrl.evaluation.report.page import write_report
@@ -142,6 +145,7 @@ def _report(
         "best_fixed is": " ".join(Action(action).name.lower() for action in checkpoint.best_fixed),
         "seed": config.seed,
         "version": checkpoint.version,
+        "computed": in_words(bench.computed),
     }
     write_report(
         output,
@@ -170,4 +174,15 @@ def _details(
         "seed": config.seed,
         "graph": graph.meta["fingerprint"],
         "version": checkpoint.version,
+        "computed": bench.computed,
     }
+
+
+def _other_format(checkpoint: PolicyCheckpoint, bench: Workbench) -> str:
+    """One line where the policy was trained in other numeric formats than it is evaluated in."""
+    from searchrl.config_file import differences
+
+    if not checkpoint.computed:
+        return ""
+    changed = differences(checkpoint.computed["models"], bench.computed["models"])
+    return f"note: the policy was trained with other numeric formats or models: {'; '.join(changed)}" if changed else ""

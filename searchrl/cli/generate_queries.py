@@ -48,7 +48,7 @@ def _generate(arguments: Sequence[str]) -> None:
 
 def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
     from searchrl.cli import describe
-    from searchrl.data.beir_folder import write_beir_folder
+    from searchrl.data.beir import write_beir_folder
     from searchrl.data.query_bank import write_query_bank
     from searchrl.files import new_folder
     from searchrl.queries.generate import as_dataset

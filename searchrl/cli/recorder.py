@@ -19,7 +19,7 @@ from searchrl.agent.run_dir import RunDir, append_metrics, cut_metrics
 from searchrl.agent.trainer import Progress, Trainer, collapsed
 from searchrl.cli.publish import publish
 from searchrl.config import TrainConfig
-from searchrl.env.actions import Action
+from searchrl.env.tree import Action
 from searchrl.files import write_text
 
 logger = logging.getLogger(__name__)

@@ -81,7 +81,7 @@ def train_sweep(config: TrainConfig) -> None:
 
 def _train_all(config: TrainConfig, sweep: Sweep) -> tuple[RunDir, SweepTable]:
     from searchrl.cli.train import graphs, prepare
-    from searchrl.env.joined import join
+    from searchrl.env.graph import join
     from searchrl.evaluation.results import SweepTable
     from searchrl.experiment.parts import Workbench
 
@@ -94,7 +94,7 @@ def _train_all(config: TrainConfig, sweep: Sweep) -> tuple[RunDir, SweepTable]:
         with closing(Workbench(data, config.models, game, config.learning.seed)) as bench:
             benches = prepare(config, bench)
             if folder is None:
-                folder = _open(config, sweep)
+                folder = _open(config, sweep, bench)
                 print(f"sweep: {folder.path}")
             train, dev = graphs(benches)
             joined = join(train), join(dev)
@@ -107,7 +107,7 @@ def _train_all(config: TrainConfig, sweep: Sweep) -> tuple[RunDir, SweepTable]:
     return folder, table
 
 
-def _open(config: TrainConfig, sweep: Sweep) -> RunDir:
+def _open(config: TrainConfig, sweep: Sweep, bench: Workbench) -> RunDir:
     """The sweep's folder, which is a run's folder that holds runs: made, or found to be resumed."""
     from searchrl.agent.run_dir import next_free, open_run
 
@@ -115,7 +115,7 @@ def _open(config: TrainConfig, sweep: Sweep) -> RunDir:
     if output.run_name is None and not output.resume:
         name = next_free(output.runs_dir, f"{config.data.label}-{sweep.setting}").name
         output = replace(output, run_name=name)
-    return open_run(replace(config, sweep=str(sweep), output=output))
+    return open_run(replace(config, sweep=str(sweep), output=output), bench.computed)
 
 
 def _train(
@@ -139,7 +139,7 @@ def _train(
         shutil.rmtree(run.path, ignore_errors=True)  # a kill while it was made leaves an empty folder
     output = replace(point.config.output, runs_dir=folder.path, run_name=name, overwrite=False, resume=begun)
     config = replace(point.config, output=output)
-    learn(config, bench, open_run(config), train, dev, share=False)
+    learn(config, bench, open_run(config, bench.computed), train, dev, share=False)
     return run
 
 

@@ -300,7 +300,7 @@ def assign(config: AssignConfig) -> None:
     from searchrl.models.loader import ModelLoader
     from searchrl.retrieval.tagtree.retriever import TagTreeRetriever, candidates_for
     from searchrl.retrieval.tagtree.tree import load_tree
-    from searchrl.reward.qrels import own_document
+    from searchrl.reward.gain import own_document
 
     check_outputs(("output", config.output))
     tree, facts = load_tree(config.tree if (config.tree / "meta.json").is_file() else config.tree / "tree")

@@ -43,11 +43,11 @@ def _train_on(config: TrainConfig, bench: Workbench) -> None:
     from searchrl.agent.run_dir import open_run
     from searchrl.cli import describe
     from searchrl.cli.publish import check_target
-    from searchrl.env.joined import join
+    from searchrl.env.graph import join
 
     benches = prepare(config, bench)
     check_target(config.output.checkpoint_dir)
-    run = open_run(config)
+    run = open_run(config, bench.computed)
     print(f"run: {run.path}")
     try:
         train, dev = graphs(benches)

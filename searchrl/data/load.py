@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from searchrl.data.beir_folder import read_beir_folder
+from searchrl.data.beir import read_beir_folder
 from searchrl.data.dataset import Dataset
 from searchrl.data.download import BEIR_MD5, fetch_beir
 from searchrl.data.splits import with_dev_split
@@ -80,7 +80,7 @@ def _find(name: str, data_folders: list[Path], mirror: str | None, download: boo
             return candidate  # not a dataset, and the reader will say what is missing
     raise ConfigError(
         f"unknown dataset {name!r}; {nearest(name, _known_names(data_folders))}, "
-        f"or a path to a folder in the BEIR layout (--data-dir and {DATA_VARIABLE} name where collections lie)"
+        f"or a path to a folder in the BEIR layout (data_dir and {DATA_VARIABLE} name where collections lie)"
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from searchrl.data.dataset import Corpus, Dataset, QuerySet, Split
-from searchrl.data.lines import at, checked_id, checked_text, read_jsonl, write_jsonl
+from searchrl.data.records import at, checked_id, checked_text, read_jsonl, write_jsonl
 from searchrl.data.splits import with_dev_split
 from searchrl.errors import DataError
 
@@ -84,16 +84,11 @@ def write_query_bank(path: Path, bank: QueryBank) -> None:
     write_jsonl(path, [header, *lines])
 
 
-def read_query_bank(path: Path, corpus: Corpus) -> QuerySet:
-    """Read a bank's queries for the corpus they were made from; sources become judgments of grade 1.
+def load_query_bank_for(path: Path, corpus: Corpus) -> QueryBank:
+    """Read a bank for the corpus it was made from.
 
     Raises ``DataError`` as ``load_query_bank`` does, and if the bank was made from another corpus.
     """
-    return load_query_bank_for(path, corpus).query_set()
-
-
-def load_query_bank_for(path: Path, corpus: Corpus) -> QueryBank:
-    """Read a whole bank for the corpus it was made from. Raises ``DataError`` as ``read_query_bank`` does."""
     bank = load_query_bank(path)
     if bank.header.corpus_fingerprint != corpus.fingerprint:
         raise DataError(

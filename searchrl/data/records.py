@@ -1,11 +1,57 @@
-"""Read ``corpus.jsonl`` and ``queries.jsonl`` of the BEIR layout (Thakur et al. 2021, arXiv:2104.08663)."""
+"""JSON Lines, JSON and other line-based files, read so that each fault can be traced to its file and line."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from searchrl.data.lines import at, checked_id, checked_text, read_jsonl
 from searchrl.errors import DataError
+from searchrl.files import write_text
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def at(path: Path, number: int) -> str:
+    """How messages name a place: ``corpus.jsonl, line 12``, with the full path."""
+    return f"{path}, line {number}"
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, text without its line end) of every line that is not blank.
+
+    UTF-8 with or without byte order mark; LF or CRLF. Raises ``DataError`` if the file is missing, unreadable or not
+    UTF-8.
+    """
+    try:
+        with open(path, "rb") as file:
+            for number, raw in enumerate(file, start=1):
+                if number == 1:
+                    raw = raw.removeprefix(_BOM)
+                try:
+                    line = raw.decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{at(path, number)}: not UTF-8 text ({error.reason})") from error
+                if line.strip():
+                    yield number, line
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of a JSON Lines file. Raises ``DataError`` on a line that is not a JSON object."""
+    for number, line in numbered_lines(path):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+            raise DataError(f"{at(path, number)}: not JSON ({reason}): {line[:60]!r}") from error
+        if not isinstance(value, dict):
+            raise DataError(f"{at(path, number)}: a JSON object is expected here, not {type(value).__name__}")
+        yield number, value
 
 
 def read_records(path: Path) -> dict[str, dict[str, str]]:
@@ -33,3 +79,46 @@ def read_records(path: Path) -> dict[str, dict[str, str]]:
     if not records:
         raise DataError(f"{path}: empty; one JSON object a line is expected, with '_id' and 'text'")
     return records
+
+
+def write_jsonl(path: Path, records: Iterable[object]) -> None:
+    """Write one JSON value a line, atomically."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def checked_id(value: object, what: str, place: str) -> str:
+    """An identifier that every file format can carry: a non-empty string without whitespace.
+
+    TREC run and qrels files are separated by whitespace, so such an id could be read but never reported.
+    """
+    if not isinstance(value, str):
+        hint = f'; write "{value}"' if isinstance(value, int) else ""
+        raise DataError(f"{place}: {what} must be a string, not {type(value).__name__}{hint}")
+    if not value or value.split() != [value]:
+        raise DataError(f"{place}: {what} {value!r} must be non-empty and without whitespace")
+    return checked_text(value, what, place)
+
+
+def checked_text(value: object, what: str, place: str) -> str:
+    """A string that can be encoded; a JSON file can smuggle in half a surrogate pair, which no tokenizer accepts."""
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {what} must be a string, not {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(f"{place}: {what} holds {value[error.start]!a}, half of a surrogate pair") from error
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """Read what one JSON file holds. Raises DataError naming the file where it cannot be read or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise DataError(f"{path}: not JSON ({reason})") from error

@@ -21,7 +21,7 @@ def with_dev_split(dataset: Dataset, seed: int, *, share: float = DEV_SHARE, mos
     """
     train = dataset.splits.get("train")
     if train is None:
-        note = "no train split: train on synthetic queries, transfer from another dataset, or --train-from-dev"
+        note = "no train split: train on synthetic queries, transfer from another dataset, or use train_from_dev"
         return _noted(dataset, note)
     if "dev" in dataset.splits:
         return dataset

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from searchrl.data.dataset import Qrels
-from searchrl.data.lines import at, checked_id, numbered_lines
-from searchrl.data.qrels import add_judgment
+from searchrl.data.beir import add_judgment
+from searchrl.data.records import at, checked_id, numbered_lines
 from searchrl.errors import DataError
 from searchrl.files import write_text
 
@@ -91,17 +90,6 @@ def read_trec_run(path: Path) -> TrecRun:
             for query_id, ranking in rankings.items()
         },
     )
-
-
-def write_trec_qrels(path: Path, qrels: Qrels) -> None:
-    """Write judgments atomically in TREC's four columns."""
-    place = f"{path}: qrels"
-    lines = [
-        f"{checked_id(query_id, 'query id', place)} 0 {checked_id(document_id, 'document id', place)} {grade}\n"
-        for query_id, judged in qrels.items()
-        for document_id, grade in judged.items()
-    ]
-    write_text(path, "".join(lines))
 
 
 def read_trec_qrels(path: Path) -> dict[str, dict[str, int]]:

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from searchrl.env.actions import Action
-from searchrl.env.graph import SearchGraph
-from searchrl.env.joined import query_weights
-from searchrl.env.tree import ROOT
+from searchrl.env.graph import SearchGraph, query_weights
+from searchrl.env.tree import ROOT, Action
 from searchrl.errors import ConfigError, nearest
 
 RewardBaseline = Literal["none", "single_pass"]
@@ -93,7 +91,7 @@ class GraphTensors:
     def _put(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.array(array)).to(self.device)
 
-    def averse(self, loss_aversion: float) -> GraphTensors:
+    def with_loss_aversion(self, loss_aversion: float) -> GraphTensors:
         """The same, but what an episode finds less than one plain search would have counts that many times."""
         searched = torch.from_numpy(self.tree.searched_nodes).long().to(self.device)
         other = copy.copy(self)

@@ -1,6 +1,7 @@
 """Build a search graph: play every legal sequence of actions, state by state, all queries of a state together.
 
-Three stages: play every state, have everything that was found judged, look at every state with what the judge said.
+Three stages: play every state, have everything that was found scored by the reward model, look at every state
+with what it said.
 Each step is kept as a part (``parts.py``), so that a build that was killed repeats at most the step in flight.
 """
 
@@ -13,16 +14,23 @@ from typing import Any
 import numpy as np
 
 from searchrl.data.dataset import QuerySet
+from searchrl.device import processor
 from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph, fingerprint, graph_of
-from searchrl.env.parts import Part, Parts
-from searchrl.env.scores import ScoreBook
-from searchrl.env.situation_parts import part_of, situation_of, state_part
-from searchrl.env.tree import State, build_tree
+from searchrl.env.parts import Part, Parts, part_of, state_of, state_part
+from searchrl.env.tree import Node, build_tree
 from searchrl.files import Array
 from searchrl.retrieval.ranking import FloatArray, IntArray
-from searchrl.reward.gain import DEFAULT_CALIBRATION, Calibration, Gains, calibrate, ranking_ndcg
-from searchrl.reward.qrels import Judgments, own_document
+from searchrl.reward.gain import (
+    DEFAULT_CALIBRATION,
+    Calibration,
+    Gains,
+    Judgments,
+    calibrate,
+    own_document,
+    ranking_ndcg,
+)
+from searchrl.reward.pool import JudgedPool
 
 GAIN_DEPTH = 10
 """Gains are nDCG@10."""
@@ -70,9 +78,9 @@ def finish(
     """Finish whatever ``parts`` lack; returns the graph's arrays, made when asked for, and its facts."""
     build = _Build(game, queries, settings, parts, on_progress or (lambda stage, unit, done, total: None))
     build.play()
-    book = build.judge()
-    build.view(book)
-    return build.columns(book), build.facts()
+    pool = build.score()
+    build.view(pool)
+    return build.columns(pool), build.facts()
 
 
 def _view_part(node: int) -> str:
@@ -101,41 +109,41 @@ class _Build:
             if state.action is None:
                 at = self.game.start(self.queries.texts)
             else:
-                before = situation_of(self.parts, self.tree, state.parent)
+                before = state_of(self.parts, self.tree, state.parent)
                 at = self.game.advance(before, state.action, exclude)
             self.parts[state_part(node)] = part_of(at, state)
 
-    def judge(self) -> ScoreBook | None:
+    def score(self) -> JudgedPool | None:
         """Have the reward model score every document that it has to for any query in any state."""
-        book = self.game.book(self.queries.texts)
-        if book is None:
+        pool = self.game.pool(self.queries.texts)
+        if pool is None:
             return None
         met = [self.parts[state_part(node)].arrays["judged"] for node in self.tree.searched_nodes]
-        batches = book.batches(np.concatenate(met, axis=1))
+        batches = pool.batches(np.concatenate(met, axis=1))
         done, total = 0, sum(map(len, batches))
         for i, pairs in enumerate(batches):
             name = f"scores-{i}"
             if name not in self.parts:
                 self.report("judging", "pair", done, total)
-                self.parts[name] = Part({"scores": book.score(pairs)})
-            book.learn(pairs, self.parts[name].arrays["scores"])
+                self.parts[name] = Part({"scores": pool.score(pairs)})
+            pool.learn(pairs, self.parts[name].arrays["scores"])
             done += len(pairs)
         self.report("judging", "pair", done, total)
-        return book
+        return pool
 
-    def view(self, book: ScoreBook | None) -> None:
-        """What needs the judge: every state's features, and what an episode that ended there would find and earn."""
-        payer = _Payer(self.game, self.queries, self.settings, book)
+    def view(self, pool: JudgedPool | None) -> None:
+        """What needs the scores: every state's features, and what an episode that ended there would find and earn."""
+        gains_of = self._gains(pool)
         for node, state in self._unfinished("ranking", _view_part):
-            at = situation_of(self.parts, self.tree, node)
-            arrays: dict[str, Array] = {"features": self.game.features(at, book)}
+            at = state_of(self.parts, self.tree, node)
+            arrays: dict[str, Array] = {"features": self.game.features(at, pool)}
             if state.searched:
-                final = self.game.final_ranking(at, book)
+                final = self.game.final_ranking(at, pool)
                 arrays |= {"final": final.documents, "final_scores": final.scores, "reward_calls": at.reward_calls}
-                arrays |= {f"gain_{source}": gain for source, gain in payer.gains(final.documents).items()}
+                arrays |= {f"gain_{source}": gain for source, gain in gains_of(final.documents).items()}
             self.parts[_view_part(node)] = Part(arrays)
 
-    def columns(self, book: ScoreBook | None) -> dict[str, Column]:
+    def columns(self, pool: JudgedPool | None) -> dict[str, Column]:
         """The graph's arrays: what its states hold, side by side, (n, states or slots, ...), and the pool."""
 
         def column(part: Callable[[int], str], name: str, nodes: Sequence[int]) -> Column:
@@ -143,16 +151,15 @@ class _Build:
 
         ends = self.tree.searched_nodes.tolist()
         viewed = [name for name in self.parts[_view_part(ends[0])].arrays if name != "features"]
-        pool, pool_scores = book.pools() if book else _empty_pool(len(self.queries))
+        documents, scores = pool.arrays() if pool else np.empty((2, len(self.queries), 0))
         return {
             "features": column(_view_part, "features", range(len(self.tree))),
             "query_vectors": column(state_part, "vectors", self.changed),
             "result_vectors": column(state_part, "result", ends),
             "searched": column(state_part, "documents", ends),
-            "searched_scores": column(state_part, "scores", ends),
             **{name: column(_view_part, name, ends) for name in viewed},
-            "pool": lambda: pool,
-            "pool_scores": lambda: pool_scores,
+            "pool": lambda: documents.astype(np.int32),
+            "pool_scores": lambda: scores.astype(np.float32),
         }
 
     def facts(self) -> dict[str, Any]:
@@ -166,10 +173,13 @@ class _Build:
             "feature_names": list(self.game.feature_names),
             "reformulation_calls": self.game.reformulator.lm_calls,
             "gains": [name.removeprefix("gain_") for name in end.arrays if name.startswith("gain_")],
-            "meta": {"fingerprint": fingerprint(describe(self.game, self.queries, self.settings))},
+            "meta": {
+                "fingerprint": fingerprint(describe(self.game, self.queries, self.settings)),
+                "processor": processor(),
+            },
         }
 
-    def _unfinished(self, stage: str, part: Callable[[int], str]) -> Iterator[tuple[int, State]]:
+    def _unfinished(self, stage: str, part: Callable[[int], str]) -> Iterator[tuple[int, Node]]:
         """The states whose part is missing; reports as they are dealt with."""
         n, states = len(self.queries), self.tree.states
         todo = [node for node in range(len(states)) if part(node) not in self.parts]
@@ -179,32 +189,25 @@ class _Build:
             yield node, states[node]
             self.report(stage, "situation", (done + i) * n, len(states) * n)
 
+    def _gains(self, pool: JudgedPool | None) -> Callable[[IntArray], dict[str, FloatArray]]:
+        """What (n, depth) rankings of these queries are worth: source of gains -> (n,) nDCG@10."""
+        judgments = Judgments(self.queries, self.game.corpus) if self.queries.judged else None
+        if pool is not None and self.game.reward_model is not None:
+            rule = self.settings.calibration
+            known, scores = pool.arrays()
+            worth = calibrate(scores, self.game.reward_model.absolute, rule.slope, rule.offset)
 
-def _empty_pool(n: int) -> tuple[IntArray, FloatArray]:
-    return np.empty((n, 0), dtype=np.int32), np.empty((n, 0), dtype=np.float32)
+        def gains(documents: IntArray) -> dict[str, FloatArray]:
+            found = {}
+            if judgments is not None:
+                found["qrels"] = judgments.gain(documents, GAIN_DEPTH)
+            if pool is not None:
+                listed = gains_in_pool(documents[:, :GAIN_DEPTH], known, worth)
+                found["reward"] = ranking_ndcg(listed, worth, GAIN_DEPTH, "pooled")
+                found["reward_list"] = ranking_ndcg(listed, worth, GAIN_DEPTH, "list")
+            return {name: gain.astype(np.float32) for name, gain in found.items()}
 
-
-class _Payer:
-    """What rankings of these queries are worth, by each source of gains there is."""
-
-    def __init__(self, game: Game, queries: QuerySet, settings: GraphSettings, book: ScoreBook | None) -> None:
-        self._judgments = Judgments(queries, game.corpus) if queries.judged else None
-        self._book = book
-        if book is not None and game.reward_model is not None:
-            rule = settings.calibration
-            self._pool, scores = book.pools()
-            self._worth = calibrate(scores, game.reward_model.absolute, rule.slope, rule.offset)
-
-    def gains(self, documents: IntArray) -> dict[str, FloatArray]:
-        """Source -> (n,) nDCG@10 of (n, depth) rankings."""
-        gains = {}
-        if self._judgments is not None:
-            gains["qrels"] = self._judgments.gain(documents, GAIN_DEPTH)
-        if self._book is not None:
-            listed = gains_in_pool(documents[:, :GAIN_DEPTH], self._pool, self._worth)
-            gains["reward"] = ranking_ndcg(listed, self._worth, GAIN_DEPTH, "pooled")
-            gains["reward_list"] = ranking_ndcg(listed, self._worth, GAIN_DEPTH, "list")
-        return {name: gain.astype(np.float32) for name, gain in gains.items()}
+        return gains
 
 
 def gains_in_pool(documents: IntArray, pool: IntArray, worth: Gains) -> Gains:

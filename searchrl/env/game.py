@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchrl.data.dataset import Corpus
-from searchrl.env.actions import Action
 from searchrl.env.features import (
     PROBE_FEATURES,
     QUERY_FEATURES,
@@ -25,11 +25,12 @@ from searchrl.env.features import (
     ranking_features,
     reward_features,
 )
-from searchrl.env.scores import ScoreBook
+from searchrl.env.tree import Action
 from searchrl.reformulate.reformulator import Direction, Reformulator
 from searchrl.retrieval.fusion import Fusion, fuse, minmax
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
+from searchrl.reward.pool import JudgedPool
 from searchrl.reward.reward_model import RewardModel
 
 
@@ -49,7 +50,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Situation:
+class State:
     """Where a batch of n queries stands after the same sequence of actions."""
 
     original: Queries
@@ -74,11 +75,24 @@ class Situation:
         first = np.diff(documents, axis=1, prepend=NO_DOCUMENT) != 0  # NO_DOCUMENT sorts first and is not counted
         return np.asarray(first.sum(axis=1), dtype=np.int32)
 
+    def take(self, rows: NDArray[np.intp]) -> State:
+        """Where the queries ``rows`` (m,) of the batch stand."""
+        return replace(
+            self,
+            original=self.original.take(rows),
+            current=self.current.take(rows),
+            rankings=tuple(ranking.take(rows) for ranking in self.rankings),
+            probe=Probe(self.probe.features[rows], self.probe.best_bm25[rows]) if self.probe else None,
+            seen=self.seen[rows],
+            result=self.result[rows],
+            judged=tuple(documents[rows] for documents in self.judged),
+        )
 
-def opening(queries: Queries) -> Situation:
+
+def opening(queries: Queries) -> State:
     """Where n queries stand before anything was searched."""
     width = len(RANKING_FEATURES) + len(PROBE_FEATURES)
-    return Situation(
+    return State(
         original=queries,
         current=queries,
         rankings=(),
@@ -126,15 +140,15 @@ class Game:
             "features": list(self.feature_names),
         }
 
-    def start(self, texts: Sequence[str]) -> Situation:
+    def start(self, texts: Sequence[str]) -> State:
         """Nothing searched yet, for n queries."""
         return opening(self.retriever.queries(texts))
 
-    def book(self, texts: Sequence[str]) -> ScoreBook | None:
-        """A fresh record of what the reward model says about these queries."""
-        return ScoreBook(self.reward_model, self.corpus, texts) if self.reward_model else None
+    def pool(self, texts: Sequence[str]) -> JudgedPool | None:
+        """An empty judged pool for these queries; None without a reward model."""
+        return JudgedPool(self.reward_model, self.corpus, texts) if self.reward_model else None
 
-    def advance(self, at: Situation, action: Action, exclude: IntArray) -> Situation:
+    def advance(self, at: State, action: Action, exclude: IntArray) -> State:
         """Take one legal action (not TERMINATE). ``exclude`` (n,): each query's own document, -1 for none.
 
         The reward model has no say in where an action leads, so all of a graph's documents can be judged together.
@@ -147,26 +161,26 @@ class Game:
         at = replace(at, current=current, searched=False)
         return self._search(at, exclude) if self.rules.auto_search else at
 
-    def final_ranking(self, at: Situation, book: ScoreBook | None) -> Ranking:
+    def final_ranking(self, at: State, pool: JudgedPool | None) -> Ranking:
         """What the user would get if the episode ended here: the episode's rankings fused, then perhaps reranked."""
         fused = fuse(at.rankings, self.rules.fusion, self.rules.anchor)
-        if book is None or self.rules.rerank_depth == 0:
+        if pool is None or self.rules.rerank_depth == 0:
             return fused
-        book.ensure(at.judged[-1])
-        return rerank(fused, book, self.rules.rerank_depth, self.rules.rerank_weight)
+        pool.ensure(at.judged[-1])
+        return rerank(fused, pool, self.rules.rerank_depth, self.rules.rerank_weight)
 
-    def features(self, at: Situation, book: ScoreBook | None) -> FloatArray:
+    def features(self, at: State, pool: JudgedPool | None) -> FloatArray:
         """The observation's named scalars, (n, len(feature_names))."""
         parts = [at.seen]
-        if book is not None:
+        if pool is not None:
             for documents in at.judged:
-                book.ensure(documents)
+                pool.ensure(documents)
             first, last = (at.judged[0], at.judged[-1]) if at.judged else (_nothing(at), _nothing(at))
-            parts.append(reward_features(book.lookup(first[:, :TOP]), book.lookup(last[:, :TOP])))
+            parts.append(reward_features(pool.lookup(first[:, :TOP]), pool.lookup(last[:, :TOP])))
         parts.append(query_features(at.original, at.current, at.step, self.rules.max_steps, at.searched))
         return np.concatenate(parts, axis=1)
 
-    def _search(self, at: Situation, exclude: IntArray) -> Situation:
+    def _search(self, at: State, exclude: IntArray) -> State:
         ranking = self.retriever.search(at.current, exclude)
         rankings = (*at.rankings, ranking)
         evidence = at.probe or probe(self.retriever, at.original, exclude)
@@ -179,18 +193,18 @@ class Game:
         return replace(at, rankings=rankings, searched=True, probe=evidence, result=result, seen=seen, judged=judged)
 
 
-def _nothing(at: Situation) -> IntArray:
+def _nothing(at: State) -> IntArray:
     return np.full((len(at.original), 1), NO_DOCUMENT, dtype=np.int32)
 
 
-def rerank(ranking: Ranking, book: ScoreBook, depth: int, weight: float) -> Ranking:
+def rerank(ranking: Ranking, pool: JudgedPool, depth: int, weight: float) -> Ranking:
     """Reorder the top ``depth`` by (1 - weight) * min-max score + weight * min-max reward; the tail stays below.
 
     Interpolated, never replaced: alone, a small judge loses to the first stage.
     """
     head = ranking.documents[:, :depth]
     present = head != NO_DOCUMENT
-    reward = book.lookup(head)
+    reward = pool.lookup(head)
     mixed = (1.0 - weight) * minmax(ranking.scores[:, :depth], present)
     mixed = mixed + weight * minmax(np.nan_to_num(reward), present & ~np.isnan(reward))
     order = np.argsort(np.where(present, -mixed, np.inf), axis=1, kind="stable")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.env.tree import Tree, build_tree
-from searchrl.errors import CacheError
-from searchrl.files import load_arrays
-from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
+from searchrl.errors import CacheError, ConfigError
+from searchrl.files import Array, load_arrays
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 
-VERSION = 4
+VERSION = 5
 """Raised whenever a stored graph would no longer be what today's code computes."""
+
+SIZES = "sizes"
+"""Under this name ``meta`` has the number of queries of each graph that was joined."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,6 @@ class SearchGraph:
     """(n, R, dim)"""
     searched: IntArray
     """(n, R, depth) documents of each search."""
-    searched_scores: FloatArray
-    """(n, R, depth)"""
     final: IntArray
     """(n, R, depth) documents of the final ranking, were the episode to end here."""
     final_scores: FloatArray
@@ -104,7 +105,6 @@ _ARRAYS = (
     "query_vectors",
     "result_vectors",
     "searched",
-    "searched_scores",
     "final",
     "final_scores",
     "reward_calls",
@@ -140,3 +140,50 @@ def graph_of(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> SearchGraph
         meta=facts["meta"],
         **{name: arrays[name] for name in _ARRAYS},
     )
+
+
+def join(graphs: Sequence[SearchGraph]) -> SearchGraph:
+    """Put the queries of several graphs one after another. A document is still an index into its own corpus.
+
+    Raises ConfigError unless all were played by the same rules with the same observation and share a source of gains.
+    """
+    first = graphs[0]
+    if len(graphs) == 1:
+        return first
+    for other in graphs[1:]:
+        if other.tree != first.tree or other.feature_names != first.feature_names or other.dim != first.dim:
+            raise ConfigError("search graphs of different games cannot be joined")
+    sources = [source for source in first.gains if all(source in graph.gains for graph in graphs)]
+    if not sources:
+        raise ConfigError("these collections have no source of gains in common; use a reward model (reward lm)")
+    width = max(graph.pool.shape[1] for graph in graphs)
+
+    def rows(name: str) -> Array:
+        return np.concatenate([getattr(graph, name) for graph in graphs])
+
+    return replace(
+        first,
+        query_ids=[query_id for graph in graphs for query_id in graph.query_ids],
+        texts=[[text for graph in graphs for text in graph.texts[slot]] for slot in range(len(first.texts))],
+        features=rows("features"),
+        query_vectors=rows("query_vectors"),
+        result_vectors=rows("result_vectors"),
+        searched=rows("searched"),
+        final=rows("final"),
+        final_scores=rows("final_scores"),
+        reward_calls=rows("reward_calls"),
+        gains={source: np.concatenate([graph.gains[source] for graph in graphs]) for source in sources},
+        pool=np.concatenate([_padded(graph.pool, width, NO_DOCUMENT) for graph in graphs]),
+        pool_scores=np.concatenate([_padded(graph.pool_scores, width, np.nan) for graph in graphs]),
+        meta={SIZES: [len(graph) for graph in graphs]},
+    )
+
+
+def query_weights(graph: SearchGraph) -> FloatArray:
+    """(n,) share of each query in a mean over collections, in which each collection counts the same; sums to 1."""
+    sizes = graph.meta.get(SIZES, [len(graph)])
+    return np.repeat([1.0 / (len(sizes) * size) for size in sizes], sizes).astype(np.float32)
+
+
+def _padded(array: Array, width: int, value: float) -> Array:
+    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=value)

@@ -1,10 +1,12 @@
-"""Get a search graph: the stored one where there is one, else built and stored."""
+"""Get a search graph: the stored one where there is one, else built, under a bar if wanted, and stored."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from searchrl.data.dataset import QuerySet
 from searchrl.env.build import GraphSettings, OnProgress, build_graph, describe, finish
@@ -50,3 +52,39 @@ def _load(folder: Path) -> SearchGraph | None:
     except CacheError as error:
         logger.warning("The stored graph is damaged and will be rebuilt: %s", error)
         return None
+
+
+class BuildBar:
+    """A bar for each stage that ``obtain_graph`` reports, with units/s and the time left; none for a graph only loaded.
+
+    What a killed build had finished stands in the bar from the beginning and does not count as speed.
+    """
+
+    def __init__(self, title: str, show: bool = True) -> None:
+        self._title = title
+        self._show = show
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(self, stage: str, unit: str, done: int, total: int) -> None:
+        """``done`` of ``total`` units of a stage are finished; the first call of a stage comes before its work."""
+        from tqdm import tqdm
+
+        if stage != self._stage:
+            self._close()
+            self._stage = stage
+            title = f"{self._title}: {stage}"
+            self._bar = tqdm(desc=title, unit=unit, initial=done, total=total, disable=not self._show, leave=False)
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> BuildBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

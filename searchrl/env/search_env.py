@@ -13,15 +13,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from searchrl.data.dataset import QuerySet
-from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import RewardRules
 from searchrl.env.build import GAIN_DEPTH, GraphSettings, build_graph
-from searchrl.env.game import Game, Situation
-from searchrl.env.scores import ScoreBook
-from searchrl.env.tree import ROOT, build_tree
+from searchrl.env.game import Game, State
+from searchrl.env.tree import N_ACTIONS, ROOT, Action, build_tree
 from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
-from searchrl.reward.qrels import Judgments, own_document
+from searchrl.reward.gain import Judgments, own_document
+from searchrl.reward.pool import JudgedPool
 
 Obs = dict[str, NDArray[Any]]
 
@@ -58,7 +57,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         self._judgments = Judgments(queries, game.corpus)
         self._own = own_document(queries, game.corpus)
         self._row = 0
-        self._book: ScoreBook | None = None
+        self._pool: JudgedPool | None = None
         self._gains: tuple[int, NDArray[np.float32]] | None = None
         dim, width = game.retriever.encoder.dim, len(game.feature_names)
         self.action_space = spaces.Discrete(N_ACTIONS)
@@ -79,8 +78,8 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         else:
             self._row = int(self.np_random.integers(len(self.queries)))
         text = [self.queries.texts[self._row]]
-        self._book = self.game.book(text)
-        self._at: Situation = self.game.start(text)
+        self._pool = self.game.pool(text)
+        self._at: State = self.game.start(text)
         self._node = ROOT
         self._steps = 0
         self._over = False
@@ -109,7 +108,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
 
     def final_ranking(self) -> Ranking | None:
         """What the episode has found so far, fused: (1, depth) documents and scores; None before the first search."""
-        return self.game.final_ranking(self._at, self._book) if self._at.rankings else None
+        return self.game.final_ranking(self._at, self._pool) if self._at.rankings else None
 
     def render(self) -> str:
         """The episode so far, a line a fact."""
@@ -126,7 +125,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         return ids.index(query_id)
 
     def _observe(self) -> Obs:
-        features = self.game.features(self._at, self._book)[0]
+        features = self.game.features(self._at, self._pool)[0]
         features[self.game.feature_names.index("step")] = self._steps / self.game.rules.max_steps
         return {
             "query": self._at.current.vectors[0].copy(),  # the caller keeps what it is shown
@@ -154,7 +153,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
             gains = self._graph_gains()
             single = float(gains[self.tree.searched_nodes[0]]) if self.reward.baseline == "single_pass" else 0.0
             return float(gains[self._node]) - single
-        found = self.game.final_ranking(self._at, self._book).documents[0, :GAIN_DEPTH]
+        found = self.game.final_ranking(self._at, self._pool).documents[0, :GAIN_DEPTH]
         everyone = np.full((len(self.queries), len(found)), NO_DOCUMENT, dtype=np.int32)
         everyone[self._row] = found
         return float(self._judgments.gain(everyone, GAIN_DEPTH)[self._row])

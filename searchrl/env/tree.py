@@ -1,4 +1,4 @@
-"""The states one query can reach. The rules fix them, so every query has the same tree.
+"""The four actions, and the states one query can reach by them. The rules fix them, so every query has the same tree.
 
 A state is reached by one sequence of legal actions from the root (nothing searched yet). SEARCH is legal only while
 the current query is unsearched, the others only once it has been searched; so under the mask no action is a no-op.
@@ -8,20 +8,32 @@ With the mask off an illegal action leaves the state as it is and costs its step
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.threads import lazy
+
+
+class Action(IntEnum):
+    """What the agent can do at a step; the ids are fixed."""
+
+    SEARCH = 0
+    NARROW = 1
+    BROADEN = 2
+    TERMINATE = 3
+
+
+N_ACTIONS = len(Action)
 
 ROOT = 0
 NOWHERE = -1
 
 
 @dataclass(frozen=True)
-class State:
+class Node:
     """One node: how it was reached and what holds there."""
 
     parent: int
@@ -39,7 +51,7 @@ class State:
 class Tree:
     """All reachable states, parents before children, level by level."""
 
-    states: tuple[State, ...]
+    states: tuple[Node, ...]
     max_steps: int
     auto_search: bool
 
@@ -128,18 +140,16 @@ class Tree:
 @lru_cache(maxsize=16)
 def build_tree(max_steps: int, auto_search: bool = False) -> Tree:
     """Unroll the rules for ``max_steps`` steps."""
-    states = [State(NOWHERE, None, 0, False, 0, 0)]
+    states = [Node(NOWHERE, None, 0, False, 0, 0)]
     node = 0
     while node < len(states):
         state = states[node]
         if state.step < max_steps:
             if not state.searched:
-                states.append(
-                    State(node, Action.SEARCH, state.step + 1, True, state.searches + 1, state.reformulations)
-                )
+                states.append(Node(node, Action.SEARCH, state.step + 1, True, state.searches + 1, state.reformulations))
             else:
                 for action in (Action.NARROW, Action.BROADEN):
                     searches = state.searches + int(auto_search)
-                    states.append(State(node, action, state.step + 1, auto_search, searches, state.reformulations + 1))
+                    states.append(Node(node, action, state.step + 1, auto_search, searches, state.reformulations + 1))
         node += 1
     return Tree(tuple(states), max_steps, auto_search)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from searchrl.env.actions import N_ACTIONS, Action
+from searchrl.env.tree import N_ACTIONS, Action
 from searchrl.errors import DataError
 from searchrl.evaluation.significance import (
     PairedTest,

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from searchrl.agent import strategies
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.device import rng
-from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.graph import SearchGraph
-from searchrl.env.tree import ROOT
+from searchrl.env.tree import N_ACTIONS, ROOT, Action
 from searchrl.evaluation.comparison import ComparisonTable, MethodResult
 from searchrl.evaluation.measures import MEASURES, evaluate_ranking
 from searchrl.retrieval.ranking import Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
-from searchrl.reward.qrels import own_document
+from searchrl.reward.gain import own_document
 
 REWARD_MEASURE = "reward nDCG@10"
 

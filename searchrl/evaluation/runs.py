@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from searchrl.data.beir import read_qrels
 from searchrl.data.dataset import SPLITS, Qrels, Split
-from searchrl.data.lines import numbered_lines
-from searchrl.data.qrels import read_qrels
+from searchrl.data.records import numbered_lines
 from searchrl.data.trec import read_trec_qrels, read_trec_run
 from searchrl.errors import ConfigError, DataError, nearest
 from searchrl.evaluation.measures import evaluate

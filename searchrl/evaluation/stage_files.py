@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Qrels
-from searchrl.data.lines import checked_id, read_json
+from searchrl.data.records import checked_id, read_json
 from searchrl.data.trec import TrecRun, read_trec_run, write_trec_run
 from searchrl.errors import DataError
 from searchrl.evaluation.measures import evaluate, ranked_ids

@@ -40,7 +40,7 @@ def embed(
     cache: where document vectors are kept, None for nowhere. device: where similarities are computed.
     """
     from searchrl.evaluation.index import obtain_index, search
-    from searchrl.reward.qrels import own_document
+    from searchrl.reward.gain import own_document
 
     index = obtain_index(dataset.corpus, encoder, cache)
     vectors = encoder.encode(queries.texts, kind="query", show_progress=True, description="encode queries")
@@ -83,9 +83,9 @@ def score_pairs(
     """
     from tqdm import tqdm
 
-    from searchrl.env.scores import ScoreBook
+    from searchrl.reward.pool import JudgedPool
 
-    book = ScoreBook(reward_model, corpus, texts)
+    book = JudgedPool(reward_model, corpus, texts)
     batches = book.batches(documents, batch_size)
     with tqdm(total=sum(map(len, batches)), desc="rerank", unit="pair") as bar:
         for pairs in batches:

@@ -12,7 +12,7 @@ from searchrl.evaluation.measures import evaluate_ranking
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.tagtree.retriever import MakeGuide, TagTreeRetriever
-from searchrl.reward.qrels import own_document
+from searchrl.reward.gain import own_document
 
 
 @dataclass(frozen=True)

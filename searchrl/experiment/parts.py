@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig
-from searchrl.data.dataset import Dataset, QuerySet, Split
+from searchrl.data.dataset import Corpus, Dataset, QuerySet, Split
 from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import load_query_bank_for
 from searchrl.data.splits import train_from_dev
-from searchrl.device import DeviceChoice, with_dtype
+from searchrl.device import DeviceChoice, processor, with_dtype
 from searchrl.errors import ConfigError, DataError
 from searchrl.models.loader import ModelLoader
 from searchrl.threads import lazy
 
 if TYPE_CHECKING:
-    from searchrl.env.game import Game
+    from searchrl.env.game import Game, Rules
     from searchrl.env.graph import SearchGraph
     from searchrl.env.search_env import SearchEnv
     from searchrl.models.encoder import Encoder
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from searchrl.models.prompts import Prompts
     from searchrl.models.transformers_lm import TransformersLM
     from searchrl.reformulate.reformulator import Reformulator
+    from searchrl.retrieval.dense import TextEncoder
     from searchrl.retrieval.retriever import Retriever
     from searchrl.reward.lm import Method
     from searchrl.reward.reward_model import RewardModel
@@ -49,14 +50,7 @@ class Workbench:
     @lazy
     def loader(self) -> ModelLoader:
         """What makes language models, and closes them."""
-        models = self.models
-        return ModelLoader(
-            models.serving,
-            device=models.device,
-            dtype=models.dtype,
-            cache=models.cache,
-            show_progress=self.show_progress,
-        )
+        return make_loader(self.models, self.show_progress)
 
     @property
     def device(self) -> DeviceChoice:
@@ -81,44 +75,22 @@ class Workbench:
     @lazy
     def encoder(self) -> Encoder:
         """The sentence encoder."""
-        from searchrl.models.encoder import Encoder
-
-        return Encoder(self.models.encoder, self.device.device, dtype=self.models.encoder_dtype)
+        return make_encoder(self.models, self.device)
 
     @lazy
     def retriever(self) -> Retriever:
         """Both indexes of the corpus behind one search."""
-        from searchrl.retrieval.approximate import build_approximate_index, import_faiss
-        from searchrl.retrieval.dense import build_dense_index
-        from searchrl.retrieval.lexical import LexicalIndex
-        from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
-
-        corpus, config = self.dataset.corpus, self.game_config
-        large = 0 < config.ann_above < len(corpus)
-        if large:
-            import_faiss()  # what is missing is said before hours of encoding
-        dense = build_dense_index(corpus, self.encoder, self.cache, self.show_progress)
-        approximate = build_approximate_index(corpus, self.encoder, dense, self.cache) if large else None
-        share = LEXICAL_SHARE[config.retriever]
-        return Retriever(self.encoder, dense, LexicalIndex(corpus), share, config.depth, approximate)
+        return make_retriever(self.dataset.corpus, self.encoder, self.game_config, self.cache, self.show_progress)
 
     @property
     def lm_name(self) -> str | None:
         """The language model as ``ModelLoader`` takes it; None for the device's, or the one that is served."""
-        return None if self.models.lm == "auto" else self.models.lm
-
-    @property
-    def judge(self) -> CachedLanguageModel:
-        """The language model that judges, behind its cache, compared with --golden first.
-
-        Raises EngineError where its server does not answer, or it and transformers do not agree on the golden pairs.
-        """
-        return self.loader.language_model(self.lm_name, self._judging, stop_at_newline=True)
+        return lm_name(self.models)
 
     @property
     def writer(self) -> CachedLanguageModel:
         """The same that rewrites queries, or asks them; in a finer numeric format where judging needs less."""
-        return self.loader.language_model(self.lm_name, "chat", stop_at_newline=True)
+        return make_writer(self.models, self.loader)
 
     @property
     def language_models(self) -> Mapping[str, Engine]:
@@ -126,13 +98,22 @@ class Workbench:
         game = self.game_config
         uses: dict[str, Use] = {}
         if game.reward == "lm":
-            uses["judges"] = self._judging
+            uses["judges"] = _judging_use(self.judging_method)
         if "lm" in game.reformulator:
             uses["writes"] = "chat"
         engines = {does: self.loader.backend(self.lm_name, use, stop_at_newline=True) for does, use in uses.items()}
         if len(engines) == 2 and engines["judges"] is engines["writes"]:
             return {"judges and writes": engines["writes"]}
         return engines
+
+    @property
+    def computed(self) -> dict[str, Any]:
+        """What results depend on beside settings and data: the processor, and each model with its numeric format."""
+        models = {"encodes": f"{self.encoder.name} in {self.encoder.dtype}"}
+        models |= {does: lm.description.partition(" (")[0] for does, lm in self.language_models.items()}
+        if self.game_config.reward == "head" and self.reward_model is not None:
+            models["judges"] = f"{self.models.reward_model} in {with_dtype(self.device, self.models.dtype).dtype}"
+        return {"processor": processor(), "models": models}
 
     @property
     def transformers_lm(self) -> TransformersLM:
@@ -145,13 +126,9 @@ class Workbench:
         return lm
 
     @property
-    def _judging(self) -> Use:
-        return "likelihoods" if self.judging_method == "likelihood" else "chat"
-
-    @property
     def judging_method(self) -> Method:
         """How the language model judges. Raises ConfigError where that depends on a size its server does not tell."""
-        return self.models.judge if self.models.judge != "auto" else self.loader.judging_method(self.lm_name)
+        return _judging_method(self.models, self.loader)
 
     @lazy
     def prompts(self) -> Prompts:
@@ -163,49 +140,19 @@ class Workbench:
     @lazy
     def reward_model(self) -> RewardModel | None:
         """Who judges documents while the agent searches; None when only people judge, after the fact."""
-        game = self.game_config
-        if game.reward == "head" or (game.reward == "qrels" and self.models.reward_model and game.rerank_depth):
-            from searchrl.reward.head import HeadReward
-
-            if not self.models.reward_model:
-                raise ConfigError("--reward head needs --reward-model: a sequence-classification model, name or folder")
-            choice = with_dtype(self.device, self.models.dtype)
-            return HeadReward(self.models.reward_model, choice.device, choice.dtype)
-        if game.reward == "qrels" and game.rerank_depth == 0:
-            return None
-        from searchrl.reward.lm import LMReward
-
-        return LMReward(self.judge, self.judging_method, self.prompts)
+        return make_reward_model(self.models, self.game_config, self.loader)
 
     @lazy
     def reformulator(self) -> Reformulator:
         """Who rewrites queries."""
-        from searchrl.reformulate.feedback import FeedbackReformulator
-
-        name = self.game_config.reformulator
-        feedback = FeedbackReformulator(self.retriever.dense, self.retriever.lexical)
-        if name == "feedback":
-            return feedback
-        from searchrl.reformulate.both import LMAndFeedback
-        from searchrl.reformulate.lm import LMReformulator
-
-        by_lm = LMReformulator(self.writer, self.encoder, self.retriever.lexical, self.dataset.corpus, self.prompts)
-        return by_lm if name == "lm" else LMAndFeedback(by_lm, feedback)
+        return make_reformulator(self.game_config, self.models, self.loader, self.dataset.corpus, self.retriever)
 
     @lazy
     def game(self) -> Game:
         """The rules with the parts they are played with."""
-        from searchrl.env.game import Game, Rules
+        from searchrl.env.game import Game
 
-        config = self.game_config
-        rules = Rules(
-            max_steps=config.max_steps,
-            auto_search=config.auto_search,
-            fusion=config.fusion,
-            anchor=config.anchor,
-            rerank_depth=config.rerank_depth,
-            rerank_weight=config.rerank_weight,
-        )
+        rules = make_rules(self.game_config)
         return Game(self.dataset.corpus, self.retriever, self.reformulator, self.reward_model, rules)
 
     @property
@@ -272,14 +219,123 @@ class Workbench:
     def graph(self, split: Split, limit: int = 0) -> SearchGraph:
         """The search graph of one split (its first ``limit`` queries, 0 for all): stored, or built with a bar."""
         from searchrl.env.build import GraphSettings
-        from searchrl.env.build_bar import BuildBar
-        from searchrl.env.obtain import obtain_graph
+        from searchrl.env.obtain import BuildBar, obtain_graph
 
         queries, game = self.queries(split), self.game  # whatever has a bar of its own goes first
         if limit:
             queries = queries.take(limit)
         with BuildBar(f"search graph, {split}", self.show_progress) as bar:
             return obtain_graph(game, queries, GraphSettings(), self.cache, bar)
+
+
+def make_loader(models: ModelConfig, show_progress: bool = False) -> ModelLoader:
+    """What makes language models, and closes them."""
+    return ModelLoader(
+        models.serving,
+        device=models.device,
+        dtype=models.dtype,
+        cache=models.cache,
+        show_progress=show_progress,
+    )
+
+
+def make_encoder(models: ModelConfig, device: DeviceChoice) -> Encoder:
+    """The sentence encoder."""
+    from searchrl.models.encoder import Encoder
+
+    return Encoder(models.encoder, device.device, dtype=models.encoder_dtype)
+
+
+def make_retriever(
+    corpus: Corpus, encoder: TextEncoder, game: GameConfig, cache: Path | None, show_progress: bool = False
+) -> Retriever:
+    """Both indexes of a corpus behind one search; the dense one is stored in ``cache``."""
+    from searchrl.retrieval.approximate import build_approximate_index, import_faiss
+    from searchrl.retrieval.dense import build_dense_index
+    from searchrl.retrieval.lexical import LexicalIndex
+    from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
+
+    large = 0 < game.ann_above < len(corpus)
+    if large:
+        import_faiss()  # what is missing is said before hours of encoding
+    dense = build_dense_index(corpus, encoder, cache, show_progress)
+    approximate = build_approximate_index(corpus, encoder, dense, cache) if large else None
+    return Retriever(encoder, dense, LexicalIndex(corpus), LEXICAL_SHARE[game.retriever], game.depth, approximate)
+
+
+def make_writer(models: ModelConfig, loader: ModelLoader) -> CachedLanguageModel:
+    """The language model that rewrites queries, or asks them; in a finer numeric format where judging needs less."""
+    return loader.language_model(lm_name(models), "chat", stop_at_newline=True)
+
+
+def make_reward_model(models: ModelConfig, game: GameConfig, loader: ModelLoader) -> RewardModel | None:
+    """What scores documents while the agent searches; None when only people judge, after the fact.
+
+    Raises ModelError where it cannot be had, ConfigError where its settings do not go together, EngineError where the
+    language model's server does not answer, or it and transformers do not agree on the golden pairs.
+    """
+    if game.reward == "head" or (game.reward == "qrels" and models.reward_model and game.rerank_depth):
+        from searchrl.reward.head import HeadReward
+
+        if not models.reward_model:
+            raise ConfigError("reward head needs reward_model: a sequence-classification model, name or folder")
+        choice = with_dtype(loader.device, models.dtype)
+        return HeadReward(models.reward_model, choice.device, choice.dtype)
+    if game.reward == "qrels" and game.rerank_depth == 0:
+        return None
+    from searchrl.models.prompts import load_prompts
+    from searchrl.reward.lm import LMReward
+
+    method = _judging_method(models, loader)
+    lm = loader.language_model(lm_name(models), _judging_use(method), stop_at_newline=True)
+    return LMReward(lm, method, load_prompts(models.prompts))
+
+
+def make_reformulator(
+    game: GameConfig, models: ModelConfig, loader: ModelLoader, corpus: Corpus, retriever: Retriever
+) -> Reformulator:
+    """What rewrites queries over one corpus; they are encoded by the retriever's encoder."""
+    from searchrl.reformulate.feedback import FeedbackReformulator
+
+    feedback = FeedbackReformulator(retriever.dense, retriever.lexical)
+    if game.reformulator == "feedback":
+        return feedback
+    from searchrl.models.prompts import load_prompts
+    from searchrl.reformulate.lm import LMReformulator
+    from searchrl.reformulate.reformulator import LMAndFeedback
+
+    lm, prompts = make_writer(models, loader), load_prompts(models.prompts)
+    encoder: Any = retriever.encoder  # asked without the arguments that ``Encoder`` has defaults for
+    by_lm = LMReformulator(lm, encoder, retriever.lexical, corpus, prompts)
+    return by_lm if game.reformulator == "lm" else LMAndFeedback(by_lm, feedback)
+
+
+def make_rules(game: GameConfig) -> Rules:
+    """The rules of an episode."""
+    from searchrl.env.game import Rules
+
+    return Rules(
+        max_steps=game.max_steps,
+        auto_search=game.auto_search,
+        fusion=game.fusion,
+        anchor=game.anchor,
+        rerank_depth=game.rerank_depth,
+        rerank_weight=game.rerank_weight,
+    )
+
+
+def lm_name(models: ModelConfig) -> str | None:
+    """The language model as ``ModelLoader`` takes it; None for the device's, or the one that is served."""
+    return None if models.lm == "auto" else models.lm
+
+
+def _judging_method(models: ModelConfig, loader: ModelLoader) -> Method:
+    """How the language model judges. Raises ConfigError where that depends on a size its server does not tell."""
+    return models.judge if models.judge != "auto" else loader.judging_method(lm_name(models))
+
+
+def _judging_use(method: Method) -> Use:
+    return "likelihoods" if method == "likelihood" else "chat"
 
 
 def make_env(

@@ -81,7 +81,7 @@ def merge(scorer: TrainableScorer, folder: Path, model: Any, base: Path) -> None
     """
     from transformers import AutoConfig
 
-    from searchrl.models.quiet import quiet_transformers
+    from searchrl.models.loading import quiet_transformers
 
     merged = model.merge_and_unload()
     merged.config = AutoConfig.from_pretrained(base, local_files_only=True)

@@ -133,7 +133,7 @@ def _by_embedding(
     encoder = loader.encoder(config.model_name)
     if config.batch_tokens and loader.engine != "http":
         from searchrl.models.encoder import Encoder
-        from searchrl.models.presets import DEFAULT_ENCODER
+        from searchrl.models.folders import DEFAULT_ENCODER
 
         encoder = Encoder(config.model_name or DEFAULT_ENCODER, loader.device.device, token_budget=config.batch_tokens)
     index = obtain_index(corpus, encoder, loader.cache)

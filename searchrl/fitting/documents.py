@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Corpus
-from searchrl.data.lines import checked_text, read_jsonl
+from searchrl.data.records import checked_text, read_jsonl
 from searchrl.data.records import read_records as read_beir_records
 from searchrl.device import rng
 from searchrl.errors import ConfigError, DataError, DownloadError

@@ -9,11 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from searchrl.models.batching import pad
-from searchrl.models.presets import SMALL_MODEL
-from searchrl.models.prompt_tokens import first_tokens, text_start, text_tokens
-from searchrl.models.prompts import Prompts
-from searchrl.models.shared_context import Tokens, batch_rows, pack
+from searchrl.models.folders import SMALL_MODEL
+from searchrl.models.packed import batch_rows, pack
+from searchrl.models.prompts import Prompts, beginning
+from searchrl.models.tokens import Tokens, first_tokens, pad, text_start, text_tokens
 from searchrl.models.transformers_lm import TransformersLM
 from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method
 from searchrl.threads import lazy
@@ -107,7 +106,7 @@ class LikelihoodScorer(_LMScorer):
 
     def encode(self, query: str, document: str) -> tuple[Tokens, Tokens]:
         """See ``TrainableScorer``: a context and its continuation."""
-        context = self.prompts.likelihood_context.format(document=self._cut(document))
+        context = self.prompts.likelihood_context.format(document=beginning(document, self.max_document_words))
         continuation = self.prompts.likelihood_continuation.format(query=query)
         return self.lm.context_tokens(context), self.lm.continuation_tokens(continuation)
 
@@ -162,7 +161,7 @@ class ChoiceScorer(_LMScorer):
     def encode(self, query: str, document: str) -> Tokens:
         """See ``TrainableScorer``: a prompt."""
         prompt = self.prompts.yes_no if self.method == "yes_no" else self.prompts.graded
-        return self.lm.prompt_tokens(prompt.format(query=query, document=self._cut(document)))
+        return self.lm.prompt_tokens(prompt.format(query=query, document=beginning(document, self.max_document_words)))
 
     def length(self, encoded: Tokens) -> int:
         """See ``TrainableScorer``."""

@@ -8,8 +8,8 @@ from searchrl.config import LanguageModelConfig
 from searchrl.models.loader import ModelLoader
 
 if TYPE_CHECKING:
+    from searchrl.config import ScorerName
     from searchrl.reward.reward_model import RewardModel
-    from searchrl.reward.scorers import ScorerName
 
 
 def open_models(config: LanguageModelConfig, show_progress: bool = False) -> ModelLoader:
@@ -20,22 +20,17 @@ def open_models(config: LanguageModelConfig, show_progress: bool = False) -> Mod
 
 def kept_reward_model(model_name: str | None, scorer: ScorerName, loader: ModelLoader) -> RewardModel:
     """A reward model behind the memory of its scores, so that a killed stage goes on where it stopped."""
-    from searchrl.reward.checkpoint import CheckpointedReward
-    from searchrl.reward.scorers import ScorerSettings, make_scorer
+    from searchrl.reward.registry import ScorerSettings, make_reward
 
-    reward_model = make_scorer(model_name, ScorerSettings(scorer), loader)
-    if loader.answers is None:
-        return reward_model
-    kept = CheckpointedReward(reward_model, loader.answers)
-    return loader.opened(kept, kept.close)
+    return make_reward(model_name, ScorerSettings(scorer), loader)
 
 
 def is_small(model_name: str | None, loader: ModelLoader) -> bool:
     """Whether the language model of this name (None: the device's) is too small to follow instructions
     (``presets.SMALL_MODEL``). What a server runs counts as large.
     """
-    from searchrl.models.folder_facts import causal_lm_facts
-    from searchrl.models.presets import SMALL_MODEL, default_language_model, language_model_folder
+    from searchrl.models.folders import SMALL_MODEL, default_language_model, language_model_folder
+    from searchrl.models.loading import causal_lm_facts
 
     if loader.engine == "http":
         return False

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from searchrl.data.lines import checked_text, read_json
+from searchrl.data.records import checked_text, read_json
 from searchrl.errors import DataError
 from searchrl.files import write_text
 from searchrl.queries.writing import QueryRec

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from searchrl.config import ScorerName
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
+from searchrl.models.folders import judging_method
 from searchrl.models.loader import CONTEXT_TOKENS
-from searchrl.models.presets import judging_method
+from searchrl.reward.registry import KEY_WORDS, TOKENS_PER_WORD
 from searchrl.reward.reward_model import RewardModel
-from searchrl.reward.scorers import KEY_WORDS, TOKENS_PER_WORD, ScorerName
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,20 +73,20 @@ class TrainableScorer(RewardModel, Protocol):
 def trainable_scorer(
     name: str | None, scorer: ScorerName, choice: DeviceChoice, max_words: int | None, prompts: Path | None
 ) -> TrainableScorer:
-    """The scorer behind a model's name, as ``reward/scorers.py`` would choose it, but pmi in the place of likelihood.
+    """The scorer behind a model's name, as ``reward/registry.py`` would choose it, but pmi in the place of likelihood.
 
     name: None for the device's language model. Raises ConfigError on a scorer that cannot be trained here, or a setting
     it does not have; ModelError where the model cannot be had.
     """
-    from searchrl.models.folder_facts import causal_lm_facts
-    from searchrl.models.presets import default_language_model, language_model_folder
-    from searchrl.reward.detect import detect_scorer
+    from searchrl.models.folders import default_language_model, language_model_folder
+    from searchrl.models.loading import causal_lm_facts
+    from searchrl.reward.registry import detect_kind
 
     if choice.dtype == "int8":
         raise ConfigError("--dtype int8 cannot be trained: use float32, or bfloat16 where the device computes it")
     name = name or default_language_model(choice.device)
     folder = language_model_folder(name)
-    kind = scorer if scorer != "auto" else detect_scorer(name, folder)
+    kind = scorer if scorer != "auto" else detect_kind(name, folder)
     if kind == "qwen3_reranker":
         raise ConfigError(
             f"{name} is a Qwen3-Reranker, whose form is not trained here: train it as a plain language model with "
@@ -124,8 +125,8 @@ def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> 
     import transformers
 
     from searchrl.files import sealed_folder
-    from searchrl.models.presets import default_language_model, language_model_folder
-    from searchrl.models.quiet import loading
+    from searchrl.models.folders import default_language_model, language_model_folder
+    from searchrl.models.loading import loading
 
     library: Any = transformers
     name = name or default_language_model(choice.device)

@@ -115,7 +115,8 @@ class PreferenceTrainer(RewardTrainer):
 
     def _format(self) -> torch.autocast:
         """Lets the base compute in its own format beside an adapter in float32."""
-        base = next(parameter for parameter in self.model.parameters() if not parameter.requires_grad)
+        network: Any = self.model
+        base = next(parameter for parameter in network.parameters() if not parameter.requires_grad)
         half = base.dtype in (torch.bfloat16, torch.float16)
         return torch.autocast(base.device.type, base.dtype if half else None, enabled=half)
 

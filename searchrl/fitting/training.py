@@ -41,8 +41,8 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     """
     from searchrl.fitting.tracking import check_tracking
     from searchrl.fitting.training_lists import training_lists
-    from searchrl.models.presets import default_language_model, language_model_folder
-    from searchrl.models.quiet import quiet_transformers
+    from searchrl.models.folders import default_language_model, language_model_folder
+    from searchrl.models.loading import quiet_transformers
 
     loss = config.loss
     check_installed()
@@ -87,7 +87,7 @@ def training_device(name: str, dtype: DtypeName) -> DeviceChoice:
 def _scorer(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder) -> tuple[TrainableScorer, Path]:
     """The scorer, untrained, and the folder its model was read from."""
     from searchrl.fitting.scorer import new_head, trainable_scorer
-    from searchrl.models.presets import default_language_model, language_model_folder
+    from searchrl.models.folders import default_language_model, language_model_folder
 
     lora = config.lora
     name, kind = lora.model_name or default_language_model(choice.device), lora.scorer

@@ -46,7 +46,7 @@ def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> Trai
     from searchrl.evaluation import stages
     from searchrl.evaluation.index import obtain_index
     from searchrl.models.loader import ModelLoader
-    from searchrl.reward.qrels import own_document
+    from searchrl.reward.gain import own_document
 
     data, seed = config.data, config.fitting.seed
     assert data.dataset is not None

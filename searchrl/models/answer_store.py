@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from searchrl.errors import CacheError, OutputError
+from searchrl.files import locked
 
 logger = logging.getLogger(__name__)
 
@@ -88,12 +89,9 @@ class AnswerStore:
             connection = sqlite3.connect(":memory:", check_same_thread=False)
             _prepare(connection)
             return connection
-        from filelock import FileLock
-
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             # One process at a time looks for damage, or two could each move the other's new file aside.
-            with FileLock(f"{self._path}.lock"):
+            with locked(Path(f"{self._path}.lock")):
                 try:
                     return _connect(self._path)
                 except sqlite3.DatabaseError as error:
@@ -107,13 +105,13 @@ class AnswerStore:
                         aside.name,
                     )
                     return _connect(self._path)
-        except (sqlite3.DatabaseError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError, OutputError) as error:
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> OutputError:
         return OutputError(
             f"the language model cache {self._path or 'in memory'} cannot be used ({error}): "
-            "make room, set SEARCHRL_CACHE to a folder that can be written, or use --no-cache"
+            "make room, set SEARCHRL_CACHE to a folder that can be written, or switch the cache off"
         )
 
 

@@ -1,4 +1,4 @@
-"""Texts to vectors, with a sentence-transformers model."""
+"""Texts to vectors: by a sentence-transformers model in this process, or by a server's /v1/embeddings."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from searchrl.device import choose_device, encoder_dtype
-from searchrl.errors import ConfigError, ModelError
-from searchrl.models.batching import scrub, token_batches
-from searchrl.models.fingerprint import folder_fingerprint, format_name
-from searchrl.models.presets import DEFAULT_ENCODER, encoder_folder
-from searchrl.models.quiet import loading
+from searchrl.errors import ConfigError, EngineError, ModelError
+from searchrl.models.folders import DEFAULT_ENCODER, encoder_folder
+from searchrl.models.loading import folder_fingerprint, format_name, loading_model
+from searchrl.models.served_model import ServedModel
+from searchrl.models.tokens import scrub, token_batches
 from searchrl.threads import lazy, one_at_a_time
 
 FloatArray = NDArray[np.float32]
@@ -22,14 +23,18 @@ CHARACTERS_PER_TOKEN = 4
 """Of English prose, about; it only shapes batches."""
 
 
+CUT = {"vllm": {"truncate_prompt_tokens": -1}}
+"""How a server is told to cut long texts instead of refusing them; others cut by themselves or have no word for it."""
+
+
 class Encoder:
     """A sentence encoder; the embedded all-MiniLM-L6-v2 unless named otherwise. Loaded when it is first needed.
 
-    name: see ``presets.encoder_folder``. device: as torch names it. dtype: see ``device.encoder_dtype``; ``int8`` on
+    name: see ``folders.encoder_folder``. device: as torch names it. dtype: see ``device.encoder_dtype``; ``int8`` on
     x86 CPUs (see ``int8.py``), ``bfloat16`` or ``float16`` elsewhere are faster than the default, ``float32``.
     token_budget: about as many tokens in one forward pass; by default 1,024 on a CPU, whose cache that fits, else
-    32,768. Raises ModelError where the model cannot be had or is not a sentence-transformers model; at the first text,
-    ModelError where its files are damaged.
+    32,768. Raises ModelError where the model is not available or is not a sentence-transformers model; at the first
+    text, ModelError where its files are damaged.
     """
 
     def __init__(
@@ -42,7 +47,7 @@ class Encoder:
     ) -> None:
         self._budget = token_budget if token_budget is not None else (1024 if device == "cpu" else 32768)
         if self._budget < 1:
-            raise ConfigError(f"the encoder's token budget is {self._budget}; it must be at least 1")
+            raise ConfigError(f"token_budget {self._budget}: must be at least 1")
         self._folder = encoder_folder(name)
         if not (self._folder / "modules.json").is_file():
             raise ModelError(
@@ -70,17 +75,13 @@ class Encoder:
 
         _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
         dtype = torch.float32 if self.dtype == "int8" else getattr(torch, self.dtype)
-        try:
-            with loading():
-                model = SentenceTransformer(
-                    str(self._folder),
-                    device=self._device,
-                    local_files_only=True,
-                    model_kwargs={"dtype": dtype, "use_safetensors": True},
-                )
-        except Exception as error:  # a foreign folder fails in as many ways as there are module classes
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ModelError(f"the encoder {self.name!r} cannot be loaded from {self._folder} ({reason})") from error
+        with loading_model(f"the encoder {self.name!r}", self._folder):
+            model = SentenceTransformer(
+                str(self._folder),
+                device=self._device,
+                local_files_only=True,
+                model_kwargs={"dtype": dtype, "use_safetensors": True},
+            )
         model.eval()
         if self.dtype == "int8":
             from searchrl.models.int8 import to_int8
@@ -103,8 +104,6 @@ class Encoder:
         so that a query's vector is the same bits in any company; documents in batches of similar length, where the last
         bits may differ with the company, but the same call repeats exactly.
         """
-        from tqdm import tqdm
-
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
@@ -127,4 +126,84 @@ class Encoder:
         if not np.isfinite(vectors).all():
             raise ModelError(f"the encoder {self.name!r} gave vectors that are not finite; use dtype float32")
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+
+class HttpEncoder(ServedModel):
+    """An embedding model behind an OpenAI-compatible server; what ``Encoder`` offers.
+
+    base_url, model, connection: see ``ServedModel``. query_prompt, document_prompt: put before each text, where the
+    model wants that; a server does not. batch_size: texts in one request. Raises ConfigError on an impossible limit; at
+    the first text, EngineError where the server does not answer or does not embed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str | None = None,
+        *,
+        batch_size: int = 32,
+        query_prompt: str = "",
+        document_prompt: str = "",
+        **connection: Any,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size {batch_size}: must be at least 1")
+        super().__init__(base_url, model, **connection)
+        self._batch_size = batch_size
+        self._prompts = {"query": query_prompt, "document": document_prompt}
+
+    @property
+    def fingerprint(self) -> str:
+        """Address, name, what the server says about the model, and both prompts."""
+        return f"http-1 {self.served.fingerprint} {sorted(self._prompts.items())!r}"
+
+    @lazy
+    def dim(self) -> int:
+        """Length of a vector."""
+        return len(self.encode(["dimension"])[0])
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Literal["query", "document"] = "document",
+        show_progress: bool = False,
+        description: str = "encoding",
+    ) -> FloatArray:
+        """Unit-length vectors, (n, dim) float32, in the order of ``texts``. The server cuts what is too long.
+
+        Raises EngineError, whose ``answered`` holds the vectors of the batches that were answered all the same.
+        """
+        if not texts:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        # An empty text has no token to embed; servers refuse it.
+        shown = [self._prompts[kind] + scrub(text) or " " for text in texts]
+        batches = [shown[i : i + self._batch_size] for i in range(0, len(shown), self._batch_size)]
+        _ = self.served  # asked once, not by every thread
+        with tqdm(total=len(texts), desc=description, unit="text", disable=not show_progress) as bar:
+
+            def embed(batch: list[str]) -> FloatArray:
+                vectors = self._embed(batch)
+                bar.update(len(batch))
+                return vectors
+
+            vectors = np.concatenate(self._client.each(batches, embed))
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+
+    def _embed(self, batch: list[str]) -> FloatArray:
+        body = {"model": self.name, "input": batch, "encoding_format": "float", **CUT.get(self.served.server, {})}
+        answer: Any = self._client.post("/v1/embeddings", body)
+        try:
+            entries = sorted(answer["data"], key=lambda entry: int(entry["index"]))
+            vectors = np.array([entry["embedding"] for entry in entries], dtype=np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(
+                f"{self._client.base_url}/v1/embeddings does not answer with vectors: {answer!s:.80}"
+            ) from error
+        if vectors.ndim != 2 or len(vectors) != len(batch) or not np.isfinite(vectors).all():
+            raise EngineError(
+                f"{self._client.base_url}/v1/embeddings answers {len(batch)} texts with an array of shape "
+                f"{vectors.shape}, not with one finite vector each; is {self.name} served with pooling?"
+            )
         return vectors

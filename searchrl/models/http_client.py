@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from searchrl.errors import ConfigError, EngineError, SearchRLError
@@ -48,7 +50,7 @@ class HttpClient:
         self.base_url = _normal(base_url)
         for name, value in {"concurrency": concurrency, "attempts": attempts}.items():
             if value < 1:
-                raise ConfigError(f"{name} is {value}; it must be at least 1")
+                raise ConfigError(f"{name} {value}: must be at least 1")
         if not timeout > 0 or backoff < 0:
             raise ConfigError(f"timeout {timeout} and backoff {backoff}: seconds to wait must be above 0")
         import httpx
@@ -136,14 +138,14 @@ class HttpClient:
                 if response.status_code != 429 and response.status_code < 500:
                     return _read(url, response)
                 problem = f"fails with {_said(response)}"
-                wait = _retry_after(response)
+                wait = retry_after(response)
             if attempt < self._attempts:
                 pause = self._pause(attempt) if wait is None else wait
                 logger.debug("%s %s; again in %.1f s", url, problem, pause)
                 time.sleep(pause)
         raise EngineError(
-            f"the model server {url} {problem}, {self._attempts} times; see that it runs and that --base-url is right, "
-            "then give the same command again: answers so far are kept in the cache"
+            f"the model server {url} {problem}, {self._attempts} times; see that it runs and that the base "
+            "URL is right, then start again: answers so far are kept in the cache"
         )
 
     def _pause(self, attempt: int) -> float:
@@ -160,7 +162,7 @@ def key_from(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ConfigError(f"--api-key-env {variable}: that environment variable is not set; put the server's key there")
+        raise ConfigError(f"api_key_env: the environment variable {variable} is not set; put the server's key there")
     return key
 
 
@@ -172,7 +174,7 @@ def _normal(base_url: str) -> str:
     except httpx.InvalidURL:
         parts = httpx.URL("")
     if parts.userinfo:
-        raise ConfigError("the base URL holds a password; put the key into an environment variable (--api-key-env)")
+        raise ConfigError("the base URL holds a password; name an environment variable with the key instead")
     whole = parts.scheme in ("http", "https") and parts.host and (parts.port or 0) < 1 << 16
     if not whole or parts.query or parts.fragment:
         raise ConfigError(f"the base URL {base_url!r} is not an address such as http://127.0.0.1:8000")
@@ -185,8 +187,8 @@ def _read(url: str, response: httpx.Response) -> Any:
         raise MissingEndpoint(f"the model server does not offer {url}: {_said(response)}")
     if status in (401, 403):
         raise EngineError(
-            f"the model server {url} refuses the key ({status}): put the right one into an environment variable and "
-            "name that with --api-key-env"
+            f"the model server {url} refuses the key ({status}): put the right one into the environment variable "
+            "that is named for it"
         )
     if status != 200:
         raise EngineError(f"the model server {url} refuses the request: {_said(response)}")
@@ -207,7 +209,14 @@ def _said(response: httpx.Response) -> str:
     return f"{response.status_code} {' '.join(str(said).split())[:300]}".rstrip()
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds the server asks to wait (RFC 9110, 10.2.3; its other form, a date, is not read)."""
-    value = response.headers.get("retry-after", "")
-    return min(float(value), LONGEST_WAIT) if value.isdigit() else None
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server asks to wait, said as such or as a date (RFC 9110, 10.2.3)."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return min(float(value), LONGEST_WAIT)
+    try:
+        then = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)  # all HTTP dates are in UTC
+    return min(max((then - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT)

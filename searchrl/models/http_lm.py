@@ -1,7 +1,7 @@
 """A language model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp and their kin.
 
 Answers come one request a prompt, several in flight; the server batches them. ``generate`` needs chat completions,
-``choice_logprobs`` their log-probabilities, ``continuation_logprobs`` what ``http_likelihood.py`` says. What a server
+``choice_logprobs`` their log-probabilities, ``continuation_logprobs`` what ``http_tokens.py`` says. What a server
 lacks is said when it is first asked for.
 """
 
@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from searchrl.device import rng
-from searchrl.errors import ConfigError, EngineError, ModelError
-from searchrl.models.batching import scrub
-from searchrl.models.http_client import HttpClient
-from searchrl.models.http_likelihood import FORCED, mean_logprob
-from searchrl.models.http_tokens import HttpTokenizer
-from searchrl.models.language_model import FloatArray, split_prompt
-from searchrl.models.served_model import ServedModel, served_model
+from searchrl.errors import EngineError, ModelError
+from searchrl.models.http_tokens import FORCED, HttpTokenizer, mean_logprob
+from searchrl.models.language_model import FloatArray, check_generation, finished, split_prompt
+from searchrl.models.served_model import ServedModel
+from searchrl.models.tokens import scrub
 from searchrl.threads import lazy
 
 TOP = 20
@@ -45,13 +43,12 @@ GOES_ON: Mapping[str, Mapping[str, Any]] = {"vllm": _OPEN_TURN, "sglang": _OPEN_
 for them the beginning of an answer stands at the end of the question."""
 
 
-class HttpLM:
+class HttpLM(ServedModel):
     """Implements ``LanguageModel`` over HTTP (see there for the three calls).
 
-    model: its name on the server; by default the only one served. api_key, concurrency, timeout, attempts, backoff:
-    see ``HttpClient``. max_context_tokens, max_continuation_tokens, stop_at_newline: as in ``TransformersLM``.
-    The server is first asked when something is needed of it; whatever goes wrong with it is an EngineError that names
-    its address and carries what was answered all the same.
+    base_url, model, connection: see ``ServedModel``. max_context_tokens, max_continuation_tokens, stop_at_newline: as
+    in ``TransformersLM``. Whatever goes wrong with the server is an EngineError that names its address and carries what
+    was answered all the same.
     """
 
     def __init__(
@@ -59,32 +56,15 @@ class HttpLM:
         base_url: str,
         model: str | None = None,
         *,
-        api_key: str | None = None,
-        concurrency: int = 8,
-        timeout: float = 120.0,
-        attempts: int = 6,
-        backoff: float = 0.5,
         max_context_tokens: int = 256,
         max_continuation_tokens: int = 256,
         stop_at_newline: bool = False,
+        **connection: Any,
     ) -> None:
-        self._client = HttpClient(
-            base_url, api_key=api_key, concurrency=concurrency, timeout=timeout, attempts=attempts, backoff=backoff
-        )
-        self._model = model
+        super().__init__(base_url, model, **connection)
         self._max_context = max_context_tokens
         self._max_continuation = max_continuation_tokens
         self._stop_at_newline = stop_at_newline
-
-    @lazy
-    def served(self) -> ServedModel:
-        """What the server says about the model."""
-        return served_model(self._client, self._model)
-
-    @property
-    def name(self) -> str:
-        """The model's name on the server."""
-        return self.served.name
 
     @property
     def parameters(self) -> int | None:
@@ -106,23 +86,18 @@ class HttpLM:
     def _tokenizer(self) -> HttpTokenizer:
         return HttpTokenizer(self._client, self.name)
 
-    def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
-
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
     ) -> list[str]:
         """See ``LanguageModel.generate``; white space around the answer is removed."""
-        if max_new_tokens < 1 or temperature < 0:
-            raise ConfigError(f"cannot generate {max_new_tokens} tokens at temperature {temperature}")
+        check_generation(max_new_tokens, temperature)
 
         def answer(prompt: str) -> str:
             stream = int(rng(seed, "generate", prompt).integers(2**31)) if temperature else 0
             choice = self._chat(prompt, max_tokens=max_new_tokens, temperature=temperature, top_p=1.0, seed=stream)
             text = (_part(choice, "message", "content") or "").strip()
-            text = text.removeprefix(split_prompt(prompt)[1]).strip()  # some servers repeat it
-            return text.split("\n", 1)[0].rstrip() if self._stop_at_newline else text
+            # Some servers repeat how the answer began.
+            return finished(text.removeprefix(split_prompt(prompt)[1]), self._stop_at_newline)
 
         return self._client.each(prompts, answer)
 
@@ -183,7 +158,7 @@ class HttpLM:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise EngineError(
                 f"{self._client.base_url} gives no log-probabilities with chat completions, which judging by yes_no "
-                "or graded needs; use a server that does (vLLM, llama.cpp), or --engine transformers"
+                "or graded needs; use a server that does (vLLM, llama.cpp), or the engine transformers"
             ) from error
         return said, likeliest or dict([said])
 
@@ -200,7 +175,7 @@ class HttpLM:
             raise EngineError(
                 f"{self._client.base_url} does not say how likely the answer {choice!r} is: it is not among the "
                 f"likeliest {TOP}, and asked for by logit_bias the server says {token!r} at {logprob:.2f}; judge by "
-                "likelihood, or use vLLM, llama.cpp or --engine transformers"
+                "likelihood, or use vLLM, llama.cpp or the engine transformers"
             )
         return logprob
 

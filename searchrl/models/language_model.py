@@ -1,7 +1,9 @@
-"""What every language model backend offers: three calls, all batched.
+"""What every language model backend offers: three calls, all batched; and whether two backends answer alike.
 
 Backends (transformers, over HTTP, vLLM) and the cache in front of them share this protocol, so whoever holds a
-``LanguageModel`` does not know which it is.
+``LanguageModel`` does not know which it is. Do two of them run the same model the same way? A few pairs, answered by
+both, tell before hours of work do: likelihoods read plain text, so where they differ, weights, numeric format or
+tokenizer do; chosen answers are read after the chat template, so where only they differ, it is the template.
 """
 
 from __future__ import annotations
@@ -12,11 +14,28 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from searchrl.errors import ConfigError, EngineError
+
 FloatArray = NDArray[np.float32]
 
 
 ANSWER = "\n[answer] "
 """Ends a prompt's message; what follows on that line is the beginning of the answer, which the model goes on from."""
+
+PAIRS = (
+    ("who wrote the origin of species", "Charles Darwin published On the Origin of Species in 1859."),
+    ("who wrote the origin of species", "The mitochondrion makes most of a cell's supply of ATP."),
+    ("how do cells get their energy", "The mitochondrion makes most of a cell's supply of ATP."),
+    ("naïve Bayes über 50 €", "Ein naiver Bayes-Klassifikator: schnell, einfach, 日本語 inklusive."),
+)
+"""Query and document. Relevant and not, and one outside ASCII, where tokenizers differ first."""
+
+ANSWERS = ("Yes", "No")
+
+LIKELIHOOD_TOLERANCE = 0.25
+"""Nats a token. Numeric formats and 4-bit weights move a mean log-probability by less, another tokenizer by more."""
+CHOICE_TOLERANCE = 0.15
+"""Probability."""
 
 
 def split_prompt(prompt: str) -> tuple[str, str]:
@@ -82,3 +101,49 @@ class Engine(LanguageModel, Protocol):
     def close(self) -> None:
         """Let go of weights or connections."""
         ...
+
+
+def check_generation(max_new_tokens: int, temperature: float) -> None:
+    """Raise ConfigError on settings that no ``generate`` can have."""
+    if max_new_tokens < 1 or temperature < 0:
+        raise ConfigError(f"cannot generate {max_new_tokens} tokens at temperature {temperature}")
+
+
+def finished(text: str, first_line_only: bool) -> str:
+    """Generated text without white space around it; its first line where that is all that was wanted."""
+    stripped = text.strip()
+    return stripped.split("\n", 1)[0].rstrip() if first_line_only else stripped
+
+
+def check_language_models(
+    reference: LanguageModel, engine: LanguageModel, *, likelihoods: bool = True, chat: bool = True
+) -> None:
+    """Raise EngineError, naming the pair and both scores, unless two language models answer a few pairs alike.
+
+    likelihoods, chat: what to compare; leave out what the engine lacks and nobody will ask of it.
+    """
+    if likelihoods:
+        contexts = [f"Passage: {document}\nQuestion:" for _, document in PAIRS]
+        continuations = [f" {query}" for query, _ in PAIRS]
+        ours = reference.continuation_logprobs(contexts, continuations)
+        theirs = engine.continuation_logprobs(contexts, continuations)
+        cause = "other weights, a coarser numeric format, or another tokenizer (a text start too many or too few)"
+        _compare("log-probability of the query", ours, theirs, LIKELIHOOD_TOLERANCE, cause)
+    if chat:
+        prompts = [f"Query: {q}\n\nDocument: {d}\n\nIs it relevant? Answer Yes or No." for q, d in PAIRS]
+        ours = np.exp(reference.choice_logprobs(prompts, ANSWERS)[:, 0])
+        theirs = np.exp(engine.choice_logprobs(prompts, ANSWERS)[:, 0])
+        cause = "another chat template (or none), or other weights"
+        _compare("probability of Yes", ours, theirs, CHOICE_TOLERANCE, cause)
+
+
+def _compare(what: str, ours: FloatArray, theirs: FloatArray, tolerance: float, cause: str) -> None:
+    gaps = np.abs(np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64))
+    worst = int(np.nan_to_num(gaps, nan=np.inf).argmax())
+    if not gaps[worst] <= tolerance:
+        query, document = PAIRS[worst]
+        raise EngineError(
+            f"golden check: the {what} is {float(ours[worst]):.3f} by the reference and {float(theirs[worst]):.3f} by "
+            f"the engine for the query {query!r} and the document {document!r} (at most {tolerance} apart); "
+            f"likely {cause}"
+        )

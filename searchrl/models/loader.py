@@ -1,6 +1,6 @@
 """Models by their names, all run by one engine: in this process by transformers or vLLM, or behind a server.
 
-The one place where engines are made: commands come here through ``assemble.Workbench``, everything else directly.
+The one place where engines are made.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from searchrl.files import cache_dir
 from searchrl.threads import lazy, one_at_a_time
 
 if TYPE_CHECKING:
-    from searchrl.models.encoder import Encoder
-    from searchrl.models.http_encoder import HttpEncoder
+    from searchrl.models.encoder import Encoder, HttpEncoder
+    from searchrl.models.folders import JudgingMethod
     from searchrl.models.language_model import Engine
     from searchrl.models.lm_cache import CachedLanguageModel
-    from searchrl.models.presets import JudgingMethod
 
 Use = Literal["likelihoods", "chat"]
 """What a language model is asked: for the likelihood of a text, or, in its chat template, for answers."""
@@ -94,8 +93,8 @@ class ModelLoader:
     ) -> CachedLanguageModel:
         """A language model (see ``backend``) behind the cache of its answers.
 
-        Raises ModelError where it cannot be had, EngineError where it and the golden model (``EngineConfig.golden``) do
-        not answer alike.
+        Raises ModelError where it is not available, EngineError where it and the golden model
+        (``EngineConfig.golden``) do not answer alike.
         """
         engine = self.backend(name, use, context_tokens=context_tokens, stop_at_newline=stop_at_newline)
         if self.config.golden and (engine, use) not in self._checked:
@@ -113,10 +112,10 @@ class ModelLoader:
         """What runs a language model: the one of this name (None: the device's, or the one that is served).
 
         context_tokens, stop_at_newline: see ``TransformersLM``. Asked for again in the same format and with the same
-        cut, it is the same object. Raises ModelError where it cannot be had.
+        cut, it is the same object. Raises ModelError where it is not available.
         """
         if name is None and self.engine == "transformers":
-            from searchrl.models.presets import default_language_model
+            from searchrl.models.folders import default_language_model
 
             name = default_language_model(self.device.device)
         choice = self._choice(name, use)
@@ -128,12 +127,12 @@ class ModelLoader:
 
     def judging_method(self, name: str | None) -> JudgingMethod:
         """How a language model of its size judges best. Raises ConfigError where its server does not tell the size."""
-        from searchrl.models.presets import judging_method
+        from searchrl.models.folders import judging_method
 
         lm = self.backend(name, "chat")
         if lm.parameters is None:
             raise ConfigError(
-                f"{lm.name}: its server does not say how large it is; choose --judge likelihood (best below about 1B "
+                f"{lm.name}: its server does not say how large it is; judge by likelihood (best below about 1B "
                 "parameters), graded or yes_no"
             )
         return judging_method(lm.parameters)
@@ -142,7 +141,7 @@ class ModelLoader:
         """Device and format of a model in this process; int8 is too rough for what a model writes."""
         if self.engine != "transformers":
             return None
-        from searchrl.models.presets import keeps_int8
+        from searchrl.models.folders import keeps_int8
 
         return self.format(use == "likelihoods" and name is not None and keeps_int8(name))
 
@@ -190,7 +189,7 @@ class ModelLoader:
 
     def _check_golden(self, name: str, engine: Engine, use: Use) -> None:
         """Hold an engine to what transformers answers, computed once and then remembered, on what it will be asked."""
-        from searchrl.models.golden import check_language_models
+        from searchrl.models.language_model import check_language_models
         from searchrl.models.transformers_lm import TransformersLM
 
         with closing(self._behind_cache(TransformersLM(name, self.device))) as reference:
@@ -200,12 +199,12 @@ class ModelLoader:
     def encoder(self, name: str | None) -> Encoder | HttpEncoder:
         """A sentence encoder (None: all-MiniLM-L6-v2, or the one that is served); engine ``vllm`` leaves it here."""
         if self.engine == "http":
-            from searchrl.models.http_encoder import HttpEncoder
+            from searchrl.models.encoder import HttpEncoder
 
             encoder = HttpEncoder(self.url, name or self.config.engine_model, **self.client)
             return self.opened(encoder, encoder.close)
         from searchrl.models.encoder import Encoder
-        from searchrl.models.presets import DEFAULT_ENCODER
+        from searchrl.models.folders import DEFAULT_ENCODER
 
         return Encoder(name or DEFAULT_ENCODER, self.device.device)
 

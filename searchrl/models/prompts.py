@@ -10,7 +10,7 @@ import hashlib
 import string
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,95 +20,51 @@ from searchrl.errors import ConfigError, nearest
 CHARACTERS_PER_WORD = 8
 
 
+def _prompt(key: str, required: str = "", optional: str = "") -> Any:
+    """A prompt: where it stands in the file, the placeholders that it must have, and those that it may have besides."""
+    return field(
+        metadata={"key": key, "required": frozenset(required.split()), "optional": frozenset(optional.split())}
+    )
+
+
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of judge, query rewriter, query generator, tagger; ``PLACEHOLDERS``: what each is filled with."""
+    """The prompts of reward models, query rewriter, query generator, fitting and tagger."""
 
     version: str
     """For people: which edition of the file this is. What is computed depends on the texts alone."""
-    yes_no: str
-    graded: str
-    likelihood_context: str
-    likelihood_continuation: str
-    better: str
-    narrow: str
-    broaden: str
-    single: str
-    multi: str
-    adversarial: str
-    title: str
-    question: str
-    keywords: str
-    key: str
-    key_rungs: str
-    query: str
-    query_rungs: str
-    unanswered: str
-    tags: str
-    tag_context: str
-    tag_continuation: str
+    yes_no: str = _prompt("judge.yes_no", "query document")
+    graded: str = _prompt("judge.graded", "query document")
+    likelihood_context: str = _prompt("judge.likelihood.context", "document")
+    likelihood_continuation: str = _prompt("judge.likelihood.continuation", "query")
+    reranker_form: str = _prompt("judge.qwen3_reranker.form", "instruction query document")
+    reranker_instruction: str = _prompt("judge.qwen3_reranker.instruction")
+    better: str = _prompt("judge.better", "query first second")
+    narrow: str = _prompt("reformulate.narrow", "query", "original documents")
+    broaden: str = _prompt("reformulate.broaden", "query", "original documents")
+    single: str = _prompt("generate.single", "document", "opening")
+    multi: str = _prompt("generate.multi", "first second", "opening")
+    adversarial: str = _prompt("generate.adversarial", "document", "opening")
+    title: str = _prompt("fitting.title", "document")
+    question: str = _prompt("fitting.question", "document")
+    keywords: str = _prompt("fitting.keywords", "document")
+    key: str = _prompt("fitting.key", "query document rung")
+    key_rungs: str = _prompt("fitting.key_rungs")
+    query: str = _prompt("fitting.query", "document rung")
+    query_rungs: str = _prompt("fitting.query_rungs")
+    unanswered: str = _prompt("fitting.unanswered")
+    tags: str = _prompt("tag.write", "document", "count")
+    tag_context: str = _prompt("tag.likelihood.context", "document")
+    tag_continuation: str = _prompt("tag.likelihood.continuation", "tag")
 
     def digest(self, *names: str) -> str:
         """16 hex digits that change with the text of any of the named prompts, and with nothing else."""
         texts = "\0".join(f"{name}\0{getattr(self, name)}" for name in names)
         return hashlib.sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
-    @property
-    def fingerprint(self) -> str:
-        """Names the texts of all prompts together."""
-        return self.digest(*PLACEHOLDERS)
 
-
-PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
-    "yes_no": (frozenset({"query", "document"}), frozenset()),
-    "graded": (frozenset({"query", "document"}), frozenset()),
-    "likelihood_context": (frozenset({"document"}), frozenset()),
-    "likelihood_continuation": (frozenset({"query"}), frozenset()),
-    "better": (frozenset({"query", "first", "second"}), frozenset()),
-    "narrow": (frozenset({"query"}), frozenset({"original", "documents"})),
-    "broaden": (frozenset({"query"}), frozenset({"original", "documents"})),
-    "single": (frozenset({"document"}), frozenset({"opening"})),
-    "multi": (frozenset({"first", "second"}), frozenset({"opening"})),
-    "adversarial": (frozenset({"document"}), frozenset({"opening"})),
-    "title": (frozenset({"document"}), frozenset()),
-    "question": (frozenset({"document"}), frozenset()),
-    "keywords": (frozenset({"document"}), frozenset()),
-    "key": (frozenset({"query", "document", "rung"}), frozenset()),
-    "key_rungs": (frozenset(), frozenset()),
-    "query": (frozenset({"document", "rung"}), frozenset()),
-    "query_rungs": (frozenset(), frozenset()),
-    "unanswered": (frozenset(), frozenset()),
-    "tags": (frozenset({"document"}), frozenset({"count"})),
-    "tag_context": (frozenset({"document"}), frozenset()),
-    "tag_continuation": (frozenset({"tag"}), frozenset()),
-}
-"""Field of ``Prompts`` -> the placeholders that its text must have, and those that it may have besides."""
-
-_KEYS = {
-    "version": "version",
-    "judge.yes_no": "yes_no",
-    "judge.graded": "graded",
-    "judge.likelihood.context": "likelihood_context",
-    "judge.likelihood.continuation": "likelihood_continuation",
-    "judge.better": "better",
-    "reformulate.narrow": "narrow",
-    "reformulate.broaden": "broaden",
-    "generate.single": "single",
-    "generate.multi": "multi",
-    "generate.adversarial": "adversarial",
-    "fitting.title": "title",
-    "fitting.question": "question",
-    "fitting.keywords": "keywords",
-    "fitting.key": "key",
-    "fitting.key_rungs": "key_rungs",
-    "fitting.query": "query",
-    "fitting.query_rungs": "query_rungs",
-    "fitting.unanswered": "unanswered",
-    "tag.write": "tags",
-    "tag.likelihood.context": "tag_context",
-    "tag.likelihood.continuation": "tag_continuation",
-}
-"""Where each field stands in the file."""
+_BY_KEY = {prompt.metadata.get("key", prompt.name): prompt for prompt in fields(Prompts)}
+"""Where a prompt stands in the file -> the field that holds it."""
 
 
 def beginning(text: str, words: int) -> str:
@@ -132,7 +88,7 @@ def load_prompts(path: Path | None = None) -> Prompts:
         except OSError as error:
             raise ConfigError(f"{path}: the prompts cannot be read ({error.strerror or error}).") from error
         values = {**values, "version": f"{values['version']} with {path.name}", **_read(str(path), content)}
-    missing = {field.name for field in fields(Prompts)} - set(values)
+    missing = {prompt.name for prompt in fields(Prompts)} - set(values)
     if missing:
         raise ConfigError(f"prompts.toml: no {' or '.join(sorted(missing))}; the installation is damaged.")
     return Prompts(**values)
@@ -149,13 +105,14 @@ def _read(name: str, content: bytes) -> dict[str, str]:
         raise ConfigError(f"{name}: not TOML: {error}.") from error
     values = {}
     for key, text in _leaves(table):
-        if key not in _KEYS:
-            raise ConfigError(f"{name}: unknown key {key!r}: {nearest(key, _KEYS)}.")
+        if key not in _BY_KEY:
+            raise ConfigError(f"{name}: unknown key {key!r}: {nearest(key, _BY_KEY)}.")
         if not isinstance(text, str):
             raise ConfigError(f"{name}: {key} must be a text in quotes, not {text!r}.")
-        if _KEYS[key] in PLACEHOLDERS:
-            _check(f"{name}: {key}", text, *PLACEHOLDERS[_KEYS[key]])
-        values[_KEYS[key]] = text
+        prompt = _BY_KEY[key]
+        if prompt.metadata:
+            _check(f"{name}: {key}", text, prompt.metadata["required"], prompt.metadata["optional"])
+        values[prompt.name] = text
     return values
 
 

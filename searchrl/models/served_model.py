@@ -1,4 +1,4 @@
-"""Which model a server serves, and what it says about it."""
+"""A model behind a server: which one it is, what the server says about it, and the base of all that ask it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from searchrl.errors import EngineError
 from searchrl.models.http_client import HttpClient, MissingEndpoint
+from searchrl.threads import lazy
 
 FLEETING = {"created", "permission"}
 """What /v1/models says that differs from one start of the server to the next."""
 
 
 @dataclass(frozen=True)
-class ServedModel:
+class ServedFacts:
     """A model as /v1/models lists it."""
 
     name: str
@@ -29,7 +30,34 @@ class ServedModel:
     under the same name is not told apart, unless it says their size or path."""
 
 
-def served_model(client: HttpClient, name: str | None) -> ServedModel:
+class ServedModel:
+    """A model behind a server, which is first asked when something is needed of it.
+
+    model: its name on the server; by default the only one served. connection: ``api_key``, ``concurrency``,
+    ``timeout``, ``attempts``, ``backoff`` as ``HttpClient`` takes them. Raises ConfigError on an impossible setting;
+    at the first call, EngineError where the server does not answer.
+    """
+
+    def __init__(self, base_url: str, model: str | None = None, **connection: Any) -> None:
+        self._client = HttpClient(base_url, **connection)
+        self._model = model
+
+    @lazy
+    def served(self) -> ServedFacts:
+        """What the server says about the model."""
+        return served_facts(self._client, self._model)
+
+    @property
+    def name(self) -> str:
+        """The model's name on the server."""
+        return self.served.name
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+
+def served_facts(client: HttpClient, name: str | None) -> ServedFacts:
     """Look up the model of that name, or the only one there is.
 
     Raises EngineError where none is named and the server serves several or none. A name that is not listed is left for
@@ -43,16 +71,14 @@ def served_model(client: HttpClient, name: str | None) -> ServedModel:
         listed = {}
     if name is None:
         if len(listed) != 1:
-            served = (
-                f"serves {', '.join(listed)}: say which" if listed else "does not say what it serves: name the model"
-            )
-            raise EngineError(f"{client.base_url} {served} (--engine-model)")
+            says = f"serves {', '.join(listed)}" if listed else "does not say what it serves"
+            raise EngineError(f"{client.base_url} {says}: name the model (engine_model)")
         name = next(iter(listed))
     facts = listed.get(name, {})
     lasting = {key: value for key, value in facts.items() if key not in FLEETING}
     text = json.dumps([client.base_url, name, lasting], sort_keys=True)
     size = (facts.get("meta") or {}).get("n_params")
-    return ServedModel(
+    return ServedFacts(
         name=name,
         server=str(facts.get("owned_by") or ""),
         parameters=size if isinstance(size, int) else None,

@@ -11,16 +11,11 @@ from torch import Tensor
 
 from searchrl.device import DeviceChoice, choose_device, generator
 from searchrl.errors import ConfigError, ModelError
-from searchrl.models.batching import pad, token_batches
-from searchrl.models.fingerprint import folder_fingerprint, format_name
-from searchrl.models.folder_facts import causal_lm_facts
-from searchrl.models.language_model import FloatArray
-from searchrl.models.load_causal_lm import load_causal_lm
-from searchrl.models.packed_forward import PackedForward
-from searchrl.models.presets import default_language_model, language_model_folder
-from searchrl.models.prompt_tokens import first_tokens, prompt_tokens, text_start, text_tokens
-from searchrl.models.shared_context import Tokens, pack
-from searchrl.models.shared_prefix import share_prefixes
+from searchrl.models.folders import default_language_model, language_model_folder
+from searchrl.models.language_model import FloatArray, check_generation, finished
+from searchrl.models.loading import causal_lm_facts, folder_fingerprint, format_name, load_causal_lm
+from searchrl.models.packed import PackedForward, pack, share_prefixes
+from searchrl.models.tokens import Tokens, first_tokens, pad, prompt_tokens, text_start, text_tokens, token_batches
 from searchrl.threads import lazy, one_at_a_time
 
 GENERATION_BUDGET = 4
@@ -43,7 +38,7 @@ class TransformersLM:
     instruction that follows a document belongs at the head of the continuation, or the document be cut beforehand.
     stop_at_newline: ``generate`` returns the first line that is not empty. show_progress: a bar with items/s.
 
-    Raises ModelError where the model cannot be had or is not a causal language model, ConfigError on an impossible
+    Raises ModelError where the model is not available or is not a causal language model, ConfigError on an impossible
     limit; at the first call, ModelError where its weights are damaged or do not fit.
     """
 
@@ -59,11 +54,9 @@ class TransformersLM:
         show_progress: bool = False,
     ) -> None:
         if max_context_tokens < 1:
-            raise ConfigError(f"max_context_tokens is {max_context_tokens}; it must be at least 1")
+            raise ConfigError(f"max_context_tokens {max_context_tokens}: must be at least 1")
         if max_continuation_tokens < SHORTEST_CUT:
-            raise ConfigError(
-                f"max_continuation_tokens is {max_continuation_tokens}; it must be at least {SHORTEST_CUT}"
-            )
+            raise ConfigError(f"max_continuation_tokens {max_continuation_tokens}: must be at least {SHORTEST_CUT}")
         self.choice = choice or choose_device()
         self.name = name or default_language_model(self.choice.device)
         self._folder = language_model_folder(self.name)
@@ -77,7 +70,7 @@ class TransformersLM:
         self._stop_at_newline = stop_at_newline
         self.show_progress = show_progress
         self.parameters = facts.parameters
-        """Number of weights; see ``presets.judging_method``."""
+        """Number of weights; see ``folders.judging_method``."""
         self._positions = facts.positions
         if max_context_tokens + max_continuation_tokens > self._positions:
             raise ConfigError(
@@ -144,10 +137,7 @@ class TransformersLM:
         """
         import transformers
 
-        from searchrl.models.sampling import EndOfLine, GumbelSampling
-
-        if max_new_tokens < 1 or temperature < 0:
-            raise ConfigError(f"cannot generate {max_new_tokens} tokens at temperature {temperature}")
+        check_generation(max_new_tokens, temperature)
         rows = self._prompt_tokens(prompts, max_new_tokens)
         answers = [""] * len(prompts)
         library: Any = transformers  # whose types lag behind its arguments
@@ -167,16 +157,15 @@ class TransformersLM:
                     attention_mask=self._to_device(mask),
                     generation_config=settings,
                     logits_processor=library.LogitsProcessorList(
-                        [GumbelSampling(temperature, streams)] if temperature else []
+                        [_GumbelSampling(temperature, streams)] if temperature else []
                     ),
                     stopping_criteria=library.StoppingCriteriaList(
-                        [EndOfLine(self._tokenizer, ids.shape[1])] if self._stop_at_newline else []
+                        [_EndOfLine(self._tokenizer, ids.shape[1])] if self._stop_at_newline else []
                     ),
                 )
                 texts = self._tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
                 for i, text in zip(batch, texts, strict=True):
-                    stripped = text.strip()
-                    answers[i] = stripped.split("\n", 1)[0].rstrip() if self._stop_at_newline else stripped
+                    answers[i] = finished(text, self._stop_at_newline)
                 bar.update(len(batch))
         return answers
 
@@ -219,7 +208,7 @@ class TransformersLM:
     def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.continuation_logprobs``; an empty continuation scores 0, the logarithm of certainty.
 
-        Each distinct context is computed once for all its continuations (``shared_context.py``).
+        Each distinct context is computed once for all its continuations (``packed.py``).
         """
         starts = text_tokens(self._tokenizer, contexts, self._max_context, special=True)
         endings = text_tokens(self._tokenizer, continuations, self._max_continuation, special=False)
@@ -265,3 +254,35 @@ class TransformersLM:
         from tqdm import tqdm
 
         return tqdm(total=total, desc=description, unit=unit, disable=not self.show_progress)
+
+
+class _GumbelSampling:
+    """A logits processor that turns greedy decoding into sampling, each row from its own generator.
+
+    The largest of logits / temperature plus Gumbel noise is a draw from the softmax (Gumbel-max). transformers' own
+    sampling draws all rows from one stream, so that a prompt's answer would depend on what else is in the batch.
+    """
+
+    def __init__(self, temperature: float, generators: Sequence[torch.Generator]) -> None:
+        self._temperature = temperature
+        self._generators = generators
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores whose argmax is the draw, (rows, vocabulary) float32."""
+        noise = torch.empty_like(scores, dtype=torch.float32)
+        for row, stream in zip(noise, self._generators, strict=True):
+            row.exponential_(generator=stream)
+        return scores.float() / self._temperature - noise.log()
+
+
+class _EndOfLine:
+    """A stopping criterion: a row ends once its new text has a line break after something that is not white space."""
+
+    def __init__(self, tokenizer: Any, prompt_width: int) -> None:
+        self._tokenizer = tokenizer
+        self._prompt_width = prompt_width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        """Which rows are done, (rows,) bool."""
+        texts = self._tokenizer.batch_decode(input_ids[:, self._prompt_width :], skip_special_tokens=True)
+        return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from searchrl.device import rng
-from searchrl.errors import ConfigError, EngineError, ModelError
-from searchrl.models.fingerprint import folder_fingerprint
-from searchrl.models.folder_facts import causal_lm_facts
-from searchrl.models.language_model import FloatArray
-from searchrl.models.presets import DEFAULT_LANGUAGE_MODELS, language_model_folder
-from searchrl.models.prompt_tokens import first_tokens, prompt_tokens, text_start, text_tokens
+from searchrl.errors import ConfigError, EngineError, ModelError, reason
+from searchrl.models.folders import DEFAULT_LANGUAGE_MODELS, language_model_folder
+from searchrl.models.language_model import FloatArray, check_generation, finished
+from searchrl.models.loading import causal_lm_facts, folder_fingerprint
+from searchrl.models.tokens import first_tokens, prompt_tokens, text_start, text_tokens
 from searchrl.threads import lazy
 
 
@@ -28,7 +27,7 @@ class VllmLM:
     name: preset, local folder or hub name. tensor_parallel_size: GPUs that share every layer; pipeline_parallel_size:
     groups of them that share the layers out. dtype: as vLLM names it. max_context_tokens, max_continuation_tokens,
     stop_at_newline: as in ``TransformersLM``. Raises ConfigError on an impossible setting, ModelError where the model
-    or vLLM itself cannot be had; at the first call, EngineError where vLLM does not start.
+    or vLLM itself is not available; at the first call, EngineError where vLLM does not start.
     """
 
     def __init__(
@@ -48,13 +47,13 @@ class VllmLM:
         }
         for setting, value in self._parallel.items():
             if value < 1:
-                raise ConfigError(f"{setting} is {value}; it must be at least 1")
+                raise ConfigError(f"{setting} {value}: must be at least 1")
         if dtype == "int8":
             raise ConfigError("vLLM has no numeric format int8 as is meant here: use auto, bfloat16 or float16")
         if find_spec("vllm") is None:
             raise ModelError(
                 "the vllm engine needs the package vllm and a GPU it supports: uv pip install 'searchrl[vllm]'; or "
-                "talk to a vLLM server elsewhere with --engine http --base-url ..., or use --engine transformers"
+                "talk to a vLLM server elsewhere with the engine http, or use the engine transformers"
             )
         self.name = name or DEFAULT_LANGUAGE_MODELS["cuda"]
         self._folder = language_model_folder(self.name)
@@ -90,8 +89,8 @@ class VllmLM:
             return vllm.LLM(model=str(self._folder), dtype=self._dtype, trust_remote_code=False, **self._parallel)
         except Exception as error:  # whatever CUDA, NCCL, Ray or the model's own code may say
             raise EngineError(
-                f"vLLM does not start with {self.name} ({_first_line(error)}); ask for no more GPUs than there are "
-                "with --tensor-parallel-size and --pipeline-parallel-size, or use --engine transformers"
+                f"vLLM does not start with {self.name} ({reason(error)}); ask for no more GPUs than there are "
+                "(tensor_parallel_size x pipeline_parallel_size), or use the engine transformers"
             ) from error
 
     def close(self) -> None:
@@ -102,15 +101,13 @@ class VllmLM:
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
     ) -> list[str]:
         """See ``LanguageModel.generate``; white space around the answer is removed."""
-        if max_new_tokens < 1 or temperature < 0:
-            raise ConfigError(f"cannot generate {max_new_tokens} tokens at temperature {temperature}")
+        check_generation(max_new_tokens, temperature)
         streams = [int(rng(seed, "generate", prompt).integers(2**31)) for prompt in prompts]
         outputs = self._run(
             prompt_tokens(self._tokenizer, prompts),
             [{"max_tokens": max_new_tokens, "temperature": temperature, "seed": stream} for stream in streams],
         )
-        texts = [output.outputs[0].text.strip() for output in outputs]
-        return [text.split("\n", 1)[0].rstrip() for text in texts] if self._stop_at_newline else texts
+        return [finished(output.outputs[0].text, self._stop_at_newline) for output in outputs]
 
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.choice_logprobs``. Raises ModelError where two choices begin with the same token."""
@@ -148,13 +145,9 @@ class VllmLM:
         try:
             outputs: list[Any] = engine.generate(prompts, params, use_tqdm=False)
         except Exception as error:  # a prompt too long, a worker that died: vLLM has no common error
-            raise EngineError(f"vLLM with {self.name} fails ({_first_line(error)})") from error
+            raise EngineError(f"vLLM with {self.name} fails ({reason(error)})") from error
         return outputs
 
 
 def _vllm() -> Any:
     return import_module("vllm")  # by name: it has no place in the types of an installation without it
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -18,7 +18,7 @@ from searchrl.queries.cleaning import LEAST_TERMS, OTHERS, ROUND_TRIP, Reason
 from searchrl.queries.writing import Draft
 from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray
 from searchrl.retrieval.retriever import Retriever
-from searchrl.reward.qrels import Judgments
+from searchrl.reward.gain import Judgments
 from searchrl.reward.reward_model import RewardModel
 
 DENSE, LEXICAL = 0.0, 1.0

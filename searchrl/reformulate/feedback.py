@@ -65,7 +65,7 @@ class FeedbackReformulator:
         return Queries(
             current.texts,
             move(current.vectors, self.dense.vectors, documents, settings.vector_weight),
-            mix_terms(current.terms, words, settings.term_weight),
+            add_terms(current.terms, words, settings.term_weight),
             pull(current.lexical, settings.lexical_target, settings.lexical_pull),
         )
 
@@ -87,7 +87,7 @@ def move(vectors: FloatArray, index: FloatArray, documents: IntArray, weight: fl
     return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
-def mix_terms(current: Any, added: Any, weight: float) -> Any:
+def add_terms(current: Any, added: Any, weight: float) -> Any:
     """Term weights (CSR) of the current query, scaled, plus those added, keeping the row's total weight.
 
     A row without words of its own takes what is added as part of a total of 1.

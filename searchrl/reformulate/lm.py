@@ -19,7 +19,7 @@ from searchrl.data.dataset import Corpus
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import LanguageModel
 from searchrl.models.prompts import Prompts
-from searchrl.reformulate.reformulator import Direction
+from searchrl.reformulate.reformulator import Direction, mix_terms, mix_vectors
 from searchrl.retrieval.ranking import FloatArray, Queries, Ranking
 
 Outcome = Literal["ok", "empty", "runaway", "echo", "same"]
@@ -81,9 +81,9 @@ class LMReformulator:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.anchor <= 1.0:
-            raise ConfigError(f"anchor is {self.anchor}; it must be between 0 and 1")
+            raise ConfigError(f"anchor {self.anchor}: must lie between 0 and 1")
         if self.max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
+            raise ConfigError(f"max_new_tokens {self.max_new_tokens}: must be at least 1")
 
     @property
     def fingerprint(self) -> str:
@@ -120,15 +120,6 @@ class LMReformulator:
             sparse.csr_matrix(_rows(good) @ terms + _rows(~good) @ current.terms, dtype=np.float32),
             np.where(good, np.maximum(current.lexical, np.float32(least)), current.lexical),
         )
-
-    def summary(self) -> str:
-        """One line for people: how many rewritings were used and why the others were not."""
-        total = sum(self.counts.values())
-        if not total:
-            return "no rewritings yet"
-        bad = ", ".join(f"{n} {outcome}" for outcome, n in sorted(self.counts.items()) if outcome != "ok" and n)
-        kept = 1 - self.counts["ok"] / total
-        return f"{total} rewritings, {kept:.1%} fell back to the current query" + (f" ({bad})" if bad else "")
 
     def _beginnings(self, documents: np.ndarray[Any, Any]) -> str:
         """The first words of the top documents, one a line."""
@@ -168,21 +159,6 @@ def check(answer: str, original: str, current: str, template: str) -> Outcome:
     repeated = _runs(words, length) & _runs(template_words, length) - _runs(known, length)
     about = ("search", "query") in _runs(words, 2) - _runs(known, 2)
     return "echo" if repeated or about else "ok"
-
-
-def mix_vectors(first: FloatArray, second: FloatArray, share: float) -> FloatArray:
-    """Unit rows on the way from ``second`` (share 0) to ``first`` (share 1), (n, dim)."""
-    mixed = share * first + (1.0 - share) * second
-    return np.asarray(mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12), dtype=np.float32)
-
-
-def mix_terms(first: Any, second: Any, share: float) -> Any:
-    """Term weights, CSR (n, vocabulary): ``share`` of the first and the rest of the second."""
-    from scipy import sparse
-
-    mixed = sparse.csr_matrix(share * first + (1.0 - share) * second, dtype=np.float32)
-    mixed.eliminate_zeros()
-    return mixed
 
 
 def _words(text: str) -> list[str]:

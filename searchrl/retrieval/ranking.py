@@ -34,6 +34,10 @@ class Ranking:
         """Query i alone, still with its leading axis."""
         return Ranking(self.documents[i : i + 1], self.scores[i : i + 1])
 
+    def take(self, rows: NDArray[np.intp]) -> Ranking:
+        """The queries ``rows`` (m,)."""
+        return Ranking(self.documents[rows], self.scores[rows])
+
 
 @dataclass(frozen=True)
 class Queries:
@@ -57,3 +61,7 @@ class Queries:
         """Query i alone, still with its leading axis."""
         keep = slice(i, i + 1)
         return Queries([self.texts[i]], self.vectors[keep], self.terms[keep], self.lexical[keep])
+
+    def take(self, rows: NDArray[np.intp]) -> Queries:
+        """The queries ``rows`` (m,)."""
+        return Queries([self.texts[i] for i in rows], self.vectors[rows], self.terms[rows], self.lexical[rows])

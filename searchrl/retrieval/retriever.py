@@ -127,9 +127,11 @@ class Retriever:
         bm25 *= np.where(known, share[:, 0], 0.0)[:, None].astype(np.float32)
         low, spread = self.dense.ranges(vectors, rough := self.dense.scores(vectors), exclude)
 
+        unit = np.where(spread > 0, spread, np.float32(1.0))
+
         def mixed(cosines: FloatArray, words: FloatArray, row: Rows) -> FloatArray:
             """Of some documents of each row; one row's numbers are the same whatever is computed beside them."""
-            scaled = np.where(spread[row, None] > 0, (cosines - low[row, None]) / spread[row, None], np.float32(1.0))
+            scaled = np.where(spread[row, None] > 0, (cosines - low[row, None]) / unit[row, None], np.float32(1.0))
             return np.asarray(scaled * (np.float32(1.0) - share[row]) + words, dtype=np.float32)
 
         def pairs(row: Rows, documents: IntArray) -> FloatArray:
@@ -137,14 +139,15 @@ class Retriever:
             return mixed(cosines, np.take_along_axis(bm25[row], documents, axis=1), row)
 
         def whole(row: int) -> FloatArray:
-            scores = mixed(row_products(vectors[row], self.dense.vectors)[None], bm25[row][None], np.array([row]))[0]
+            cosines = row_products(vectors[row], self.dense.vectors)[None]
+            scores: FloatArray = mixed(cosines, bm25[row][None], np.array([row]))[0]
             scores[exclude[row : row + 1][exclude[row : row + 1] >= 0]] = -np.inf
             return scores
 
         everyone = np.arange(len(rows))
         scores = mixed(rough, bm25, everyone)
         scores[own] = -np.inf
-        slack = rounding(vectors, self.dense.longest) / np.where(spread > 0, spread, np.float32(1.0)) + np.float32(1e-6)
+        slack = np.asarray(rounding(vectors, self.dense.longest) / unit + 1e-6, dtype=np.float32)
         width = min(self.depth + RESERVE, max(len(self.dense), self.depth))
         return best_of(top_k(scores, width), self.depth, slack, pairs, whole)
 

@@ -1,4 +1,4 @@
-"""From what a judge says to what a ranking is worth: scores become gains in [0, 1], gains become nDCG.
+"""From scores to what a ranking is worth: a reward model's become gains in [0, 1], gains and human grades become nDCG.
 
 A reward model whose scores are not absolute (a likelihood, say) has no scale of its own, so its scores are compared
 within the query's pool: every document known for the query. The ideal ranking is taken over that same pool. An ideal
@@ -8,12 +8,14 @@ taken from the list itself gives 1.0 to a list of equally bad documents; it is h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from searchrl.errors import ConfigError, DataError, ModelError, nearest
+from searchrl.data.dataset import Corpus, QuerySet
+from searchrl.errors import ConfigError, ModelError, nearest
+from searchrl.retrieval.ranking import IntArray
 
 Gains = NDArray[np.float64]
 Ideal = Literal["pooled", "list"]
@@ -54,42 +56,6 @@ def calibrate(
     return np.where(np.isnan(raw), 0.0, expit(slope * _z_scores(raw) + offset))
 
 
-def fit_calibration(scores: ArrayLike, grades: ArrayLike) -> Calibration:
-    """Fit slope and offset to human judgments, by logistic regression of the judged gain on the z-score.
-
-    scores: (n, pool) as in ``calibrate``. grades: (n, pool), NaN (not judged) and negative count as 0; a grade's target
-    is its share of the highest grade. Targets are drawn in from 0 and 1 as in Platt (1999), "Probabilistic outputs for
-    support vector machines", which keeps the fit finite when scores separate the classes. A negative slope says
-    that the judge ranks backwards. Raises DataError where no scored document is relevant, or all are equally so.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
-    raw = _finite(scores)
-    known = ~np.isnan(raw)
-    z = _z_scores(raw)[known]
-    grade = np.fmax(np.asarray(grades, dtype=np.float64), 0.0)[known]
-    if not grade.size or grade.min() == grade.max():
-        raise DataError(
-            "cannot calibrate the reward model's scores: the human judgments do not tell the scored documents apart; "
-            "use queries with judged relevant documents among the retrieved, or keep the default calibration"
-        )
-    share = grade / grade.max()
-    relevant = share.sum()
-    low, high = 1 / (share.size - relevant + 2), (relevant + 1) / (relevant + 2)
-    target = low + share * (high - low)
-
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logit = parameters[0] * z + parameters[1]
-        error = expit(logit) - target
-        cross_entropy = np.logaddexp(0.0, logit) - target * logit
-        return float(cross_entropy.mean()), np.array([(error * z).mean(), error.mean()])
-
-    start = np.array([0.0, np.log(target.mean() / (1 - target.mean()))])
-    slope, offset = minimize(loss, start, jac=True, method="BFGS").x
-    return Calibration(float(slope), float(offset))
-
-
 def ndcg_at_k(grades: ArrayLike, ideal: ArrayLike) -> Gains:
     """Compute nDCG as trec_eval does (``ndcg_cut``): linear gains, discount log2(rank + 1).
 
@@ -121,6 +87,45 @@ def ranking_ndcg(listed: ArrayLike, pool: ArrayLike, k: int = 10, ideal: Ideal =
     top = gains[..., :k]
     top = np.pad(top, [(0, 0)] * (top.ndim - 1) + [(0, k - top.shape[-1])])
     return ndcg_at_k(top, best_gains(pool if ideal == "pooled" else gains, k))
+
+
+class Judgments:
+    """Human judgments as arrays: grades of n queries' documents.
+
+    A document whose id equals the query's is never counted: see ``own_document``.
+    """
+
+    def __init__(self, queries: QuerySet, corpus: Corpus) -> None:
+        from scipy import sparse
+
+        rows, columns, values = [], [], []
+        for row, query_id in enumerate(queries.ids):
+            for doc_id, grade in queries.qrels.get(query_id, {}).items():
+                if grade > 0 and doc_id in corpus.position and doc_id != query_id:
+                    rows.append(row)
+                    columns.append(corpus.position[doc_id])
+                    values.append(grade)
+        shape = (len(queries), len(corpus))
+        self._grades: Any = sparse.csr_matrix((np.array(values, dtype=np.float32), (rows, columns)), shape=shape)
+
+    def grades(self, documents: IntArray) -> Gains:
+        """Grades of (n, k) documents; 0 where unjudged or no document."""
+        rows = np.repeat(np.arange(len(documents)), documents.shape[1])
+        found = np.asarray(self._grades[rows, np.maximum(documents, 0).ravel()]).reshape(documents.shape)
+        return np.where(documents >= 0, found, 0.0).astype(np.float64)
+
+    def gain(self, documents: IntArray, k: int = 10) -> Gains:
+        """nDCG@k of (n, depth) rankings, the ideal taken over all judgments, as trec_eval computes it. Shape (n,)."""
+        counts = np.diff(self._grades.indptr)
+        known = np.zeros((self._grades.shape[0], max(1, int(counts.max(initial=0)))))
+        known[np.arange(known.shape[1])[None, :] < counts[:, None]] = self._grades.data
+        top = self.grades(documents[:, :k])
+        return ndcg_at_k(np.pad(top, [(0, 0), (0, k - top.shape[1])]), best_gains(known, k))
+
+
+def own_document(queries: QuerySet, corpus: Corpus) -> IntArray:
+    """Index of the document whose id equals each query's, never to be retrieved for it; -1 where there is none."""
+    return np.array([corpus.position.get(query_id, -1) for query_id in queries.ids], dtype=np.int32)
 
 
 def _dcg(grades: ArrayLike) -> Gains:

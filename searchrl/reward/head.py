@@ -1,12 +1,15 @@
-"""A reward model with a head: a transformer that reads query and document and gives one number.
+"""Reward models with a head: a transformer that reads query and document and gives one number.
 
 Bradley-Terry reward models (Skywork-Reward, GRM and their kin) read a conversation: the query is the user's turn, the
 document the assistant's. Cross-encoders (the MS MARCO rerankers, say) read a plain pair of texts. The tokenizer tells
-them apart: the first kind has a chat template.
+them apart: the first kind has a chat template. ``HeadReward`` reads both; ``CrossEncoderReward`` reads the second kind
+as sentence-transformers does, which also knows the activation behind the network, prompts, and models of several
+modules.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from searchrl.errors import ConfigError, ModelError
-from searchrl.models.batching import pad, scrub, token_batches
-from searchrl.models.fingerprint import folder_fingerprint, format_name
-from searchrl.models.hub import model_folder
+from searchrl.models.folders import model_folder
 from searchrl.models.language_model import FloatArray
-from searchrl.models.quiet import loading
+from searchrl.models.loading import folder_fingerprint, format_name, loading_model
+from searchrl.models.tokens import pad, scrub, token_batches
+from searchrl.reward.reward_model import check_finite
 from searchrl.threads import one_at_a_time
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ Encoded = dict[str, list[int]]
 SMALLEST_MAX_LENGTH = 32
 """Tokens. Less leaves no room for a document beside the query and a chat template."""
 
-OFFLINE_CHOICE = "--reward lm"
+OFFLINE_CHOICE = "a causal language model: smollm2-135m (installed with SearchRL)"
 
 
 class HeadReward:
@@ -38,8 +41,8 @@ class HeadReward:
     model: a folder or a hub name. Weights must be safetensors; code that comes with a model is never run.
     max_length: tokens that query and document together may take, never more than the model has positions. A query is
     cut to half of that, a document to what is left. max_batch_tokens: tokens in one forward pass, padding included.
-    Raises ConfigError on an impossible limit; ModelError when the model cannot be had or loaded, has other than one
-    output, or lacks weights for its head.
+    Raises ConfigError on an impossible limit; ModelError when the model is not available or cannot be loaded, has other
+    than one output, or lacks weights for its head.
     """
 
     absolute = False
@@ -54,12 +57,12 @@ class HeadReward:
         max_batch_tokens: int = 8192,
     ) -> None:
         if max_length < SMALLEST_MAX_LENGTH:
-            raise ConfigError(f"max_length is {max_length}; it must be at least {SMALLEST_MAX_LENGTH} tokens")
+            raise ConfigError(f"max_length {max_length}: must be at least {SMALLEST_MAX_LENGTH} tokens")
         if max_batch_tokens < 1:
-            raise ConfigError(f"max_batch_tokens is {max_batch_tokens}; it must be at least 1")
+            raise ConfigError(f"max_batch_tokens {max_batch_tokens}: must be at least 1")
         self.name = str(model)
         folder = model_folder(self.name, OFFLINE_CHOICE)
-        self._tokenizer, self._model = _load(self.name, folder, dtype)
+        self._tokenizer, self._model = _load_head(self.name, folder, dtype)
         self._model.to(device).eval()
         self._pad = _pad_token(self._model, self._tokenizer)
         self._max_batch_tokens = max_batch_tokens
@@ -87,10 +90,7 @@ class HeadReward:
             with torch.inference_mode():
                 logits = self._model(**self._together([inputs[i] for i in batch])).logits
             scores[batch] = logits[:, 0].float().cpu().numpy()
-        if not np.isfinite(scores).all():
-            query = queries[int(np.flatnonzero(~np.isfinite(scores))[0])]
-            raise ModelError(f"{self.name} gave no finite score for the query {query!r}; use dtype float32")
-        return scores
+        return check_finite(scores, queries, self.name)
 
     def _encode(self, query: str, document: str) -> Encoded:
         """Token ids (and token types, where the model has them) of one pair, at most ``max_length`` long."""
@@ -130,33 +130,27 @@ class HeadReward:
         return {name: tensor.to(self._model.device) for name, tensor in batch.items()}
 
 
-def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any]:
+def _load_head(name: str, folder: Path, dtype: str) -> tuple[Any, Any]:
     """Tokenizer and model from a folder. Raises ModelError as ``HeadReward`` says."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    try:
-        with loading():
-            outputs = AutoConfig.from_pretrained(folder).num_labels
-            if outputs != 1:
-                raise ModelError(
-                    f"{name} has {outputs} outputs, a reward model has one: give a reward model or a reranker, or use "
-                    f"{OFFLINE_CHOICE} for a causal language model"
-                )
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                dtype=getattr(torch, "float32" if dtype == "int8" else dtype),
-                use_safetensors=True,
-                output_loading_info=True,
+    with loading_model(f"the reward model {name}", folder, f"or use {OFFLINE_CHOICE}"):
+        outputs = AutoConfig.from_pretrained(folder).num_labels
+        if outputs != 1:
+            raise ModelError(
+                f"{name} has {outputs} outputs, a reward model has one: give a reward model or a reranker, or use "
+                f"{OFFLINE_CHOICE}"
             )
-    except ModelError:
-        raise
-    except Exception as error:  # a foreign folder fails in as many ways as there are model classes
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{name} cannot be loaded as a reward model ({reason}); or use {OFFLINE_CHOICE}") from error
-    if report["missing_keys"]:
-        lost = ", ".join(sorted(report["missing_keys"])[:3])
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            dtype=getattr(torch, "float32" if dtype == "int8" else dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    if loaded["missing_keys"]:
+        lost = ", ".join(sorted(loaded["missing_keys"])[:3])
         raise ModelError(f"{name} has no weights for {lost}: it was not trained as a reward model or reranker")
     if not tokenizer.is_fast:
         raise ModelError(f"{name} has no tokenizer.json (a fast tokenizer), without which documents cannot be cut")
@@ -171,3 +165,82 @@ def _pad_token(model: Any, tokenizer: Any) -> int:
         known = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id)
         config.pad_token_id = next((token for token in known if token not in (None, tokenizer.eos_token_id)), 0)
     return int(config.pad_token_id)
+
+
+class CrossEncoderReward:
+    """A model as sentence-transformers' ``CrossEncoder`` loads it, with one output.
+
+    model: a folder or a hub name. Weights must be safetensors; code that comes with a model is never run.
+    max_length: tokens that query and document together may take; by default what the model was made for.
+    Raises ConfigError on int8, which is not available here; ModelError when the model is not available or cannot be
+    loaded, has other than one output, or is an encoder without a head (which would be made up of random numbers).
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        device: str = "cpu",
+        dtype: str = "float32",
+        max_length: int | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        if dtype == "int8":
+            raise ConfigError("a cross-encoder does not run in int8: use float32, or scorer 'head', which does")
+        self.name = str(model)
+        folder = model_folder(self.name, OFFLINE_CHOICE)
+        self._model = _load_cross_encoder(self.name, folder, device, dtype, max_length)
+        self._batch_size = batch_size
+        self.fingerprint = f"cross-encoder-1 {folder_fingerprint(folder, dtype, str(max_length))}"
+        """Names weights, tokenizer, numeric format and the cut."""
+
+    @property
+    def absolute(self) -> bool:
+        """True where a sigmoid ends the model; a bare output has no common scale."""
+        import torch
+
+        return isinstance(self._model.activation_fn, torch.nn.Sigmoid)
+
+    @one_at_a_time
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
+        """The model's score of the n pairs (queries[i], documents[i]), shape (n,), its own activation applied.
+
+        Raises ModelError when the model gives something that is not a finite number.
+        """
+        pairs = [[scrub(query), scrub(document)] for query, document in zip(queries, documents, strict=True)]
+        if not pairs:
+            return np.zeros(0, dtype=np.float32)
+        scores = self._model.predict(pairs, batch_size=self._batch_size, show_progress_bar=False)
+        return check_finite(scores, queries, self.name)
+
+
+def _load_cross_encoder(name: str, folder: Path, device: str, dtype: str, max_length: int | None) -> Any:
+    """The model from a folder. Raises ModelError as ``CrossEncoderReward`` says."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    for kind in _architectures(name, folder):
+        if kind.endswith(("Model", "ForMaskedLM")) and not kind.endswith("LMHeadModel"):
+            raise ModelError(f"{name} is a {kind}, not a reranker: it has no weights for a score")
+    with loading_model(f"the cross-encoder {name}", folder, f"or use {OFFLINE_CHOICE}"):
+        model = CrossEncoder(
+            str(folder),
+            max_length=max_length,
+            device=device,
+            local_files_only=True,
+            model_kwargs={"dtype": getattr(torch, dtype), "use_safetensors": True},
+        )
+    if model.num_labels != 1:
+        raise ModelError(f"{name} has {model.num_labels} outputs, a reranker has one; or use {OFFLINE_CHOICE}")
+    model.eval()
+    return model
+
+
+def _architectures(name: str, folder: Path) -> list[str]:
+    """The classes that ``config.json`` names; a model of several modules may have none at the top."""
+    file = folder / "config.json"
+    if not file.exists():
+        return []
+    try:
+        return [str(kind) for kind in json.loads(file.read_text(encoding="utf-8")).get("architectures") or []]
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{name} cannot be loaded as a cross-encoder: {file} cannot be read ({error})") from error

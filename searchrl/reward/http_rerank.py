@@ -8,11 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from searchrl.errors import EngineError
-from searchrl.models.batching import scrub
-from searchrl.models.http_client import HttpClient
 from searchrl.models.language_model import FloatArray
-from searchrl.models.served_model import ServedModel, served_model
-from searchrl.threads import lazy
+from searchrl.models.served_model import ServedModel
+from searchrl.models.tokens import scrub
 
 Endpoint = Literal["rerank", "score"]
 
@@ -20,12 +18,12 @@ DOCUMENTS_AT_ONCE = 64
 """In one request."""
 
 
-class HttpReranker:
+class HttpReranker(ServedModel):
     """Implements ``RewardModel`` over HTTP: the server scores (query, document) pairs with a template of its own.
 
-    model: its name on the server; by default the only one served. endpoint: ``rerank`` (one query and its documents a
-    request) or ``score`` (vLLM's). absolute: say so where the model's scores lie in [0, 1] and mean the same for every
-    query; servers do not tell. api_key, concurrency, timeout, attempts, backoff: see ``HttpClient``.
+    base_url, model, connection: see ``ServedModel``. endpoint: ``rerank`` (one query and its documents a request) or
+    ``score`` (vLLM's). absolute: say so where the model's scores lie in [0, 1] and mean the same for every query;
+    servers do not tell.
     """
 
     def __init__(
@@ -35,37 +33,16 @@ class HttpReranker:
         *,
         endpoint: Endpoint = "rerank",
         absolute: bool = False,
-        api_key: str | None = None,
-        concurrency: int = 8,
-        timeout: float = 120.0,
-        attempts: int = 6,
-        backoff: float = 0.5,
+        **connection: Any,
     ) -> None:
-        self._client = HttpClient(
-            base_url, api_key=api_key, concurrency=concurrency, timeout=timeout, attempts=attempts, backoff=backoff
-        )
-        self._model = model
+        super().__init__(base_url, model, **connection)
         self._endpoint: Endpoint = endpoint
         self.absolute = absolute
-
-    @lazy
-    def served(self) -> ServedModel:
-        """What the server says about the model."""
-        return served_model(self._client, self._model)
-
-    @property
-    def name(self) -> str:
-        """The model's name on the server."""
-        return self.served.name
 
     @property
     def fingerprint(self) -> str:
         """Address, name, what the server says about the model, and the endpoint."""
         return f"http-rerank-1 {self.served.fingerprint} {self._endpoint}"
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """The server's scores of the n pairs (queries[i], documents[i]), shape (n,).

@@ -1,24 +1,30 @@
-"""A causal language model judges (query, document) pairs: one forward pass a pair, nothing is sampled.
+"""A causal language model scores (query, document) pairs: one forward pass a pair, nothing is sampled.
 
-Four methods. ``yes_no`` reads the probability of Yes against No after an instruction; ``graded`` the expected grade;
-``likelihood`` how probable the query is as the document's continuation (query likelihood, Ponte and Croft 1998; with
-language models as rerankers, Sachan et al. 2022); ``pmi`` how much more probable the document makes it than no document
-does (pointwise mutual information), which orders a query's documents alike but can be compared from query to query.
-Models under about 1B parameters answer instructions near chance but do tell likelihoods apart, so they are judged by
-these.
+``LMReward`` has four methods. ``yes_no`` reads the probability of Yes against No after an instruction; ``graded`` the
+expected grade; ``likelihood`` how probable the query is as the document's continuation (query likelihood, Ponte and
+Croft 1998; with language models as rerankers, Sachan et al. 2022); ``pmi`` how much more probable the document makes it
+than no document does (pointwise mutual information), which orders a query's documents alike but can be compared from
+query to query. Models under about 1B parameters answer instructions near chance but do tell likelihoods apart, so they
+are judged by these.
+
+``QwenReranker`` is for Qwen3-Reranker, trained to answer yes or no in one fixed form (Zhang et al. 2025, "Qwen3
+Embedding", and the models' cards). The form has a system message and a closed thinking block, so it is sent as plain
+text, without the chat template, as two continuations of one context.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
-from searchrl.errors import ConfigError, ModelError, nearest
+from searchrl.errors import ConfigError, nearest
 from searchrl.models.language_model import FloatArray, LanguageModel
-from searchrl.models.prompts import Prompts
+from searchrl.models.prompts import Prompts, beginning
+from searchrl.reward.reward_model import check_finite
 
 Method = Literal["yes_no", "graded", "likelihood", "pmi"]
 
@@ -36,8 +42,10 @@ GRADES = tuple("0123456789")
 """The grades asked for and scored. A tenth, 10, would begin with the same token as 1 in most tokenizers, and the
 next-token distribution could not tell the two apart; the score is the expected grade divided by 9 in any case."""
 
-CHARACTERS_PER_WORD = 8
-"""A document is also cut to this many characters a word, so that one unbroken string cannot fill the model."""
+BYTES_PER_WORD = 8
+"""A text is also cut to this many bytes a word, so that one unbroken string cannot fill the model."""
+
+MAX_QUERY_WORDS = 100
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class LMReward:
         if self.method not in get_args(Method):
             raise ConfigError(f"unknown reward method {self.method!r}: {nearest(str(self.method), get_args(Method))}")
         if self.max_document_words < 1:
-            raise ConfigError(f"max_document_words is {self.max_document_words}; it must be at least 1")
+            raise ConfigError(f"max_document_words {self.max_document_words}: must be at least 1")
 
     @property
     def fingerprint(self) -> str:
@@ -80,7 +88,8 @@ class LMReward:
         at most 0. ``pmi``: the same minus that of the query after an empty document; 0 where the document says nothing
         about it. Raises ModelError when the model answers with something that is not a finite number.
         """
-        pairs = [(query, self._cut(document)) for query, document in zip(queries, documents, strict=True)]
+        words = self.max_document_words
+        pairs = [(query, beginning(document, words)) for query, document in zip(queries, documents, strict=True)]
         if not pairs:
             return np.zeros(0, dtype=np.float32)
         if self.method == "likelihood":
@@ -94,10 +103,7 @@ class LMReward:
         else:
             probabilities = self._probabilities(self.prompts.graded, pairs, GRADES)
             scores = np.clip(probabilities @ np.linspace(0.0, 1.0, len(GRADES), dtype=np.float32), 0.0, 1.0)
-        if not np.isfinite(scores).all():
-            query, _ = pairs[int(np.flatnonzero(~np.isfinite(scores))[0])]
-            raise ModelError(f"the language model gave no finite {self.method} score for the query {query!r}.")
-        return np.asarray(scores, dtype=np.float32)
+        return check_finite(scores, queries, "the language model")
 
     def _likelihoods(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
         """Mean log-probability per token of each query after its document, (n,)."""
@@ -110,6 +116,64 @@ class LMReward:
         prompts = [prompt.format(query=query, document=document) for query, document in pairs]
         return np.exp(self.lm.choice_logprobs(prompts, choices))
 
-    def _cut(self, document: str) -> str:
-        words = document.split()[: self.max_document_words]
-        return " ".join(words)[: CHARACTERS_PER_WORD * self.max_document_words]
+
+@dataclass(frozen=True)
+class QwenReranker:
+    """Scores pairs by the probability of yes against no, in [0, 1].
+
+    Documents are cut to ``max_document_words``, queries to 100 words, before they are put into the form. The language
+    model must not cut what it is given: see ``context_tokens``. Raises ConfigError on a limit below 1.
+    """
+
+    lm: LanguageModel
+    prompts: Prompts
+    max_document_words: int = 400
+
+    absolute = True
+
+    def __post_init__(self) -> None:
+        if self.max_document_words < 1:
+            raise ConfigError(f"max_document_words {self.max_document_words}: must be at least 1")
+
+    @property
+    def fingerprint(self) -> str:
+        """Model, instruction and the cut."""
+        texts = f"{self.prompts.reranker_form}\0{self.prompts.reranker_instruction}"
+        digest = hashlib.sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return f"qwen-reranker-1 {self.lm.fingerprint} {digest} {self.max_document_words}"
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
+        """Scores of the n pairs (queries[i], documents[i]), shape (n,).
+
+        Raises ModelError when the model answers with something that is not a finite number.
+        """
+        contexts = [
+            self.prompts.reranker_form.format(
+                instruction=self.prompts.reranker_instruction,
+                query=_cut(query, MAX_QUERY_WORDS),
+                document=_cut(document, self.max_document_words),
+            )
+            for query, document in zip(queries, documents, strict=True)
+        ]
+        if not contexts:
+            return np.zeros(0, dtype=np.float32)
+        answers = [answer for _ in contexts for answer in ("yes", "no")]
+        twice = [context for context in contexts for _ in range(2)]
+        yes, no = self.lm.continuation_logprobs(twice, answers).reshape(-1, 2).astype(np.float64).T
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = 1.0 / (1.0 + np.exp(no - yes))
+        return check_finite(scores, queries, "the language model")
+
+
+def context_tokens(prompts: Prompts, max_document_words: int) -> int:
+    """Tokens that the filled form takes at most: no tokenizer makes more of a text than it has bytes."""
+    return len((prompts.reranker_form + prompts.reranker_instruction).encode("utf-8", "replace")) + BYTES_PER_WORD * (
+        MAX_QUERY_WORDS + max_document_words
+    )
+
+
+def _cut(text: str, words: int) -> str:
+    """The beginning of a text, white space as it is: at most so many words, and bytes for as many."""
+    pieces = text.split(None, words)
+    kept = text[: len(text) - len(pieces[words])] if len(pieces) > words else text
+    return kept.encode("utf-8", "replace")[: BYTES_PER_WORD * words].decode("utf-8", "ignore")

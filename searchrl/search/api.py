@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
-from searchrl.reward.reward_model import RewardModel
-from searchrl.reward.scorers import ScorerName, ScorerSettings, make_scorer
-from searchrl.search.candidates import CandidateFinder, RetrieverName
-from searchrl.search.pairs import PAIRS_AT_ONCE, PairScorer
-from searchrl.search.results import SearchResult, ranked, write_results
-from searchrl.search.templates import KEY, QUERY, TemplatedReward
-from searchrl.search.texts import text_list
-from searchrl.search.worker import Worker
+from searchrl.retrieval.ranking import IntArray
+from searchrl.reward.registry import ScorerSettings, make_reward
+from searchrl.reward.reward_model import CachedReward, RewardModel
+from searchrl.search.first_stage import CandidateFinder, CandidatesName
+from searchrl.search.results import SearchResult, ranked, text_list, write_results
+from searchrl.search.worker import Score, Worker
 from searchrl.threads import lazy
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     from searchrl.retrieval.dense import TextEncoder
+
+QUERY, KEY = "{query}", "{key}"
+
+QUERIES_AT_ONCE = 32
+"""Queries that are scored together: a key is then read once for all of them, by scorers that can."""
+
+PAIRS_AT_ONCE = 128
+"""Pairs scored between two looks at the event loop, and lost at most when a job is killed."""
+
+Scored = tuple[int, IntArray, FloatArray]
+"""A query's position, the keys scored for it, (m,), and their scores, (m,)."""
 
 
 class Search:
@@ -61,7 +74,7 @@ class Search:
         dtype: DtypeName = "auto",
         cache: bool = True,
         encoder: str | TextEncoder = "all-MiniLM-L6-v2",
-        retriever: RetrieverName = "hybrid",
+        retriever: CandidatesName = "hybrid",
         candidates: int = 100,
         candidates_above: int = 1000,
         show_progress: bool = True,
@@ -86,19 +99,19 @@ class Search:
         """What scores; the templates, where they are not the plain ones, included."""
         if (query_template, key_template) != (QUERY, KEY):
             self.reward = TemplatedReward(self.reward, query_template, key_template)
-        self._worker = worker or Worker()
+        # With a server, several rounds of requests, or it waits for the slowest of each.
+        rounds = 8 * self._loader.config.concurrency if self._loader.engine == "http" else 0
+        self._pairs_at_once = max(PAIRS_AT_ONCE, rounds)
+        self._worker = worker or Worker(max_batch=self._pairs_at_once)
         self._owns_worker = worker is None
-        at_once = PAIRS_AT_ONCE
-        if self._loader.engine == "http":  # several rounds of requests, or the server waits for the slowest of each
-            at_once = max(at_once, 8 * self._loader.config.concurrency)
-        self._pairs = PairScorer(self.reward, self._finder, self._worker, at_once, show_progress)
+        self._show_progress = show_progress
         self._results: list[SearchResult] | None = None
 
     def _reward(self, model_name: str | None, scorer: ScorerName | ScorerSettings | RewardModel) -> RewardModel:
         if isinstance(scorer, str):
             scorer = ScorerSettings(scorer)
         if isinstance(scorer, ScorerSettings):
-            return make_scorer(model_name, scorer, self._loader)
+            return make_reward(model_name, scorer, self._loader)
         if model_name is not None:
             raise ConfigError(f"model_name {model_name!r} with a scorer that is ready made: give one of the two")
         return scorer
@@ -150,7 +163,7 @@ class Search:
             count = min(max(self._candidates, k or 1), len(keys))
         results: list[SearchResult] = []
         self._results = results
-        async with aclosing(self._pairs.scored(queries, keys, count, checkpoint)) as scored:
+        async with aclosing(self._scored(queries, keys, count, checkpoint)) as scored:
             async for i, key_ids, scores in scored:
                 results.append(ranked(i, queries[i], keys, key_ids, scores, k, return_relevance))
                 yield results[-1]
@@ -161,7 +174,7 @@ class Search:
         """The relevance of every key to every query, (n_queries, n_keys) float32. Errors: as ``__call__``."""
         queries, keys = text_list("queries", queries), text_list("keys", keys)
         matrix = np.zeros((len(queries), len(keys)), dtype=np.float32)
-        async with aclosing(self._pairs.scored(queries, keys, len(keys), checkpoint)) as scored:
+        async with aclosing(self._scored(queries, keys, len(keys), checkpoint)) as scored:
             async for i, _, scores in scored:
                 matrix[i] = scores
         return matrix
@@ -184,7 +197,7 @@ class Search:
         each query then gets the k best keys of each group, all keys being scored. Raises DataError on a missing column
         or a row without text.
         """
-        from searchrl.search.frames import best_of_groups, column_of, result_frame, text_column
+        from searchrl.search.results import best_of_groups, column_of, result_frame, text_column
 
         queries = text_column(df_queries, query_column, "query_id")
         keys = text_column(df_keys, key_column, "key_id")
@@ -200,6 +213,49 @@ class Search:
         if groups is not None:
             self._results = results = best_of_groups(results, groups, k)
         return result_frame(results, queries, keys, groups)
+
+    async def _scored(
+        self, queries: Sequence[str], keys: Sequence[str], count: int, checkpoint: str | Path | None
+    ) -> AsyncGenerator[Scored, None]:
+        """Score ``count`` keys of each query, chosen by the finder where that is not all of them; queries in order."""
+        from tqdm import tqdm
+
+        run = self._worker.run
+        store = await run(lambda: CachedReward(self.reward, Path(checkpoint))) if checkpoint else None
+        with ExitStack() as opened:
+            if store:  # a chunk that nobody waits for any more is still written
+                opened.callback(self._worker.afterwards, store.close)
+            bar = opened.enter_context(
+                tqdm(total=len(queries) * count, desc="scoring", unit="pair", disable=not self._show_progress)
+            )
+            for start in range(0, len(queries), QUERIES_AT_ONCE):
+                block = queries[start : start + QUERIES_AT_ONCE]
+                if count < len(keys):
+                    chosen = await run(partial(self._finder.find, block, keys, count, self._show_progress))
+                else:
+                    chosen = np.tile(np.arange(count, dtype=np.int32), (len(block), 1))
+                scores = await self._score(Score(store or self.reward), block, keys, chosen, bar)
+                for i in range(len(block)):
+                    yield start + i, chosen[i], scores[i]
+
+    async def _score(
+        self, score: Score, queries: Sequence[str], keys: Sequence[str], chosen: IntArray, bar: Any
+    ) -> FloatArray:
+        """Scores of each query with its own keys; chosen and result (n, m).
+
+        Chunks are of neighbouring keys, so that a key meets all its queries in one; pairs of equal texts are scored
+        once in it.
+        """
+        scores = np.zeros(chosen.size, dtype=np.float32)
+        order = np.argsort(chosen, axis=None, kind="stable")
+        for start in range(0, len(order), self._pairs_at_once):
+            part = order[start : start + self._pairs_at_once]
+            pairs = [(queries[i // chosen.shape[1]], keys[chosen.flat[i]]) for i in part]
+            distinct = list(dict.fromkeys(pairs))
+            known = dict(zip(distinct, await self._worker.submit(score, distinct), strict=True))
+            scores[part] = [known[pair] for pair in pairs]
+            bar.update(len(part))
+        return scores.reshape(chosen.shape)
 
     def save_results(self, path: str | Path) -> None:
         """Write what the newest search has found so far: see ``results.write_results``.
@@ -226,3 +282,39 @@ class Search:
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ConfigError(f"{name} is {value}; it must be at least {least}")
+
+
+@dataclass(frozen=True)
+class TemplatedReward:
+    """Scores ``query_template`` and ``key_template``, filled in, with another reward model.
+
+    ``{query}`` and ``{key}`` stand for the texts; any other brace is a brace. Raises ConfigError where one is missing.
+    """
+
+    reward: RewardModel
+    query_template: str = QUERY
+    key_template: str = KEY
+
+    def __post_init__(self) -> None:
+        for name, place in (("query_template", QUERY), ("key_template", KEY)):
+            template = getattr(self, name)
+            if place not in template:
+                raise ConfigError(f"{name} {template!r} has no place for the text: write {place} where it goes")
+
+    @property
+    def fingerprint(self) -> str:
+        """The reward model's, with the templates."""
+        templates = json.dumps([self.query_template, self.key_template])
+        return f"{self.reward.fingerprint} {hashlib.sha256(templates.encode()).hexdigest()[:16]}"
+
+    @property
+    def absolute(self) -> bool:
+        """The reward model's own."""
+        return self.reward.absolute
+
+    def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
+        """See ``RewardModel.score``."""
+        return self.reward.score(
+            [self.query_template.replace(QUERY, query) for query in queries],
+            [self.key_template.replace(KEY, document) for document in documents],
+        )

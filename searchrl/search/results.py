@@ -1,20 +1,27 @@
-"""What a search gives back, and how it is written to a file."""
+"""What a search takes and gives back: lists of texts, results and the files they are written to, data frames."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from searchrl.errors import ConfigError
+from searchrl.errors import ConfigError, DataError, nearest
 from searchrl.files import write_text
 from searchrl.models.language_model import FloatArray
 from searchrl.retrieval.ranking import IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+COLUMNS = ("query_id", "query", "rank", "key_id", "key", "relevance")
 
 
 class _Found(TypedDict):
@@ -34,6 +41,17 @@ class SearchResult(TypedDict):
     query: str
     query_id: int
     keys: list[FoundKey]
+
+
+def text_list(name: str, texts: Iterable[str]) -> list[str]:
+    """The texts as a list. Raises DataError where ``texts`` is a single text, or holds something else than texts."""
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise DataError(f"{name} must be a list of texts, not {texts!r:.60}; put one text into a list")
+    listed = list(texts)
+    for i, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise DataError(f"{name}[{i}] is not a text: {text!r:.60}")
+    return listed
 
 
 def ranked(
@@ -59,7 +77,22 @@ def ranked(
     return {"query": query, "query_id": query_id, "keys": found}
 
 
-COLUMNS = ("query_id", "query", "rank", "key_id", "key", "relevance")
+def best_of_groups(results: Sequence[SearchResult], groups: pd.Series, k: int | None) -> list[SearchResult]:
+    """Leave the first k keys of each group (None: all) in every result. groups: (keys,), missing values are a group."""
+    import pandas as pd
+
+    group_of = pd.factorize(groups)[0]
+    kept: list[SearchResult] = []
+    for result in results:
+        seen: Counter[int] = Counter()
+        keys = []
+        for key in result["keys"]:
+            group = int(group_of[key["key_id"]])
+            seen[group] += 1
+            if k is None or seen[group] <= k:
+                keys.append(key)
+        kept.append({**result, "keys": keys})
+    return kept
 
 
 def write_results(path: Path, results: Sequence[SearchResult]) -> None:
@@ -93,3 +126,55 @@ def _json(value: object, indent: int | None = None) -> str:
     except UnicodeEncodeError:
         text = json.dumps(value, indent=indent)
     return f"{text}\n"
+
+
+@dataclass(frozen=True)
+class Column:
+    """Texts of a data frame, with the ids of their rows."""
+
+    texts: list[str]
+    ids: list[Any]
+
+
+def text_column(frame: pd.DataFrame, column: str, id_column: str) -> Column:
+    """The texts of a column; their ids are ``id_column`` where the frame has it, else the index.
+
+    Raises DataError where the column is missing, or a row has no text.
+    """
+    texts = column_of(frame, column).tolist()
+    for label, text in zip(frame.index, texts, strict=True):
+        if not isinstance(text, str):
+            raise DataError(f"column {column!r}, row {label!r}: {text!r} is not a text; drop the row or convert it")
+    return Column(texts, (frame[id_column] if id_column in frame.columns else frame.index).tolist())
+
+
+def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
+    """A column by its name. Raises DataError with the nearest there is."""
+    if name not in frame.columns:
+        raise DataError(f"the frame has no column {name!r}: {nearest(name, map(str, frame.columns))}")
+    return frame[name]
+
+
+def result_frame(
+    results: Sequence[SearchResult], queries: Column, keys: Column, groups: pd.Series | None = None
+) -> pd.DataFrame:
+    """A row a found key, queries in their order, keys best first.
+
+    Columns: query_id, query, rank (from 1), key_id, key, relevance, and the keys' groups under their own name, if they
+    are given; ids are the frames' own.
+    """
+    import pandas as pd
+
+    found = [
+        (result["query_id"], rank, key["key_id"], key["relevance"])
+        for result in results
+        for rank, key in enumerate(result["keys"], start=1)
+    ]
+    rows = [
+        (queries.ids[query], queries.texts[query], rank, keys.ids[key], keys.texts[key], relevance)
+        for query, rank, key, relevance in found
+    ]
+    columns: dict[str, Any] = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
+    if groups is not None:
+        columns[str(groups.name)] = groups.iloc[[key for _, _, key, _ in found]].tolist()
+    return pd.DataFrame(columns)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from searchrl.config import DtypeName, EngineConfig, EngineName
+import numpy as np
+
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
-from searchrl.reward.scorers import ScorerName, ScorerSettings, make_scorer
+from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.search.api import Search
-from searchrl.search.results import SearchResult
-from searchrl.search.texts import text_list
-from searchrl.search.worker import Worker
+from searchrl.search.results import SearchResult, text_list
+from searchrl.search.worker import Embed, Generate, Score, Worker
 from searchrl.threads import lazy
 
 if TYPE_CHECKING:
@@ -27,22 +27,23 @@ class Services:
 
     search_model, generation_model: names as ``Search`` takes them; None for the device's language model. Where both
     name one model in one numeric format, it is loaded once. embedding_model: a sentence-transformers name or folder;
-    None for all-MiniLM-L6-v2. engine: where they run; generation_engine and embedding_engine, where these run elsewhere
+    None for all-MiniLM-L6-v2. ``scorer``, ``generation_model`` and ``embedding_model`` may be models ready made.
+    engine: where they run, or what makes them; generation_engine and embedding_engine, where these run elsewhere
     (servers of their own, say). device, dtype, cache: see ``ModelLoader``. search_options: further keyword arguments of
     ``Search`` (templates, candidates, ...).
 
-    Raises ConfigError on an impossible setting, ModelError where a model cannot be had, at its first use. Close it when
-    done, or use ``async with``.
+    What several callers ask of one model at the same time is worked on together. Raises ConfigError on an impossible
+    setting, ModelError where a model cannot be had, at its first use. Close it when done, or use ``async with``.
     """
 
     def __init__(
         self,
         search_model: str | None = None,
-        generation_model: str | None = None,
-        embedding_model: str | None = None,
+        generation_model: str | LanguageModel | None = None,
+        embedding_model: str | TextEncoder | None = None,
         *,
-        scorer: ScorerName | ScorerSettings = "auto",
-        engine: EngineName | EngineConfig = "transformers",
+        scorer: ScorerName | ScorerSettings | RewardModel = "auto",
+        engine: EngineName | EngineConfig | ModelLoader = "transformers",
         generation_engine: EngineName | EngineConfig | None = None,
         embedding_engine: EngineName | EngineConfig | None = None,
         device: str = "auto",
@@ -50,29 +51,40 @@ class Services:
         cache: bool = True,
         **search_options: Any,
     ) -> None:
-        self._models = search_model, generation_model, embedding_model
-        self._settings = ScorerSettings(scorer) if isinstance(scorer, str) else scorer
-        make = partial(ModelLoader, device=device, dtype=dtype, cache=cache)
-        self._loader = make(engine)
-        self._writers = self._loader if generation_engine is None else make(generation_engine)
-        self._encoders = self._loader if embedding_engine is None else make(embedding_engine)
+        def loader(engine: EngineName | EngineConfig | ModelLoader) -> ModelLoader:
+            if isinstance(engine, ModelLoader):
+                return engine
+            return ModelLoader(engine, device=device, dtype=dtype, cache=cache)
+
+        self._search_model, self._writing, self._embedding = search_model, generation_model, embedding_model
+        self._scorer = ScorerSettings(scorer) if isinstance(scorer, str) else scorer
+        self._loader = loader(engine)
+        self._writers = self._loader if generation_engine is None else loader(generation_engine)
+        self._encoders = self._loader if embedding_engine is None else loader(embedding_engine)
         self._options = search_options
-        self._worker = Worker()
+        self.worker = Worker()
+        """The thread that all models work in; before the first use, another may be put in its place."""
 
     @lazy
     def reward(self) -> RewardModel:
         """The reward model that scores keys."""
-        return make_scorer(self._models[0], self._settings, self._loader)
+        if isinstance(self._scorer, ScorerSettings):
+            return make_reward(self._search_model, self._scorer, self._loader)
+        return self._scorer
 
     @lazy
     def lm(self) -> LanguageModel:
         """The language model that writes, behind the cache of its answers."""
-        return self._writers.language_model(self._models[1], "chat")
+        if self._writing is None or isinstance(self._writing, str):
+            return self._writers.language_model(self._writing, "chat")
+        return self._writing
 
     @lazy
     def encoder(self) -> TextEncoder:
         """The sentence encoder."""
-        return self._encoders.encoder(self._models[2])
+        if self._embedding is None or isinstance(self._embedding, str):
+            return self._encoders.encoder(self._embedding)
+        return self._embedding
 
     @lazy
     def _search(self) -> Search:
@@ -80,7 +92,7 @@ class Services:
             scorer=self.reward,
             encoder=self.encoder,
             cache=self._loader.cache is not None,
-            worker=self._worker,
+            worker=self.worker,
             **self._options,
         )
 
@@ -88,33 +100,42 @@ class Services:
         self, queries: Sequence[str], keys: Sequence[str], k: int | None = 10, **options: Any
     ) -> list[SearchResult]:
         """The k most relevant keys of each query; options and errors as ``Search.__call__`` has them."""
-        search = await self._worker.run(lambda: self._search)
+        search: Search = await self._model("_search")
         return await search(queries, keys, k, **options)
 
     async def relevance(self, queries: Sequence[str], keys: Sequence[str], **options: Any) -> FloatArray:
         """The relevance of every key to every query, (n_queries, n_keys); options as in ``Search.get_relevance``."""
-        search = await self._worker.run(lambda: self._search)
+        search: Search = await self._model("_search")
         return await search.get_relevance(queries, keys, **options)
+
+    async def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """The relevance of (query, key) pairs, one after another as they are."""
+        return await self.worker.submit(Score(await self._model("reward")), pairs)
 
     async def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int = 128, temperature: float = 0.0, seed: int = 0
     ) -> list[str]:
         """What the language model writes after each prompt; see ``LanguageModel.generate``."""
         texts = text_list("prompts", prompts)
-        return await self._worker.run(
-            lambda: self.lm.generate(texts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        )
+        work = Generate(await self._model("lm"), max_new_tokens, temperature, seed)
+        return await self.worker.submit(work, texts)
 
     async def embed(self, texts: Sequence[str], kind: Literal["query", "document"] = "document") -> FloatArray:
         """Unit vectors of the texts, (n, dim)."""
         texts = text_list("texts", texts)
-        return await self._worker.run(
-            lambda: self.encoder.encode(texts, kind=kind, show_progress=False, description="embed")
-        )
+        encoder: TextEncoder = await self._model("encoder")
+        vectors = await self.worker.submit(Embed(encoder, kind), texts)
+        return np.array(vectors, dtype=np.float32).reshape(len(texts), encoder.dim)
+
+    async def _model(self, name: str) -> Any:
+        """A property of this object; what is not loaded yet is loaded in the models' thread."""
+        if name not in self.__dict__:
+            await self.worker.run(lambda: getattr(self, name))
+        return getattr(self, name)
 
     def close(self) -> None:
         """Finish the work at hand and close files; the object is of no use afterwards."""
-        self._worker.close()
+        self.worker.close()
         for loader in (self._loader, self._writers, self._encoders):
             loader.close()
 

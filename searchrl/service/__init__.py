@@ -1,1 +1,1 @@
-"""The search service, ``python -m searchrl.service``: ``routes.py`` lists what it answers to."""
+"""The HTTP service, ``searchrl serve``: ``routes.py`` lists what it answers to."""

@@ -14,10 +14,9 @@ from starlette.requests import ClientDisconnect
 
 from searchrl import __version__
 from searchrl.errors import ConfigError, DataError, ModelError, OutputError, SearchRLError
+from searchrl.search.services import Services
 from searchrl.service.config import ServerConfig
-from searchrl.service.disconnect import Disconnect
-from searchrl.service.limits import Gate
-from searchrl.service.metrics import CountRequests
+from searchrl.service.middleware import AccessControl, CountRequests, Disconnect
 from searchrl.service.routes import router
 from searchrl.service.service import Refused, Service
 from searchrl.service.upload import Stalled, TooLarge
@@ -25,6 +24,27 @@ from searchrl.service.upload import Stalled, TooLarge
 logger = logging.getLogger(__name__)
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def make_service(config: ServerConfig) -> Service:
+    """Models, agent and corpora by their settings; what is missing or damaged is said now."""
+    from searchrl.config import GameConfig
+    from searchrl.experiment.parts import lm_name, make_encoder, make_loader, make_reward_model
+
+    models, game = config.models, GameConfig(reward="head" if config.models.reward_model else "lm")
+    loader = make_loader(models)
+    encoder, reward = make_encoder(models, loader.device), make_reward_model(models, game, loader)
+    assert reward is not None
+    # Not the reward model's: that may read likelihoods in 8-bit integers, too rough to write with, and writes a line.
+    lm = loader.language_model(lm_name(models), "chat")
+    agent = None
+    if config.checkpoint:
+        from searchrl.search.agent import Agent
+
+        agent = Agent(config.checkpoint, models, encoder)
+    service = Service(config, Services(None, lm, encoder, scorer=reward, engine=loader), agent)
+    encoder.encode(["ready"])  # last, because it takes longest to find out
+    return service
 
 
 def create_app(service: Service, config: ServerConfig, token: str | None = None) -> FastAPI:
@@ -41,7 +61,7 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
     app.include_router(router)
     hosts = LOOPBACK_NAMES | {config.host} if config.on_loopback else frozenset[str]()
     app.add_middleware(Disconnect)
-    app.add_middleware(Gate, hosts=hosts, token=token, max_body=config.limits.max_body)
+    app.add_middleware(AccessControl, hosts=hosts, token=token, max_body=config.limits.max_body)
     app.add_middleware(CountRequests, metrics=service.metrics)
     for kind, answer in {
         RequestValidationError: _invalid,

@@ -33,11 +33,11 @@ class LimitConfig:
         """Refuse what cannot be served."""
         for name in self.__dataclass_fields__:
             if not getattr(self, name) > 0:
-                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be above 0")
+                raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")
         if self.max_items > self.max_queue:
             raise ConfigError(
-                f"--max-items {self.max_items} is more than --max-queue {self.max_queue}, so that the largest requests "
-                "would always be refused; raise --max-queue"
+                f"max_items {self.max_items} is more than max_queue {self.max_queue}, so that the largest requests "
+                "would always be refused; raise max_queue"
             )
 
 
@@ -63,9 +63,9 @@ class ServerConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be served."""
         if not 0 <= self.port <= 65535:
-            raise ConfigError(f"--port {self.port}: must lie between 0 and 65535")
+            raise ConfigError(f"port {self.port}: must lie between 0 and 65535")
         if self.shutdown_timeout < 0:
-            raise ConfigError(f"--shutdown-timeout {self.shutdown_timeout}: must be at least 0")
+            raise ConfigError(f"shutdown_timeout {self.shutdown_timeout}: must be at least 0")
 
     @property
     def on_loopback(self) -> bool:

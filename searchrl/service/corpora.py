@@ -10,28 +10,25 @@ import logging
 import re
 import shutil
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from searchrl.config import RetrieverName
-from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, ConfigError, OutputError
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import FloatArray
-from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
-from searchrl.service.documents import Document, Documents, DocumentWriter, sync
+from searchrl.search.first_stage import Document, IndexedCorpus
+from searchrl.service.documents import Documents, DocumentWriter, sync
 from searchrl.threads import lazy
 
 logger = logging.getLogger(__name__)
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 """What a corpus may be called; lower case, because some file systems do not tell upper case apart."""
-DEPTH = 100
-"""Documents in a ranking, at most."""
 DOCUMENTS_FILE, VECTORS_FILE = "documents.sqlite", "vectors.f32"
 
 _FOLDER = re.compile(rf"({NAME})@(\d{{8}})")
@@ -39,19 +36,15 @@ _TEMPORARY = re.compile(rf"\.{NAME}@\d{{8}}\.tmp")
 
 
 @dataclass(frozen=True, eq=False)
-class Collection:
-    """One indexed corpus, ready to be searched."""
+class Collection(IndexedCorpus):
+    """One corpus of the store, whose documents stay on disk until they are asked for."""
 
     name: str
     documents: Documents
-    corpus: Corpus
-    dense: DenseIndex
-    lexical: LexicalIndex
-    encoder: TextEncoder
 
-    def retriever(self, kind: RetrieverName, depth: int = DEPTH) -> Retriever:
-        """First-stage search of this corpus."""
-        return Retriever(self.encoder, self.dense, self.lexical, LEXICAL_SHARE[kind], depth)
+    def read(self, positions: Iterable[int]) -> dict[int, Document]:
+        """Documents by their position, all in one query."""
+        return self.documents.get(positions)
 
     @lazy
     def facts(self) -> dict[str, Any]:
@@ -69,7 +62,7 @@ class CorpusStore:
         from filelock import FileLock, Timeout
 
         self._folder = folder
-        self._encoder = encoder
+        self.encoder = encoder
         self.collections: dict[str, Collection] = {}
         """By name."""
         self.unusable: dict[str, str] = {}
@@ -79,9 +72,9 @@ class CorpusStore:
             self._lock = FileLock(folder / ".lock", thread_local=False)  # let go of by whichever thread closes
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise ConfigError(f"{folder} is in use by another service; stop it, or name another --corpora") from error
+            raise ConfigError(f"{folder} is in use by another service; stop it, or name another folder") from error
         except OSError as error:
-            raise OutputError(f"{folder}: cannot be written ({error.strerror}); name another with --corpora") from error
+            raise OutputError(f"{folder}: cannot be written ({error.strerror}); name another corpora folder") from error
 
     def load(self) -> None:
         """Remove what an interrupted process left, and open every corpus; what is wrong with one is logged."""
@@ -108,7 +101,7 @@ class CorpusStore:
     def begin(self, name: str) -> CorpusWriter:
         """Start to write a corpus, which need not be new. Raises OutputError where that cannot be done."""
         version = 1 + max((int(path.name[-8:]) for path in self._versions(name)), default=0)
-        return CorpusWriter(self._folder, f"{name}@{version:08d}", self._encoder)
+        return CorpusWriter(self._folder, f"{name}@{version:08d}", self.encoder)
 
     def publish(self, name: str, writer: CorpusWriter) -> Collection:
         """Make a corpus that was written the one of its name, on disk and here."""
@@ -137,13 +130,14 @@ class CorpusStore:
         facts, corpus = documents.facts, documents.corpus()
         if facts.get("documents") != len(corpus):
             raise CacheError(f"{folder}: {len(corpus)} documents of {facts.get('documents')}; index the corpus again")
-        if facts["encoder"] != self._encoder.fingerprint:
+        if facts["encoder"] != self.encoder.fingerprint:
             raise CacheError(
-                f"{folder}: indexed with encoder {facts['encoder']}, the service runs {self._encoder.fingerprint}; "
+                f"{folder}: indexed with encoder {facts['encoder']}, the service runs {self.encoder.fingerprint}; "
                 "index the corpus again, or start the service with that encoder"
             )
         vectors = _map(folder / VECTORS_FILE, (len(corpus), facts["dim"]), facts["crc32"])
-        return Collection(name, documents, corpus, DenseIndex(vectors), LexicalIndex(corpus), self._encoder)
+        indexes = DenseIndex(vectors), LexicalIndex(corpus)
+        return Collection(corpus, *indexes, self.encoder, name=name, documents=documents)
 
 
 class CorpusWriter:

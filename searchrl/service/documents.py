@@ -12,14 +12,12 @@ from typing import Any, overload
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, DataError
+from searchrl.search.first_stage import Document
 
 APPLICATION_ID = 0x5EA2C0B5
 """Marks a database as ours."""
 AT_ONCE = 900
 """SQLite builds before 3.32 take no more than 999 placeholders."""
-
-Document = tuple[str, str, str]
-"""Id, title, text."""
 
 
 class DocumentWriter:

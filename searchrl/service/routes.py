@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from searchrl.search.first_stage import Answer, Found
 from searchrl.service import schemas as s
 from searchrl.service.corpora import NAME
-from searchrl.service.page import page_file
 from searchrl.service.service import Service
-from searchrl.service.work import Answer, Found
 
 
 async def _service(request: Request) -> Service:  # not "def", which would run in a thread
     service: Service = request.app.state.service
     return service
 
+
+PAGE_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 Shared = Annotated[Service, Depends(_service)]
 CorpusName = Annotated[str, Path(pattern=f"^{NAME}$")]
@@ -37,9 +50,14 @@ async def search(asked: s.SearchRequest, service: Shared) -> s.SearchResponse:
     else:
         agent = asked.strategy == "agent"
         answers = await service.search(asked.corpus, asked.queries, asked.k, agent, asked.retriever)
-    results = [_result(i, query, answer) for i, (query, answer) in enumerate(zip(asked.queries, answers, strict=True))]
+    results = [
+        s.SearchResult.model_validate(
+            {"query": query, "query_id": i, "keys": answer.keys, "steps": answer.steps or None}, from_attributes=True
+        )
+        for i, (query, answer) in enumerate(zip(asked.queries, answers, strict=True))
+    ]
     if asked.return_relevance:
-        await _judge(results, service)
+        await _add_relevance(results, service)
     return s.SearchResponse(results=results)
 
 
@@ -52,7 +70,7 @@ async def relevance(asked: s.RelevanceRequest, service: Shared) -> s.RelevanceRe
 @router.post("/embed", responses=_problems(400, 413))
 async def embed(asked: s.EmbedRequest, service: Shared) -> s.EmbedResponse:
     """Unit vectors of texts."""
-    return s.EmbedResponse(embeddings=[v.tolist() for v in await service.embed(asked.texts, asked.kind)])
+    return s.EmbedResponse(embeddings=(await service.embed(asked.texts, asked.kind)).tolist())
 
 
 @router.post("/generate", responses=_problems(400, 413))
@@ -117,27 +135,19 @@ async def readyz(service: Shared) -> s.Health:
 @router.get("/metrics", response_class=Response)
 async def metrics(service: Shared) -> Response:
     """Counters, in Prometheus's text format."""
-    service.metrics.waiting.set(service.batcher.waiting)
+    service.metrics.waiting.set(service.worker.waiting)
     service.metrics.corpora.set(len(service.store.collections))
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/", include_in_schema=False)
-async def page() -> Response:
-    """A page to search by hand."""
-    return page_file("page.html")
-
-
 @router.get("/page.js", include_in_schema=False)
-async def page_script() -> Response:
-    """Its script."""
-    return page_file("page.js")
-
-
 @router.get("/page.css", include_in_schema=False)
-async def page_style() -> Response:
-    """Its style."""
-    return page_file("page.css")
+async def page(request: Request) -> Response:
+    """A page to search by hand: three files that ask for nothing from outside."""
+    name = request.url.path.removeprefix("/") or "page.html"
+    content = files(__package__).joinpath(name).read_bytes()
+    return Response(content, headers=PAGE_HEADERS, media_type=PAGE_TYPES[name.rpartition(".")[2]])
 
 
 async def _scored(asked: s.SearchRequest, service: Service) -> list[Answer]:
@@ -150,18 +160,7 @@ async def _scored(asked: s.SearchRequest, service: Service) -> list[Answer]:
     ]
 
 
-def _result(i: int, query: str, answer: Answer) -> s.SearchResult:
-    steps = [
-        s.AgentStep(**{**step, "keys": None if step["keys"] is None else _keys(step["keys"])}) for step in answer.steps
-    ]
-    return s.SearchResult(query=query, query_id=i, keys=_keys(answer.keys), steps=steps or None)
-
-
-def _keys(found: list[Found]) -> list[s.Key]:
-    return [s.Key(key_id=f.key_id, title=f.title, key=f.key, score=f.score) for f in found]
-
-
-async def _judge(results: list[s.SearchResult], service: Service) -> None:
+async def _add_relevance(results: list[s.SearchResult], service: Service) -> None:
     """Fill in what the reward model says of every key."""
     pairs = [(r.query, f"{key.title} {key.key}".strip()) for r in results for key in r.keys]
     scores = iter(await service.pair_relevance(pairs))

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from searchrl.config import RetrieverName
-from searchrl.service.corpora import DEPTH, NAME
+from searchrl.search.first_stage import DEPTH
+from searchrl.service.corpora import NAME
 
 MAX_TEXT = 20_000
 """Characters of one text; models read less."""
 MAX_TEXTS = 100_000
-"""Items of any list, before --max-items counts them."""
+"""Items of any list, before max_items counts them."""
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
@@ -56,6 +57,8 @@ class SearchRequest(Request):
 
 class Key(BaseModel):
     """One text of an answer."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     key_id: str | int
     """The document's id in the corpus, or the key's place among those given."""

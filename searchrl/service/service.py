@@ -1,32 +1,29 @@
-"""Everything that requests share: models, the models' thread, corpora, the agent, counters."""
+"""Everything that requests share: the models (``search.Services``), corpora, the agent, limits and counters."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from searchrl.config import RetrieverName
-from searchrl.models.language_model import FloatArray, LanguageModel
-from searchrl.retrieval.dense import TextEncoder
-from searchrl.reward.reward_model import RewardModel
-from searchrl.service.batching import Batcher, QueueFull, Work
-from searchrl.service.config import LimitConfig, ServerConfig
+from searchrl.models.language_model import FloatArray
+from searchrl.search.first_stage import Answer, Asked, SinglePass
+from searchrl.search.services import Services
+from searchrl.search.worker import Closed, QueueFull, Work, Worker
+from searchrl.service.config import ServerConfig
 from searchrl.service.corpora import Collection, CorpusStore
-from searchrl.service.metrics import Metrics
+from searchrl.service.middleware import Metrics
 from searchrl.service.upload import receive
-from searchrl.service.work import Answer, Asked, Embed, Generate, Score, SinglePass
 
 if TYPE_CHECKING:
-    from searchrl.service.agent import Agent
+    from searchrl.search.agent import Agent
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Refused(Exception):
@@ -40,79 +37,75 @@ class Refused(Exception):
 class Service:
     """The service without HTTP.
 
-    encoder, reward, lm: one embedding, one search and one generation model. agent: the trained one, if there is any.
-    close_models: called at the end, when nothing works with them any more; the agent is closed, too.
-    Raises what ``CorpusStore`` raises. ``start`` it within an event loop, ``close`` it at the end.
+    models: one embedding, one search and one generation model; their worker is replaced by one with the service's
+    limits and counters. agent: the trained one, if there is any. Both are closed with the service. Raises what
+    ``CorpusStore`` raises. ``start`` it within an event loop, ``close`` it at the end.
     """
 
-    def __init__(
-        self,
-        config: ServerConfig,
-        encoder: TextEncoder,
-        reward: RewardModel,
-        lm: LanguageModel,
-        agent: Agent | None = None,
-        close_models: Callable[[], object] | None = None,
-    ) -> None:
-        self.encoder, self.reward, self.lm, self.agent = encoder, reward, lm, agent
-        self.limits: LimitConfig = config.limits
+    def __init__(self, config: ServerConfig, models: Services, agent: Agent | None = None) -> None:
+        self.models, self.agent, self.limits = models, agent, config.limits
         self.metrics = Metrics()
-        self.store = CorpusStore(config.corpora, encoder)
-        self.batcher = Batcher(config.limits.max_batch, config.limits.max_queue, self.metrics.batch)
+        self.store = CorpusStore(config.corpora, models.encoder)
+        self.worker = models.worker = Worker(config.limits.max_batch, config.limits.max_queue, self.metrics.batch)
         self.ready = False
         """Whether corpora can be searched."""
         self._changing = asyncio.Lock()
         self._loading: asyncio.Task[None] | None = None
-        self._close_models = close_models
 
     def start(self) -> None:
-        """Begin to work; the corpora are opened meanwhile."""
-        self.batcher.start()
+        """Open the corpora; other questions are answered meanwhile."""
         self._loading = asyncio.create_task(self._load())
 
     async def close(self) -> None:
         """Finish what was taken, then let go of everything."""
         if self._loading:
             await self._loading
-        await asyncio.to_thread(self.batcher.close)
+        await asyncio.to_thread(self.models.close)
         self.store.close()
         if self.agent:
             self.agent.close()
-        if self._close_models:
-            self._close_models()
 
     async def search(
         self, corpus: str, queries: Sequence[str], k: int, agent: bool, retriever: RetrieverName | None
     ) -> list[Answer]:
         """Search an indexed corpus, one answer a query. Raises Refused."""
         collection, asked = self.collection(corpus), [Asked(query, k) for query in queries]
+        work: Work[Asked, Answer]
         if not agent:
             kind = retriever or (self.agent.retriever if self.agent else "dense")
-            return await self.work(SinglePass(collection, kind), asked)
-        if self.agent is None:
-            raise Refused(409, "there is no agent here; start the service with --checkpoint")
-        from searchrl.service.agent import PlayAgent  # which needs torch, and most of the rest does not
+            work = SinglePass(collection, kind)
+        elif self.agent is None:
+            raise Refused(409, "there is no agent here; start the service with a checkpoint")
+        else:
+            from searchrl.search.agent import PlayAgent  # which needs torch, and most of the rest does not
 
-        return await self.work(PlayAgent(self.agent, collection), asked)
+            work = PlayAgent(self.agent, collection)
+        with self._within_limits(len(asked)):
+            return await self.worker.submit(work, asked)
 
     async def relevance(self, queries: Sequence[str], keys: Sequence[str]) -> FloatArray:
         """(queries, keys) scores. Raises Refused."""
         # Key by key: a language model reads each key once for all queries.
-        scores = await self.work(Score(self.reward), [(query, key) for key in keys for query in queries])
+        scores = await self.pair_relevance([(query, key) for key in keys for query in queries])
         matrix: FloatArray = np.array(scores, dtype=np.float32).reshape(len(keys), len(queries)).T
         return matrix
 
     async def pair_relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Scores of (query, key) pairs. Raises Refused."""
-        return await self.work(Score(self.reward), pairs)
+        with self._within_limits(len(pairs)):
+            return await self.models.score(pairs)
 
-    async def embed(self, texts: Sequence[str], kind: Any) -> list[FloatArray]:
+    async def embed(self, texts: Sequence[str], kind: Literal["query", "document"]) -> FloatArray:
         """Unit vectors. Raises Refused."""
-        return await self.work(Embed(self.encoder, kind), texts)
+        with self._within_limits(len(texts)):
+            return await self.models.embed(texts, kind)
 
     async def generate(self, prompts: Sequence[str], max_new_tokens: int, temperature: float, seed: int) -> list[str]:
         """New texts. Raises Refused."""
-        return await self.work(Generate(self.lm, max_new_tokens, temperature, seed), prompts)
+        with self._within_limits(len(prompts)):
+            return await self.models.generate(
+                prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+            )
 
     def collection(self, name: str) -> Collection:
         """An indexed corpus. Raises Refused."""
@@ -127,8 +120,7 @@ class Service:
         """Index a corpus; also whether the name is new. Raises Refused, and what ``upload.receive`` raises."""
         async with self._change():
             new = name not in self.store.collections
-            embed = Embed(self.encoder, "document")
-            return await receive(name, content, self.store, embed, self.batcher, self.limits), new
+            return await receive(name, content, self.store, self.worker, self.limits), new
 
     async def delete(self, name: str) -> None:
         """Forget a corpus. Raises Refused."""
@@ -136,14 +128,20 @@ class Service:
             if not await asyncio.to_thread(self.store.delete, name):
                 raise Refused(404, f"no corpus {name!r} here")
 
-    async def work(self, work: Work[Item, Result], items: Sequence[Item]) -> list[Result]:
-        """Have the models' thread do something, within the limits. Raises Refused."""
-        if len(items) > self.limits.max_items:
+    def check_ready(self) -> None:
+        """Raise Refused while the corpora are not open."""
+        if not self.ready:
+            raise Refused(503, "the corpora are being loaded; ask /readyz")
+
+    @contextmanager
+    def _within_limits(self, items: int) -> Iterator[None]:
+        """Refuse what is more than one request may ask for, or than may wait."""
+        if items > self.limits.max_items:
             most = self.limits.max_items
-            raise Refused(422, f"{len(items)} items (queries times keys, where keys are scored), at most {most}")
+            raise Refused(422, f"{items} items (queries times keys, where keys are scored), at most {most}")
         try:
-            return await self.batcher.submit(work, items)
-        except QueueFull:
+            yield
+        except (QueueFull, Closed):
             raise Refused(429, "too much is waiting; try again") from None
 
     def _change(self) -> asyncio.Lock:
@@ -152,11 +150,6 @@ class Service:
         if self._changing.locked():
             raise Refused(429, "another corpus is being indexed; try again")
         return self._changing
-
-    def check_ready(self) -> None:
-        """Raise Refused while the corpora are not open."""
-        if not self.ready:
-            raise Refused(503, "the corpora are being loaded; ask /readyz")
 
     async def _load(self) -> None:
         try:

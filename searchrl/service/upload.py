@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from searchrl.data.lines import checked_id, checked_text
+from searchrl.data.records import checked_id, checked_text
 from searchrl.errors import DataError
-from searchrl.service.batching import Batcher
+from searchrl.search.first_stage import Document
+from searchrl.search.worker import Embed, Worker
 from searchrl.service.config import LimitConfig
 from searchrl.service.corpora import Collection, CorpusStore
-from searchrl.service.documents import Document
-from searchrl.service.work import Embed
 
 MAX_LINE = 1_000_000
 """Bytes of one document."""
@@ -31,19 +30,20 @@ class Stalled(Exception):
 
 
 async def receive(
-    name: str, content: AsyncIterator[bytes], store: CorpusStore, embed: Embed, batcher: Batcher, limits: LimitConfig
+    name: str, content: AsyncIterator[bytes], store: CorpusStore, worker: Worker, limits: LimitConfig
 ) -> Collection:
     """Read, index and publish a corpus. Nothing is left, and the corpus of that name stays, where this fails.
 
     Raises DataError naming the line at fault, TooLarge, Stalled, and OutputError where the disk cannot be written.
     """
+    embed = Embed(store.encoder, "document")
     writer = await asyncio.to_thread(store.begin, name)
     try:
         async for block in _blocks(_documents(_lines(_in_time(content, limits.upload_timeout), limits.max_corpus))):
             if writer.count + len(block) > limits.max_documents:
-                raise TooLarge(f"more than {limits.max_documents} documents; see --max-documents")
+                raise TooLarge(f"more than {limits.max_documents} documents; see the service's max_documents")
             texts = [f"{title} {text}".strip() for _, title, text in block]
-            vectors = await batcher.submit(embed, texts, always=True)
+            vectors = await worker.submit(embed, texts, always=True)
             await asyncio.to_thread(writer.add, block, np.stack(vectors))
         if not writer.count:
             raise DataError("empty; one JSON object a line is expected, with '_id' and 'text'")
@@ -69,7 +69,7 @@ async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple
     async for piece in pieces:
         size += len(piece)
         if size > most:
-            raise TooLarge(f"more than {most} bytes; see --max-corpus")
+            raise TooLarge(f"more than {most} bytes; see the service's max_corpus")
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             number += 1

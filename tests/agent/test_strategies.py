@@ -15,10 +15,9 @@ from searchrl.agent.strategies import (
     returns,
     single_pass,
 )
-from searchrl.env.actions import Action
 from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
 from searchrl.env.graph import SearchGraph
-from searchrl.env.tree import ROOT, build_tree
+from searchrl.env.tree import ROOT, Action, build_tree
 from tests.toy import toy_graph
 
 PENALTY = 0.02

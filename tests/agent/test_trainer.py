@@ -28,7 +28,7 @@ RULES = RewardRules("qrels", 0.0)
 
 def test_losses_against_one_plain_search_count_more_and_gains_as_they_are() -> None:
     plain = GraphTensors(GRAPH, RULES)
-    averse = plain.averse(2.0)
+    averse = plain.with_loss_aversion(2.0)
     ends = plain.tree.searched_nodes
     gains = plain.end_gain[:, ends]
     less = gains < gains[:, :1]
@@ -36,7 +36,7 @@ def test_losses_against_one_plain_search_count_more_and_gains_as_they_are() -> N
     torch.testing.assert_close(averse.end_gain[:, ends][less], (gains - (gains[:, :1] - gains))[less])
     empty = plain.tree.search_slot < 0
     assert averse.end_gain[:, empty].equal(plain.end_gain[:, empty])
-    assert plain.averse(1.0).end_gain.equal(plain.end_gain)
+    assert plain.with_loss_aversion(1.0).end_gain.equal(plain.end_gain)
     assert plain.end_gain[:, ends].equal(gains), "the original is left alone"
 
 

@@ -12,9 +12,8 @@ from torch import Tensor
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import expected_return, greedy_episodes
 from searchrl.agent.walk import Walk, walk
-from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
-from searchrl.env.tree import ROOT, Tree, build_tree
+from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree, build_tree
 from tests.agent.conftest import PolicyMaker
 from tests.toy import toy_graph
 

@@ -10,14 +10,12 @@ import pytest
 import torch
 
 from benchmarks import naive
-from benchmarks.retrieval import bare_search_numpy, bare_search_torch
-from benchmarks.synthetic import synthetic_retriever
+from benchmarks.retrieval import bare_search_numpy, bare_search_torch, synthetic_retriever
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import expected_return
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.experiment.parts import Workbench
-from searchrl.models.embedded import smollm2_folder
-from searchrl.models.presets import encoder_folder
+from searchrl.models.folders import encoder_folder, smollm2_folder
 from tests.models.conftest import random_model
 from tests.tiny import WordEncoder
 from tests.toy import toy_graph

@@ -86,7 +86,7 @@ MISTAKES = {
     "--json file/x.json": "cannot be written (File exists); give another --json",
     "--plot .": "is a folder; name a file with --plot",
     "--plot file/x.png": "cannot be written (File exists); give another --plot",
-    "--plot x.svg": "--plot x.svg: pictures are PNG; name it x.png",
+    "--plot x.svg": "plot x.svg: pictures are PNG; name it x.png",
     "--num-queries 0": "--num-queries 0: must be at least 1",
     "--dataset pydcs": "did you mean 'pydocs'",
     "--lm smolm2-135m": "did you mean 'smollm2-135m'",
@@ -98,3 +98,10 @@ def test_mistakes_are_said_before_anything_is_measured(shell: Shell, flags: str,
     (shell.folder / "file").write_text("in the way")
     dataset = [] if "--dataset" in flags else ["--dataset", small_folder]
     assert MISTAKES[flags] in shell.benchmark(*dataset, *flags.split()).error
+
+
+def test_an_installed_package_says_that_a_clone_is_needed(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("searchrl.cli.benchmark.CLONE", tmp_path)
+    assert "needs a clone" in shell.benchmark("--quick").error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from searchrl.agent.checkpoint import load_policy
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from tests.command import Outcome, Shell, assert_same_weights, metrics
 

@@ -14,12 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchrl.data.beir_folder import DataWarning, read_beir_folder
-from searchrl.data.qrels import read_qrels
+from searchrl.data.beir import DataWarning, read_beir_folder, read_qrels
+from searchrl.data.download import BadArchive, unzip_beir
 from searchrl.data.query_bank import FORMAT, load_query_bank
 from searchrl.data.records import read_records
 from searchrl.data.trec import read_trec_qrels, read_trec_run
-from searchrl.data.unzip import BadArchive, unzip_beir
 from searchrl.errors import SearchRLError
 from searchrl.evaluation.runs import read_judgments
 from searchrl.evaluation.stage_files import read_records as read_stage_records

@@ -12,7 +12,7 @@ from searchrl.data.query_bank import (
     BankQuery,
     QueryBank,
     load_query_bank,
-    read_query_bank,
+    load_query_bank_for,
     write_query_bank,
 )
 from searchrl.errors import DataError
@@ -31,7 +31,7 @@ BANK = QueryBank(
 
 def test_sources_become_judgments(tmp_path):
     write_query_bank(tmp_path / "bank.jsonl", BANK)
-    assert read_query_bank(tmp_path / "bank.jsonl", CORPUS) == QuerySet(
+    assert load_query_bank_for(tmp_path / "bank.jsonl", CORPUS).query_set() == QuerySet(
         ["g1", "g2", "g3"],
         ["what is a whale", "whale or shark", "a shark that is a mammal"],
         {"g1": {"d1": 1}, "g2": {"d2": 1, "d1": 1}},
@@ -83,13 +83,13 @@ def test_a_bank_of_before_says_neither_judge_nor_settings(tmp_path):
 def test_another_corpus_is_refused(tmp_path):
     write_query_bank(tmp_path / "bank.jsonl", BANK)
     with pytest.raises(DataError, match=f"another corpus.*{CORPUS.fingerprint}.*generate queries again"):
-        read_query_bank(tmp_path / "bank.jsonl", Corpus(["d1", "d2"], ["", ""], ["whales", "crabs"]))
+        load_query_bank_for(tmp_path / "bank.jsonl", Corpus(["d1", "d2"], ["", ""], ["whales", "crabs"]))
 
 
 def test_a_source_that_does_not_exist_is_refused(tmp_path):
     write_query_bank(tmp_path / "bank.jsonl", QueryBank(HEADER, [BankQuery("g1", "a", "single", ["d7"])]))
     with pytest.raises(DataError, match="query 'g1' names 'd7', which is not in the corpus"):
-        read_query_bank(tmp_path / "bank.jsonl", CORPUS)
+        load_query_bank_for(tmp_path / "bank.jsonl", CORPUS)
 
 
 HEAD = '{"searchrl_query_bank": 1, "model": "m", "prompt_version": "1", "corpus_fingerprint": "f", "seed": 1}\n'
@@ -131,5 +131,5 @@ def test_a_damaged_bank_names_file_and_line(tmp_path, text, message):
     path = tmp_path / "bank.jsonl"
     path.write_text(text)
     with pytest.raises(DataError, match=message) as caught:
-        read_query_bank(path, CORPUS)
+        load_query_bank_for(path, CORPUS)
     assert str(path) in str(caught.value)

@@ -8,7 +8,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchrl.data.trec import TrecRun, read_trec_qrels, read_trec_run, write_trec_qrels, write_trec_run
+from searchrl.data.trec import TrecRun, read_trec_qrels, read_trec_run, write_trec_run
 from searchrl.errors import DataError, OutputError
 
 ids = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=6)
@@ -123,7 +123,8 @@ def test_an_unwritable_place(tmp_path):
 @given(qrels=st.dictionaries(ids, st.dictionaries(ids, st.integers(-2, 10), min_size=1, max_size=4), min_size=1))
 def test_qrels_read_back_the_same(tmp_path_factory, qrels):
     path = tmp_path_factory.mktemp("trec") / "qrels.txt"
-    write_trec_qrels(path, qrels)
+    lines = [f"{q} 0 {d} {grade}\n" for q, judged in qrels.items() for d, grade in judged.items()]
+    path.write_text("".join(lines), encoding="utf-8")
     assert read_trec_qrels(path) == qrels
 
 

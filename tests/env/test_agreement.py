@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchrl.env.actions import Action
 from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
 from searchrl.env.build import GraphSettings, build_graph
 from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph
 from searchrl.env.search_env import SearchEnv
-from searchrl.env.tree import ROOT
+from searchrl.env.tree import ROOT, Action
 from searchrl.errors import ConfigError
 from searchrl.experiment.parts import Workbench
 from searchrl.models.language_model import FloatArray

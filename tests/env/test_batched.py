@@ -8,10 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.env.actions import N_ACTIONS, Action
 from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
 from searchrl.env.graph import SearchGraph
-from searchrl.env.tree import ROOT
+from searchrl.env.tree import N_ACTIONS, ROOT, Action
 from searchrl.errors import ConfigError
 from tests.toy import toy_graph
 

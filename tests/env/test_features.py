@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.env.actions import Action
 from searchrl.env.features import (
     PROBE_FEATURES,
     QUERY_FEATURES,
@@ -23,13 +22,14 @@ from searchrl.env.features import (
     reward_features,
 )
 from searchrl.env.game import Game, Rules, rerank
-from searchrl.env.scores import ScoreBook
+from searchrl.env.tree import Action
 from searchrl.models.language_model import FloatArray
 from searchrl.reformulate.feedback import FeedbackReformulator
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import Queries
 from searchrl.retrieval.retriever import Retriever
+from searchrl.reward.pool import JudgedPool
 from tests.tiny import WordEncoder, corpus_of, ranking_of, retriever_of
 
 CORPUS = corpus_of("whale", "whale shark", "shark", "fish", "fish list")
@@ -226,12 +226,12 @@ def test_names_match_widths_and_places_in_every_state(judge: LengthJudge | None)
     names = game.feature_names
     assert len(set(names)) == len(names)
     texts, exclude = ["whale", "fish list"], np.array([-1, -1], np.int32)
-    book, at = game.book(texts), game.start(texts)
-    assert game.features(at, book).shape == (2, len(names))
-    np.testing.assert_allclose(game.features(at, book), 0.0, atol=1e-6, err_msg="nothing seen, no step taken, no drift")
+    pool, at = game.pool(texts), game.start(texts)
+    assert game.features(at, pool).shape == (2, len(names))
+    np.testing.assert_allclose(game.features(at, pool), 0.0, atol=1e-6, err_msg="nothing seen, no step taken, no drift")
     for step, action in enumerate((Action.SEARCH, Action.NARROW, Action.SEARCH, Action.BROADEN, Action.SEARCH), 1):
         at = game.advance(at, action, exclude)
-        seen = game.features(at, book)
+        seen = game.features(at, pool)
         assert seen.shape == (2, len(names))
         assert np.isfinite(seen).all()
         assert seen[:, names.index("step")] == pytest.approx(step / 5)
@@ -240,12 +240,12 @@ def test_names_match_widths_and_places_in_every_state(judge: LengthJudge | None)
     assert at.reward_calls.tolist() == ([5, 5] if judge else [0, 0]), "five documents, each judged once"
 
 
-def judged(documents: int) -> ScoreBook:
+def judged(documents: int) -> JudgedPool:
     """Knows the first documents: the later one stands in the corpus, the better it is."""
     corpus = corpus_of(*("x" * (i + 1) for i in range(8)))
-    book = ScoreBook(LengthJudge(), corpus, ["?"])
-    book.ensure(np.arange(documents, dtype=np.int32)[None])
-    return book
+    pool = JudgedPool(LengthJudge(), corpus, ["?"])
+    pool.ensure(np.arange(documents, dtype=np.int32)[None])
+    return pool
 
 
 RANKED = st.lists(st.integers(0, 7), max_size=8, unique=True)
@@ -282,7 +282,7 @@ def test_rerank_interpolates() -> None:
 def test_a_rerank_as_deep_as_the_ranking_is_played() -> None:
     game = game_of(LengthJudge(), rerank_depth=5)
     texts, exclude = ["whale"], np.array([-1], np.int32)
-    book = game.book(texts)
+    pool = game.pool(texts)
     at = game.advance(game.start(texts), Action.SEARCH, exclude)
-    assert sorted(game.final_ranking(at, book).documents[0].tolist()) == [0, 1, 2, 3, 4]
+    assert sorted(game.final_ranking(at, pool).documents[0].tolist()) == [0, 1, 2, 3, 4]
     assert at.reward_calls.tolist() == [5]

@@ -20,7 +20,7 @@ import pytest
 
 from searchrl.data.dataset import QuerySet
 from searchrl.env.build import GraphSettings, build_graph
-from searchrl.env.game import Game, Rules, Situation
+from searchrl.env.game import Game, Rules, State
 from searchrl.env.graph import SearchGraph
 from searchrl.env.obtain import obtain_graph
 from searchrl.env.tree import build_tree
@@ -272,20 +272,20 @@ def test_of_two_builders_one_builds_and_the_other_waits(tmp_path: Path, caplog: 
 
 
 def test_a_stored_build_holds_three_situations_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[weakref.ref[Situation]] = []
+    made: list[weakref.ref[State]] = []
     alive: list[int] = []
-    begin, advance = Situation.__init__, Game.advance
+    begin, advance = State.__init__, Game.advance
 
-    def counted(self: Situation, *fields: Any, **named: Any) -> None:
+    def counted(self: State, *fields: Any, **named: Any) -> None:
         begin(self, *fields, **named)
         made.append(weakref.ref(self))
 
-    def counting(self: Game, at: Situation, *rest: Any) -> Situation:
+    def counting(self: Game, at: State, *rest: Any) -> State:
         alive.append(sum(ref() is not None for ref in made))
         assert all(isinstance(ranking.documents, np.memmap) for ranking in at.rankings)
         return advance(self, at, *rest)
 
-    monkeypatch.setattr(Situation, "__init__", counted)
+    monkeypatch.setattr(State, "__init__", counted)
     monkeypatch.setattr(Game, "advance", counting)
     obtain_graph(game_of(Log(), max_steps=7), queries_of(3), SETTINGS, tmp_path)
     assert len(alive) == len(build_tree(7)) - 1 == 29

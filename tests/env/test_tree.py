@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.env.actions import Action
-from searchrl.env.tree import ROOT, build_tree
+from searchrl.env.tree import ROOT, Action, build_tree
 
 
 def test_five_steps_reach_seven_searched_states() -> None:

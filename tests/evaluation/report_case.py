@@ -14,7 +14,7 @@ from searchrl.env.graph import SearchGraph
 from searchrl.evaluation.comparison import ComparisonTable
 from searchrl.evaluation.methods import method_result
 from searchrl.evaluation.report.page import write_report
-from searchrl.reward.qrels import Judgments
+from searchrl.reward.gain import Judgments
 from tests.toy import toy_graph
 
 N = 30

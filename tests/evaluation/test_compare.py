@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchrl.data.trec import read_trec_run, write_trec_qrels
+from searchrl.data.trec import read_trec_run
 from searchrl.evaluation.measures import evaluate
 from searchrl.evaluation.runs import JudgedRun, compare_runs, with_distinct_names
 from searchrl.evaluation.significance import paired_comparison
@@ -41,7 +41,8 @@ def write_run(path: Path, tag: str, share: float, queries: list[str] = QUERIES, 
 @pytest.fixture
 def place(shell: Shell) -> Shell:
     """Three runs and their judgments."""
-    write_trec_qrels(shell.folder / "qrels.txt", QRELS)
+    lines = [f"{query} 0 {document} {grade}\n" for query, judged in QRELS.items() for document, grade in judged.items()]
+    (shell.folder / "qrels.txt").write_text("".join(lines))
     for i, (name, share) in enumerate(SHARES.items()):
         write_run(shell.folder / f"{name}.run", f"sys-{name}", share, seed=i)
     return shell

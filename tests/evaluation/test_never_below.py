@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.load import load_dataset
 from tests.command import REPOSITORY, Shell

@@ -21,9 +21,9 @@ from searchrl.evaluation.stages import score_pairs
 from searchrl.models.http_client import HttpClient
 from searchrl.models.transformers_lm import TransformersLM
 from searchrl.retrieval.fusion import mix
-from searchrl.reward import scorers
-from searchrl.reward.checkpoint import CheckpointedReward
+from searchrl.reward import registry
 from searchrl.reward.head import HeadReward
+from searchrl.reward.reward_model import CachedReward
 from tests.command import Shell, files
 from tests.evaluation.stage_case import read, table
 from tests.formats import TOLERANCE, in_force
@@ -181,10 +181,10 @@ def test_what_was_scored_before_a_kill_is_not_scored_again(tmp_path: Path) -> No
     texts = [f"word{i} text" for i in range(6)]
     documents = np.random.default_rng(0).permuted(np.tile(np.arange(20, dtype=np.int32), (6, 1)), axis=1)[:, :8]
     documents[2, 5:] = -1
-    with closing(CheckpointedReward(Mortal(30), tmp_path / "c")) as mortal, pytest.raises(Killed):
+    with closing(CachedReward(Mortal(30), tmp_path / "c")) as mortal, pytest.raises(Killed):
         score_pairs(mortal, corpus, texts, documents, 10)
     survivor = OverlapReward()
-    with closing(CheckpointedReward(survivor, tmp_path / "c")) as reward:
+    with closing(CachedReward(survivor, tmp_path / "c")) as reward:
         scores = score_pairs(reward, corpus, texts, documents, 10)
     assert 15 <= len(survivor.asked) < 45 - 10
     for row, text in enumerate(texts):
@@ -194,7 +194,7 @@ def test_what_was_scored_before_a_kill_is_not_scored_again(tmp_path: Path) -> No
 
 
 def test_the_scorers_flag_offers_what_there_is() -> None:
-    assert typing.get_args(config.ScorerName) == typing.get_args(scorers.ScorerName)
+    assert typing.get_args(config.ScorerName) == typing.get_args(registry.ScorerName)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from searchrl.errors import ConfigError, ModelError
 from searchrl.fitting.adapter import LoraSettings, attach, last_third
 from searchrl.fitting.scorer import new_head, trainable_scorer
 from searchrl.models.loader import ModelLoader
-from searchrl.reward.scorers import ScorerSettings, make_scorer
+from searchrl.reward.registry import ScorerSettings, make_reward
 
 CPU = DeviceChoice("cpu", "float32", "for tests")
 QUERIES = ["what is a wing", "red stone", "what is a wing", "how do birds fly over the sea at night", "red stone"]
@@ -29,7 +29,7 @@ DOCUMENTS = [
 def both(folder: Path, name: str):
     """The trainable scorer and the toolkit's own."""
     loader = ModelLoader(device="cpu", dtype="float32", cache=False)
-    own = make_scorer(str(folder), ScorerSettings(name), loader)
+    own = make_reward(str(folder), ScorerSettings(name), loader)
     return trainable_scorer(str(folder), name, CPU, None, None), own
 
 

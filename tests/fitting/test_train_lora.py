@@ -15,7 +15,7 @@ from searchrl.fitting.quality import preference_quality
 from searchrl.fitting.scorer import trainable_scorer
 from searchrl.fitting.trainer import PreferenceTrainer
 from searchrl.models.loader import ModelLoader
-from searchrl.reward.scorers import ScorerSettings, make_scorer
+from searchrl.reward.registry import ScorerSettings, make_reward
 from tests.command import Shell
 from tests.formats import TOLERANCE, in_force
 from tests.stage_commands import fit, read
@@ -42,7 +42,7 @@ def adapter(folder: Path) -> dict[str, bytes]:
 def scores(model: str | Path, test_file: Path) -> np.ndarray:
     """Of the test pairs, by the toolkit's own scorer of that name."""
     lists = read_lists(test_file)
-    own = make_scorer(str(model), ScorerSettings(), ModelLoader(device="cpu", dtype=CPU.dtype, cache=False))
+    own = make_reward(str(model), ScorerSettings(), ModelLoader(device="cpu", dtype=CPU.dtype, cache=False))
     return own.score([q for x in lists for q in x.queries], [d for x in lists for d in x.documents])
 
 

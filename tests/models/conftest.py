@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from searchrl.device import DeviceChoice
-from searchrl.models.embedded import smollm2_folder
+from searchrl.models.folders import smollm2_folder
 from searchrl.models.transformers_lm import TransformersLM
 
 CPU = DeviceChoice("cpu", "float32", "float32 so that tolerances are the same everywhere")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from searchrl.errors import ModelError
-from searchrl.models.embedded import minilm_folder, smollm2_folder
 from searchrl.models.encoder import Encoder
+from searchrl.models.folders import minilm_folder, smollm2_folder
 
 TEXTS = ["a cat sat on the mat", "", "kitten on a rug", "stock prices fell sharply today", "a\ud800b", "cat"]
 

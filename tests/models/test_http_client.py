@@ -1,10 +1,13 @@
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
+import httpx
 import pytest
 
 from searchrl.errors import ConfigError, EngineError
-from searchrl.models.http_client import HttpClient, MissingEndpoint, key_from
-from searchrl.models.served_model import served_model
+from searchrl.models.http_client import HttpClient, MissingEndpoint, key_from, retry_after
+from searchrl.models.served_model import served_facts
 from tests.servers.openai import Server, running
 
 
@@ -37,9 +40,31 @@ def test_what_may_pass_is_tried_again(server, client, fault):
     assert server.asked == ["/score"] * 3
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("7", 7),
+        ("900", 30),
+        ("in {}", 20),
+        ("in {} GMT", 20),
+        ("2 days ago", 0),
+        ("soon", None),
+        ("", None),
+        ("-1", None),
+    ],
+)
+def test_the_server_says_how_long_to_wait_in_seconds_or_by_a_date(said, seconds):
+    dates = {"in {}": 20, "in {} GMT": 20, "2 days ago": -172800}
+    if said in dates:
+        then = datetime.now(UTC) + timedelta(seconds=dates[said])
+        said = format_datetime(then, usegmt="GMT" in said)
+    wait = retry_after(httpx.Response(503, headers={"retry-after": said}))
+    assert wait == (None if seconds is None else pytest.approx(seconds, abs=2))
+
+
 def test_what_does_not_pass_is_given_up_naming_address_and_way_out(server, client):
     server.faults.extend([503] * 9)
-    with pytest.raises(EngineError, match=rf"{server.url}/score fails with 503 told to say 503, 3 times; .*--base-url"):
+    with pytest.raises(EngineError, match=rf"{server.url}/score fails with 503 told to say 503, 3 times; .*base URL"):
         ask(client)
     assert len(server.asked) == 3
 
@@ -61,7 +86,7 @@ def test_an_answer_that_does_not_come_in_time(server):
     ("fault", "kind", "says"),
     [
         (400, EngineError, "refuses the request: 400 told to say 400"),
-        (401, EngineError, "refuses the key .401.*--api-key-env"),
+        (401, EngineError, "refuses the key .401.*environment variable"),
         (404, MissingEndpoint, "does not offer .*/score: 404 told to say 404"),
         ("<html>", EngineError, "not JSON .'<html>'"),
     ],
@@ -134,19 +159,19 @@ def test_a_password_in_the_address_is_refused_and_not_repeated():
 def test_a_key_that_is_not_there(monkeypatch):
     monkeypatch.delenv("NO_KEY", raising=False)
     assert key_from(None) is None
-    with pytest.raises(ConfigError, match="--api-key-env NO_KEY"):
+    with pytest.raises(ConfigError, match="environment variable NO_KEY"):
         key_from("NO_KEY")
 
 
 def test_the_only_model_is_found_and_named_the_same_after_a_restart(server, client):
-    model = served_model(client, None)
+    model = served_facts(client, None)
     assert (model.name, model.server, model.parameters) == ("served", "vllm", None)
-    assert served_model(client, "served").fingerprint == model.fingerprint
-    assert served_model(client, "other").fingerprint != model.fingerprint
+    assert served_facts(client, "served").fingerprint == model.fingerprint
+    assert served_facts(client, "other").fingerprint != model.fingerprint
 
 
 def test_a_server_that_lists_no_models(server, client):
     server.lacks = ("/v1/models",)
     with pytest.raises(MissingEndpoint):
-        served_model(client, None)
-    assert served_model(client, "mine").name == "mine"
+        served_facts(client, None)
+    assert served_facts(client, "mine").name == "mine"

@@ -106,7 +106,7 @@ def test_a_server_without_what_likelihoods_need(server, http, lack):
         server.ignores = ("echo",)
     else:
         server.lacks = ("/v1/completions",)
-    with pytest.raises(EngineError, match=r"vLLM.*--engine transformers|/v1/completions"):
+    with pytest.raises(EngineError, match=r"vLLM.*the engine transformers|/v1/completions"):
         http.continuation_logprobs(*zip(*PAIRS, strict=True))
 
 

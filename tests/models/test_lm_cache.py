@@ -199,7 +199,7 @@ def test_another_programs_database_is_left_alone(tmp_path):
 def test_an_unwritable_place_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "lm.sqlite", tmp_path):
-        with pytest.raises(OutputError, match="--no-cache"):
+        with pytest.raises(OutputError, match="cache off"):
             CachedLanguageModel(Counting(), path)
 
 

@@ -6,9 +6,9 @@ import torch
 
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
-from searchrl.models.embedded import minilm_folder
+from searchrl.models.folders import minilm_folder
 from searchrl.models.language_model import LanguageModel, split_prompt
-from searchrl.models.prompt_tokens import prompt_tokens
+from searchrl.models.tokens import prompt_tokens
 from searchrl.models.transformers_lm import TransformersLM
 from tests.models.conftest import random_model
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from searchrl.data.beir_folder import read_beir_folder, write_beir_folder
+from searchrl.data.beir import read_beir_folder, write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
-from searchrl.data.query_bank import load_query_bank, read_query_bank
+from searchrl.data.query_bank import load_query_bank, load_query_bank_for
 from searchrl.files import cache_dir
-from searchrl.models.embedded import smollm2_folder
+from searchrl.models.folders import smollm2_folder
 from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import check
 from tests.command import REPOSITORY, Shell
@@ -83,7 +83,7 @@ def test_a_killed_command_goes_on_to_a_bank_and_a_folder_that_training_reads(
     assert f"{len(bank.queries)} queries; train on it" in outcome.out
     assert "judged lower" in outcome.out, "the table of rejections"
     assert sum(len(q) for split, q in read_beir_folder(exported).splits.items() if split != "test") == len(bank.queries)
-    assert set(read_query_bank(bank_file, corpus).ids) == {query.id for query in bank.queries}
+    assert set(load_query_bank_for(bank_file, corpus).query_set().ids) == {query.id for query in bank.queries}
     shell.train(*flags, "--dataset", folder, "--episodes", 64, "--query-bank", bank_file).ok  # noqa: B018
     assert "exists already" in shell.generate_queries(*command, "--export-beir", exported).error
     before = bank_file.read_bytes()

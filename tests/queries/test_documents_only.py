@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from searchrl.config import DataConfig
-from searchrl.data.beir_folder import write_beir_folder
+from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Dataset
 from searchrl.data.query_bank import BankHeader, BankQuery, QueryBank, write_query_bank
 from searchrl.errors import DataError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from searchrl.data.beir_folder import read_beir_folder, write_beir_folder
+from searchrl.data.beir import read_beir_folder, write_beir_folder
 from searchrl.data.dataset import Dataset
 from searchrl.data.query_bank import BankHeader, BankQuery, QueryBank
 from searchrl.queries.generate import as_dataset

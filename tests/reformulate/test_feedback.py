@@ -12,7 +12,7 @@ from searchrl.reformulate.feedback import (
     NARROW,
     FeedbackReformulator,
     FeedbackSettings,
-    mix_terms,
+    add_terms,
     move,
     pull,
 )
@@ -128,7 +128,7 @@ def test_feedback_moves_the_current_query_not_the_original() -> None:
 def test_words_keep_their_total_weight(documents, weight, count):
     before = asked("whales whales swim").terms
     added = WORDS.feedback_terms(np.array([documents], np.int32), count)
-    after = mix_terms(before, added, weight)
+    after = add_terms(before, added, weight)
     assert after.shape == before.shape
     assert after.sum() == pytest.approx(3.0, abs=1e-5)
     if added.nnz:
@@ -137,7 +137,7 @@ def test_words_keep_their_total_weight(documents, weight, count):
 
 def test_a_query_of_unknown_words_gains_those_that_are_added() -> None:
     added = WORDS.feedback_terms(np.array([[0, 1]], np.int32), 3)
-    after = mix_terms(asked("zebra").terms, added, 0.4)
+    after = add_terms(asked("zebra").terms, added, 0.4)
     np.testing.assert_allclose(after.toarray(), 0.4 * added.toarray(), atol=1e-6)
 
 

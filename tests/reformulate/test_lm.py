@@ -15,7 +15,8 @@ from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray, LanguageModel
 from searchrl.models.prompts import Prompts, load_prompts
 from searchrl.models.transformers_lm import TransformersLM
-from searchrl.reformulate.lm import LMReformulator, check, clean, mix_vectors
+from searchrl.reformulate.lm import LMReformulator, check, clean
+from searchrl.reformulate.reformulator import mix_vectors
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, Queries, Ranking
 
@@ -116,9 +117,6 @@ def test_bad_answers_leave_their_queries_as_they_were_and_are_counted(direction:
     assert (new.terms[:4] != current.terms[:4]).nnz == 0
     assert (new.terms[4] != current.terms[4]).nnz > 0
     assert rewriter.counts == {"empty": 1, "same": 1, "echo": 1, "runaway": 1, "ok": 1}
-    assert rewriter.summary() == (
-        "5 rewritings, 80.0% fell back to the current query (1 echo, 1 empty, 1 runaway, 1 same)"
-    )
 
 
 def test_a_batch_of_bad_answers_alone_gives_back_the_current_queries() -> None:
@@ -126,16 +124,15 @@ def test_a_batch_of_bad_answers_alone_gives_back_the_current_queries() -> None:
     rewriter = reformulator(Scripted("", "Milk."))
     new = rewriter.reformulate("narrow", current, current, ranking([0], [1]))
     assert new.texts == current.texts
-    assert rewriter.summary().startswith("2 rewritings, 100.0% fell back")
+    assert rewriter.counts == {"empty": 1, "same": 1}
 
 
 def test_counts_add_up_over_calls_and_belong_to_one_object() -> None:
     rewriter, other = reformulator(Scripted("milk")), reformulator(Scripted("milk"))
-    assert rewriter.summary() == "no rewritings yet"
+    assert not rewriter.counts
     for _ in range(3):
         rewriter.reformulate("narrow", queries("rain"), queries("rain"), ranking([0]))
     assert rewriter.counts == {"ok": 3}
-    assert rewriter.summary() == "3 rewritings, 0.0% fell back to the current query"
     assert not other.counts
 
 
@@ -244,9 +241,9 @@ def test_fingerprint_follows_what_rewritings_depend_on() -> None:
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"anchor is 1\.5"):
+    with pytest.raises(ConfigError, match=r"anchor 1\.5"):
         reformulator(Scripted(), anchor=1.5)
-    with pytest.raises(ConfigError, match="max_new_tokens is 0"):
+    with pytest.raises(ConfigError, match="max_new_tokens 0"):
         LMReformulator(Scripted(), Letters(), LEXICAL, CORPUS, PROMPTS, max_new_tokens=0)
 
 
@@ -259,4 +256,4 @@ def test_the_embedded_model_rewrites_the_same_way_twice() -> None:
         assert first.texts == second.texts
         np.testing.assert_array_equal(first.vectors, second.vectors)
         assert sparse.issparse(first.terms)
-    assert rewriter.counts["ok"] >= 2, rewriter.summary()
+    assert rewriter.counts["ok"] >= 2, rewriter.counts

@@ -13,7 +13,7 @@ from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import Queries
 from searchrl.retrieval.retriever import Retriever
-from searchrl.reward.qrels import Judgments, own_document
+from searchrl.reward.gain import Judgments, own_document
 from tests.tiny import WordEncoder
 
 pytestmark = pytest.mark.collections

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchrl.errors import ConfigError, ModelError
-from searchrl.reward.cross_encoder import CrossEncoderReward
+from searchrl.reward.head import CrossEncoderReward
 from tests.small_models import small_classifier
 
 QUERY = "why does rain fall"
@@ -105,7 +105,7 @@ def test_what_is_not_a_cross_encoder_gets_one_clear_error(folder: Path, tmp_path
     with pytest.raises(ModelError, match="no model folder"):
         CrossEncoderReward(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="cannot be loaded as a cross-encoder"):
+    with pytest.raises(ModelError, match=r"the cross-encoder .* cannot be loaded"):
         CrossEncoderReward(tmp_path / "empty")
     damaged = with_config(folder, tmp_path / "damaged")
     (damaged / "config.json").write_text("{")
@@ -121,5 +121,5 @@ def test_weights_in_pickle_are_not_read(folder: Path, tmp_path: Path) -> None:
     pickled = with_config(folder, tmp_path / "pickled")
     torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="cannot be loaded as a cross-encoder"):
+    with pytest.raises(ModelError, match=r"the cross-encoder .* cannot be loaded"):
         CrossEncoderReward(pickled)

@@ -6,13 +6,12 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchrl.errors import ConfigError, DataError, ModelError
+from searchrl.errors import ConfigError, ModelError
 from searchrl.reward.gain import (
     DEFAULT_CALIBRATION,
     Calibration,
     best_gains,
     calibrate,
-    fit_calibration,
     ndcg_at_k,
     ranking_ndcg,
 )
@@ -125,46 +124,6 @@ def test_gains_lie_in_the_unit_interval_and_keep_the_order(row, slope, offset):
 def test_infinite_scores_are_refused():
     with pytest.raises(ModelError, match="query 1"):
         calibrate(np.array([[0.0, 1.0], [0.0, -np.inf]]), absolute=False)
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.floats(0.2, 3.0), st.floats(-3.0, 1.0), st.integers(0, 2**32 - 1))
-def test_fit_recovers_the_calibration_that_made_the_judgments(slope, offset, seed):
-    rng = np.random.default_rng(seed)
-    scores = rng.normal(-3, 2, (400, 50)) + rng.normal(0, 50, (400, 1))  # each query on its own scale
-    z = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)
-    grades = (rng.random(z.shape) < 1 / (1 + np.exp(-(slope * z + offset)))).astype(float)
-    grades[grades == 0] = rng.choice([0.0, NAN], int((grades == 0).sum()))  # not judged counts as not relevant
-    fitted = fit_calibration(scores, grades)
-    assert fitted.slope == pytest.approx(slope, abs=0.2)
-    assert fitted.offset == pytest.approx(offset, abs=0.2)
-
-
-def test_fit_reads_grades_as_shares_of_the_highest():
-    scores = np.tile(np.arange(6.0), (300, 1))
-    grades = np.tile([0, 0, 1, 1, 2, 2], (300, 1))
-    fitted = fit_calibration(scores, grades)
-    gains = calibrate(scores[:1], False, fitted.slope, fitted.offset)[0]
-    assert gains[2:4].mean() == pytest.approx(0.5, abs=0.01)  # symmetric around the middle grade
-    assert gains[0] < 0.1 < 0.9 < gains[5]
-
-
-def test_fit_stays_finite_when_scores_separate_the_classes():
-    fitted = fit_calibration([[0.0, 0.0, 1.0], [5.0, 5.0, 9.0]], [[0, 0, 1], [0, 0, 1]])
-    assert np.isfinite([fitted.slope, fitted.offset]).all()
-    assert fitted.slope > 0
-
-
-def test_fit_on_scores_that_say_nothing_gives_a_flat_map():
-    fitted = fit_calibration(np.ones((2, 4)), [[1, 0, 0, 0], [0, 0, 0, 1]])
-    assert fitted.slope == 0
-    assert fitted.offset < 0
-
-
-@pytest.mark.parametrize("grades", [[[0, 0]], [[2, 2]], [[NAN, NAN]], [[-1, 0]]])
-def test_fit_needs_judgments_that_differ(grades):
-    with pytest.raises(DataError, match="keep the default calibration"):
-        fit_calibration([[0.1, 0.9]], grades)
 
 
 def test_calibration_is_a_value():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
+from searchrl.models.prompts import load_prompts
 from searchrl.models.transformers_lm import TransformersLM
-from searchrl.reward.qwen_reranker import FORM, INSTRUCTION, QwenReranker, context_tokens
+from searchrl.reward.lm import QwenReranker, context_tokens
 from tests.small_models import small_causal_lm
 
+PROMPTS = load_prompts()
 CPU = DeviceChoice("cpu", "float32", "tests")
 QUERY = "What is the capital of China?"
 DOCUMENTS = ["The capital of China is Beijing.", "Gravity attracts two bodies.", "", "Rain  falls.\n\nOften.", "yes"]
@@ -27,8 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reranker(folder: Path) -> QwenReranker:
-    lm = TransformersLM(str(folder), CPU, max_context_tokens=context_tokens(INSTRUCTION, 60), token_budget=300)
-    return QwenReranker(lm, max_document_words=60)
+    lm = TransformersLM(str(folder), CPU, max_context_tokens=context_tokens(PROMPTS, 60), token_budget=300)
+    return QwenReranker(lm, PROMPTS, max_document_words=60)
 
 
 def as_published(folder: Path, query: str, documents: list[str]) -> list[float]:
@@ -43,7 +46,10 @@ def as_published(folder: Path, query: str, documents: list[str]) -> list[float]:
     )
     suffix = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     before, after = (tokenizer.encode(text, add_special_tokens=False) for text in (prefix, suffix))
-    contents = [f"<Instruct>: {INSTRUCTION}\n<Query>: {query}\n<Document>: {document}" for document in documents]
+    contents = [
+        f"<Instruct>: {PROMPTS.reranker_instruction}\n<Query>: {query}\n<Document>: {document}"
+        for document in documents
+    ]
     rows = [before + tokenizer.encode(content, add_special_tokens=False) + after for content in contents]
     inputs = tokenizer.pad({"input_ids": rows}, padding=True, return_tensors="pt")
     with torch.inference_mode():
@@ -84,13 +90,16 @@ def test_whatever_the_texts_the_language_model_cuts_nothing(query: str, document
             return np.zeros(len(contexts), dtype=np.float32)
 
     lm: Any = Recorder()
-    QwenReranker(lm, max_document_words=60).score([query + fill], [document + fill])
-    assert max(len(context.encode()) for context in seen) <= context_tokens(INSTRUCTION, 60)
-    assert seen[0].endswith(FORM[FORM.index("<|im_end|>\n<|im_start|>assistant") :])
+    QwenReranker(lm, PROMPTS, max_document_words=60).score([query + fill], [document + fill])
+    assert max(len(context.encode()) for context in seen) <= context_tokens(PROMPTS, 60)
+    assert seen[0].endswith(PROMPTS.reranker_form[PROMPTS.reranker_form.index("<|im_end|>\n<|im_start|>assistant") :])
 
 
 def test_fingerprint_follows_instruction_and_cut(reranker: QwenReranker) -> None:
-    others = [QwenReranker(reranker.lm, "Find code", 60), QwenReranker(reranker.lm, max_document_words=61)]
+    others = [
+        QwenReranker(reranker.lm, replace(PROMPTS, reranker_instruction="Find code"), 60),
+        QwenReranker(reranker.lm, PROMPTS, 61),
+    ]
     assert len({r.fingerprint for r in [reranker, *others]}) == 3
     found = others[0].score([QUERY], ["rain"]), reranker.score([QUERY], ["rain"])
     assert found[0][0] != pytest.approx(found[1][0], abs=1e-4)
@@ -109,7 +118,18 @@ def test_impossible_limits_and_scores_are_errors() -> None:
             return np.full(len(contexts), np.nan, dtype=np.float32)
 
     lm: Any = Broken()
-    with pytest.raises(ConfigError, match="max_document_words is 0"):
-        QwenReranker(lm, max_document_words=0)
+    with pytest.raises(ConfigError, match="max_document_words 0"):
+        QwenReranker(lm, PROMPTS, max_document_words=0)
     with pytest.raises(ModelError, match="no finite score for the query 'rain'"):
-        QwenReranker(lm).score(["rain"], ["cheese"])
+        QwenReranker(lm, PROMPTS).score(["rain"], ["cheese"])
+
+
+def test_the_forms_name_has_not_changed(reranker: QwenReranker) -> None:
+    """What was remembered of it with earlier versions still applies."""
+    published = (
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+        "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+    assert published == PROMPTS.reranker_form

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from searchrl import Search
 from searchrl.errors import ConfigError, DataError, ModelError
 from searchrl.models.language_model import FloatArray
-from searchrl.search import api, pairs
+from searchrl.search import api
 from tests.small_models import OverlapReward, overlap
 from tests.tiny import WordEncoder
 
@@ -68,7 +68,7 @@ def test_search_and_relevance_agree_with_comparing_everything(queries: list[str]
             assert [found["relevance"] for found in result["keys"]] == [matrix[i, j] for j in order]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "QUERIES_AT_ONCE", 2)
+        patch.setattr(api, "QUERIES_AT_ONCE", 2)
         patch.setattr(api, "PAIRS_AT_ONCE", 3)
         asyncio.run(run())
 
@@ -167,7 +167,7 @@ def test_the_index_of_the_same_keys_is_made_once() -> None:
 
 
 def test_results_stream_as_they_are_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "QUERIES_AT_ONCE", 1)
+    monkeypatch.setattr(api, "QUERIES_AT_ONCE", 1)
     reward = OverlapReward()
 
     async def run() -> None:
@@ -182,7 +182,7 @@ def test_results_stream_as_they_are_ready(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_who_leaves_a_stream_early_stops_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(pairs, "QUERIES_AT_ONCE", 1)
+    monkeypatch.setattr(api, "QUERIES_AT_ONCE", 1)
     reward = OverlapReward()
 
     async def run() -> None:

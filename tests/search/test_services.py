@@ -9,7 +9,7 @@ import pytest
 from searchrl import Services
 from searchrl.errors import ConfigError, DataError, ModelError
 from searchrl.models.encoder import Encoder
-from searchrl.reward.cross_encoder import CrossEncoderReward
+from searchrl.reward.head import CrossEncoderReward
 from searchrl.reward.lm import LMReward
 
 QUERIES, KEYS = ["why does rain fall", "cheese"], ["clouds hold water", "cheese is made from milk", "bread"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.errors import ConfigError
-from searchrl.search.templates import TemplatedReward
+from searchrl.search.api import TemplatedReward
 from tests.small_models import OverlapReward
 
 

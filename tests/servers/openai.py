@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse
 
 from searchrl.models.encoder import Encoder
 from searchrl.models.language_model import ANSWER
-from searchrl.models.prompt_tokens import prompt_tokens
+from searchrl.models.tokens import prompt_tokens
 from searchrl.models.transformers_lm import TransformersLM
 
 

@@ -19,13 +19,14 @@ from fastapi.testclient import TestClient
 from benchmarks.service_load import connection
 from searchrl.errors import ModelError
 from searchrl.models.language_model import FloatArray
+from searchrl.search.services import Services
 from searchrl.service.app import create_app
 from searchrl.service.config import LimitConfig, ServerConfig
 from searchrl.service.service import Service
 from tests.tiny import WordEncoder
 
 if TYPE_CHECKING:
-    from searchrl.service.agent import Agent
+    from searchrl.search.agent import Agent
 
 
 class Overlap:
@@ -59,6 +60,11 @@ class Backwards:
         return [prompt[::-1][:max_new_tokens] for prompt in prompts]
 
 
+def services(encoder: Any = None) -> Services:
+    """The three models behind one object."""
+    return Services(generation_model=Backwards(), embedding_model=encoder or WordEncoder(), scorer=Overlap())
+
+
 def config_of(folder: Path, **limits: Any) -> ServerConfig:
     return ServerConfig(corpora=folder, limits=LimitConfig(**limits))
 
@@ -69,7 +75,7 @@ def client(
 ) -> Iterator[TestClient]:
     """The whole application over a folder of corpora, ready to be asked."""
     config = config_of(folder, **limits)
-    service = Service(config, encoder or WordEncoder(), Overlap(), Backwards(), agent)
+    service = Service(config, services(encoder), agent)
     with TestClient(create_app(service, config, token), base_url="http://127.0.0.1") as asking:
         while asking.get("/readyz").status_code != 200:
             pass

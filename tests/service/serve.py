@@ -12,12 +12,11 @@ import uvicorn
 
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
-from tests.service.parts import Backwards, Overlap, config_of
-from tests.tiny import WordEncoder
+from tests.service.parts import config_of, services
 
 if __name__ == "__main__":
     config = config_of(Path(sys.argv[1]))
-    app = create_app(Service(config, WordEncoder(), Overlap(), Backwards()), config)
+    app = create_app(Service(config, services()), config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         sys.stdout.write(f"{listening.getsockname()[1]}\n")
         sys.stdout.flush()

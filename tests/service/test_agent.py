@@ -15,10 +15,10 @@ from searchrl.agent.policy import Policy
 from searchrl.config import GameConfig, ModelConfig, TrainConfig
 from searchrl.config_file import to_json
 from searchrl.data.dataset import Corpus
+from searchrl.env.live import play_live
 from searchrl.errors import CheckpointError
 from searchrl.experiment.parts import Workbench
-from searchrl.service.agent import Agent
-from searchrl.service.play import play_live
+from searchrl.search.agent import Agent
 from tests.command import Outcome, Shell
 from tests.models.conftest import random_model
 from tests.service.parts import client, ids
@@ -91,7 +91,7 @@ def test_a_corpus_of_one_document_is_enough(asking: TestClient) -> None:
 
 
 def test_a_policy_for_another_encoder_is_refused(policy_file: Path) -> None:
-    with pytest.raises(CheckpointError, match="start it with --encoder all-MiniLM-L6-v2"):
+    with pytest.raises(CheckpointError, match="choose encoder all-MiniLM-L6-v2"):
         Agent(policy_file, MODELS, WordEncoder())
 
 

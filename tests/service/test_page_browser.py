@@ -19,11 +19,11 @@ from searchrl.agent.policy import Policy
 from searchrl.config import GameConfig, ModelConfig, TrainConfig
 from searchrl.config_file import to_json
 from searchrl.experiment.parts import Workbench
-from searchrl.service.agent import Agent
+from searchrl.search.agent import Agent
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
 from tests import browser
-from tests.service.parts import Backwards, Overlap, config_of, jsonl
+from tests.service.parts import config_of, jsonl, services
 from tests.tiny import WordEncoder
 
 HOSTILE = "<img src=x onerror=document.title='broken'><b>red</b> & \"car\""
@@ -34,7 +34,7 @@ TEXTS = ("red apple", HOSTILE, "green apple", "blue sky", "a red car in the park
 def served(folder: Path, token: str | None = None, agent: Agent | None = None) -> Iterator[str]:
     """The service on a port of its own, with one corpus; gives its address."""
     config = config_of(folder)
-    app = create_app(Service(config, WordEncoder(), Overlap(), Backwards(), agent), config, token)
+    app = create_app(Service(config, services(), agent), config, token)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from searchrl.models.loader import ModelLoader
+from searchrl.search.services import Services
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
 from tests.service.parts import Backwards, Overlap, client, config_of, ids, jsonl
@@ -179,9 +181,10 @@ def test_page_asks_for_nothing_from_outside(asking: TestClient) -> None:
 
 def test_models_are_closed_when_the_service_is(tmp_path: Path) -> None:
     closed: list[str] = []
-    config = config_of(tmp_path)
-    service = Service(config, WordEncoder(), Overlap(), Backwards(), close_models=lambda: closed.append("models"))
-    with TestClient(create_app(service, config), base_url="http://127.0.0.1") as asking:
+    config, loader = config_of(tmp_path), ModelLoader(device="cpu", cache=False)
+    loader.opened("a model", lambda: closed.append("models"))
+    models = Services(None, Backwards(), WordEncoder(), scorer=Overlap(), engine=loader)
+    with TestClient(create_app(Service(config, models), config), base_url="http://127.0.0.1") as asking:
         assert asking.post("/embed", json={"texts": ["a"]}).status_code == 200
         assert not closed
     assert closed == ["models"]

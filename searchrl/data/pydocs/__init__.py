@@ -12,8 +12,8 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+from searchrl.data.beir import read_qrels
 from searchrl.data.dataset import SPLITS, Corpus, Dataset, QuerySet
-from searchrl.data.qrels import read_qrels
 from searchrl.data.records import read_records
 
 FOLDER = Path(__file__).parent

@@ -20,8 +20,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from searchrl.env.actions import Action
-from searchrl.env.tree import ROOT, Tree
+from searchrl.env.tree import ROOT, Action, Tree
 from searchrl.evaluation.comparison import BIN_RULES, BINS, ComparisonTable, DifficultyTable
 from searchrl.evaluation.report.data import visits
 from searchrl.files import write_bytes

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from searchrl.agent.run_dir import RunDir
 from searchrl.data.dataset import Corpus, QuerySet
-from searchrl.env.actions import Action
 from searchrl.env.graph import SearchGraph
-from searchrl.env.tree import ROOT, Tree
+from searchrl.env.tree import ROOT, Action, Tree
 from searchrl.evaluation.comparison import BINS, ComparisonTable, MethodResult, difficulty_bins
 from searchrl.evaluation.text_table import json_number
 

@@ -19,8 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from searchrl.data.dataset import Corpus, QuerySet
-from searchrl.env.actions import Action
 from searchrl.env.graph import SearchGraph
+from searchrl.env.tree import Action
 from searchrl.errors import DataError
 from searchrl.evaluation.comparison import BIN_RULES, BINS, SINGLE_PASS, ComparisonTable, MethodResult
 from searchrl.evaluation.report import charts

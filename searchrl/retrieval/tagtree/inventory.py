@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Corpus
-from searchrl.data.lines import checked_id, checked_text, read_json
+from searchrl.data.records import checked_id, checked_text, read_json
 from searchrl.errors import DataError
 from searchrl.files import write_text
 

