@@ -15,7 +15,7 @@ from searchrl.evaluation.index import obtain_index, search
 from searchrl.evaluation.stages import check_outputs, score_pairs
 from searchrl.fitting.documents import read_documents
 from searchrl.fitting.models import kept_reward_model
-from searchrl.fitting.records import read_query_recs, read_relevance, write_records, write_relevance
+from searchrl.fitting.records import RankedKeys, read_query_recs, read_relevance, write_records, write_relevance
 from searchrl.fitting.settings import SampleAdvancedDpoBatchConfig, SampleDpoBatchConfig, TopRelevantKeysConfig
 from searchrl.models.loader import ModelLoader
 from searchrl.queries.writing import QueryRec
@@ -49,12 +49,10 @@ def find_candidates(config: TopRelevantKeysConfig, say: Callable[[str], None]) -
 
 def sample_for_judging(config: SampleDpoBatchConfig, say: Callable[[str], None]) -> None:
     """Write for each query its own document, some that were retrieved, and some at random."""
-    check_outputs(("output", config.output), inputs=[config.relevance_json, config.source_csv])
-    corpus = read_documents(config.source_csv, config.source_column)
+    corpus, ranked = _read(config)
     records = []
-    ranked = read_relevance(config.relevance_json, len(corpus))
     for one in ranked:
-        random = rng(config.random_seed, "sample_dpo_batch", one.query_id, one.rec.query)
+        random = rng(config.ranked.random_seed, "sample_dpo_batch", one.query_id, one.rec.query)
         own = [] if one.rec.df_id is None else [one.rec.df_id]
         retrieved = draw(random, [key for key in one.key_ids if key not in own], config.n_retrieved)
         others = draw_others(random, len(corpus), config.n_random, {*own, *one.key_ids})
@@ -64,22 +62,20 @@ def sample_for_judging(config: SampleDpoBatchConfig, say: Callable[[str], None])
             rec = {"query_id": one.query_id, **one.rec.record()}
             records.append({**rec, "key_ids": keys, "keys": [corpus.full_text(k) for k in keys], "origins": origins})
     if not records:
-        raise DataError(f"{config.relevance_json}: no query has two documents to compare")
+        raise DataError(f"{config.ranked.relevance_json}: no query has two documents to compare")
     write_records(config.output, records)
     say(f"{len(records)} of {len(ranked)} queries with {sum(len(r['keys']) for r in records)} keys: {config.output}")
 
 
 def sample_orders(config: SampleAdvancedDpoBatchConfig, say: Callable[[str], None]) -> None:
     """Write for each query its own document and others of falling relevance."""
-    check_outputs(("output", config.output), inputs=[config.relevance_json, config.source_csv])
-    corpus = read_documents(config.source_csv, config.source_column)
-    ranked = read_relevance(config.relevance_json, len(corpus))
+    corpus, ranked = _read(config)
     records = []
     for one in ranked:
         own = one.rec.df_id
         if own is None:
             continue
-        random = rng(config.random_seed, "sample_advanced_dpo_batch", one.query_id, one.rec.query)
+        random = rng(config.ranked.random_seed, "sample_advanced_dpo_batch", one.query_id, one.rec.query)
         sampled = ladder([key for key in one.key_ids if key != own], config.n_sampled_keys - 1)
         sampled += draw_others(random, len(corpus), 1, {own, *one.key_ids})
         if sampled:
@@ -96,9 +92,18 @@ def sample_orders(config: SampleAdvancedDpoBatchConfig, say: Callable[[str], Non
                 }
             )
     if not records:
-        raise DataError(f"{config.relevance_json}: no query with a document of its own (df_id) and another to compare")
+        raise DataError(
+            f"{config.ranked.relevance_json}: no query with a document of its own (df_id) and another to compare"
+        )
     write_records(config.output, records)
     say(f"{len(records)} of {len(ranked)} queries with {config.n_sampled_keys} keys beside their own: {config.output}")
+
+
+def _read(config: SampleDpoBatchConfig | SampleAdvancedDpoBatchConfig) -> tuple[Corpus, list[RankedKeys]]:
+    where = config.ranked
+    check_outputs(("output", config.output), inputs=[where.relevance_json, where.source_csv])
+    corpus = read_documents(where.source_csv, where.source_column)
+    return corpus, read_relevance(where.relevance_json, len(corpus))
 
 
 def draw(random: np.random.Generator, items: Sequence[Item], count: int) -> list[Item]:

@@ -94,7 +94,7 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
         config.corpus, data, config.n_sample, text_column=config.text_column, random_seed=seed
     )
     write = settings.MakeQueryRecsConfig(
-        table, queries, kinds=kinds, per_document=config.per_document, seed=seed, lm=lm
+        settings.DocumentsConfig(table), queries, kinds=kinds, per_document=config.per_document, seed=seed, lm=lm
     )
     search = settings.TopRelevantKeysConfig(
         *(kept, table, relevance),
@@ -115,14 +115,13 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
         ),
         Step("get_top_relevant_keys_embed", search, candidates.find_candidates, [kept, table], [relevance]),
     ]
+    ranked = settings.RankedConfig(relevance, table, random_seed=seed)
     if config.adpo:
-        order = settings.SampleAdvancedDpoBatchConfig(
-            relevance, table, ladders, n_sampled_keys=config.n_sampled_keys, random_seed=seed
-        )
+        order = settings.SampleAdvancedDpoBatchConfig(ranked, ladders, n_sampled_keys=config.n_sampled_keys)
         last = [Step("sample_advanced_dpo_batch", order, candidates.sample_orders, [relevance, table], [ladders])]
     else:
         sample = settings.SampleDpoBatchConfig(
-            *(relevance, table, sampled), n_retrieved=config.n_retrieved, n_random=config.n_random, random_seed=seed
+            ranked, sampled, n_retrieved=config.n_retrieved, n_random=config.n_random
         )
         judge = settings.JudgeDatasetConfig(sampled, data, config.judge, test_share=config.test_share, seed=seed, lm=lm)
         lists = [data / f"dataset_list_{split}.json" for split in ("train", "test")]

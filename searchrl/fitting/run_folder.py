@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +14,24 @@ from searchrl.errors import CheckpointError, OutputError
 from searchrl.files import write_text
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Paths in a run's folder."""
+    """A run's folder, and what lies in it."""
 
-    path: Path
-
-    @property
-    def settings(self) -> Path:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings = path / "training.json"
         """What was asked for, and fingerprints of data and model."""
-        return self.path / "training.json"
-
-    @property
-    def base(self) -> Path:
+        self.base = path / "base"
         """The model that got a new head."""
-        return self.path / "base"
-
-    @property
-    def before(self) -> Path:
+        self.before = path / "before.json"
         """Quality before training."""
-        return self.path / "before.json"
-
-    @property
-    def curves(self) -> Path:
-        """TensorBoard's files."""
-        return self.path / "tensorboard"
-
-    @property
-    def adapter(self) -> Path:
+        self.curves = path / "tensorboard"
+        self.adapter = path / "adapter"
         """The trained adapter, head included."""
-        return self.path / "adapter"
-
-    @property
-    def merged(self) -> Path:
+        self.merged = path / "merged"
         """The model with the adapter worked in."""
-        return self.path / "merged"
-
-    @property
-    def metrics(self) -> Path:
+        self.metrics = path / "metrics.json"
         """Quality before, during and after, time and memory; written last."""
-        return self.path / "metrics.json"
 
     def check(self) -> None:
         """Raise OutputError where the folder is something else than a run's. Changes nothing."""

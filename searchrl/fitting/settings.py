@@ -47,21 +47,50 @@ class ProcessDataConfig:
 
 
 @dataclass(frozen=True)
-class MakeQueryRecsConfig:
-    """Have a language model write titles, questions and keywords for each document."""
+class DocumentsConfig:
+    """The documents that queries are written about."""
 
     input_csv: Path
     """The documents: df.csv of process_data."""
-    output: Path
-    """JSON records: query, df_id (the document's row), query-type."""
     text_column: str = "text"
     """Column that holds the text."""
+    max_documents: int = 0
+    """Documents to work on, the first of the table; 0 for all."""
+
+    def __post_init__(self) -> None:
+        """Refuse a number below none."""
+        at_least("max_documents", self.max_documents, 0)
+
+
+@dataclass(frozen=True)
+class RankedConfig:
+    """The candidates of queries, and what is drawn from them."""
+
+    relevance_json: Path
+    """relevance_records_embed.json of get_top_relevant_keys_embed."""
+    source_csv: Path
+    """The documents: df.csv of process_data."""
+    source_column: str = "text"
+    """Column that holds the text."""
+    random_seed: int = 42
+    """Seeds the draws."""
+
+    def __post_init__(self) -> None:
+        """Refuse what seeds nothing."""
+        at_least("random_seed", self.random_seed, 0)
+
+
+@dataclass(frozen=True)
+class MakeQueryRecsConfig:
+    """Have a language model write titles, questions and keywords for each document."""
+
+    documents: DocumentsConfig
+    output: Path
+    """JSON records: query, df_id (the document's row), query-type."""
     kinds: tuple[KindName, ...] = ("titles", "questions", "keywords")
     """What to write."""
     per_document: int = 1
     """Queries of each kind for a document."""
-    max_documents: int = 0
-    """Documents to write for, the first of the table; 0 for all."""
     seed: int = 42
     """Seeds what is sampled: all but the first query of a kind."""
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
@@ -69,7 +98,6 @@ class MakeQueryRecsConfig:
     def __post_init__(self) -> None:
         """Refuse what asks for nothing."""
         at_least("per_document", self.per_document, 1)
-        at_least("max_documents", self.max_documents, 0)
         if not self.kinds:
             raise ConfigError("kinds is empty: titles, questions or keywords")
 
@@ -137,51 +165,35 @@ class TopRelevantKeysConfig:
 class SampleDpoBatchConfig:
     """Choose for each query its own document, others that were retrieved, and some at random."""
 
-    relevance_json: Path
-    """relevance_records_embed.json of get_top_relevant_keys_embed."""
-    source_csv: Path
-    """The documents: df.csv of process_data."""
+    ranked: RankedConfig
     output: Path
     """sampled_query_key_set.json: query, query_id, key_ids, keys, and where each key is from."""
-    source_column: str = "text"
-    """Column that holds the text."""
     n_retrieved: int = 2
     """Documents drawn from those retrieved, the query's own left out."""
     n_random: int = 1
     """Documents drawn from all others."""
-    random_seed: int = 42
-    """Seeds the draws."""
 
     def __post_init__(self) -> None:
         """Refuse what leaves nothing to compare."""
         if self.n_retrieved < 0 or self.n_random < 0 or self.n_retrieved + self.n_random < 1:
             raise ConfigError("n_retrieved and n_random: at least one document must stand against a query's own")
-        at_least("random_seed", self.random_seed, 0)
 
 
 @dataclass(frozen=True)
 class SampleAdvancedDpoBatchConfig:
     """Choose for each query its own document and others of falling relevance, as the search ranked them."""
 
-    relevance_json: Path
-    """relevance_records_embed.json of get_top_relevant_keys_embed."""
-    source_csv: Path
-    """The documents: df.csv of process_data."""
+    ranked: RankedConfig
     output: Path
     """adpo_sampled_query_key_set.json: query, correspond_keys, sampled_keys (best first) and their sampled_levels."""
-    source_column: str = "text"
-    """Column that holds the text."""
     n_sampled_keys: int = 4
     """Other documents for each query: the last at random from all, the rest at ever later places of the ranking."""
     order: bool = True
     """The order of the sampled keys counts; otherwise only that the query's own is better than each."""
-    random_seed: int = 42
-    """Seeds the draws."""
 
     def __post_init__(self) -> None:
         """Refuse what leaves nothing to compare."""
         at_least("n_sampled_keys", self.n_sampled_keys, 1)
-        at_least("random_seed", self.random_seed, 0)
 
 
 @dataclass(frozen=True)
@@ -225,15 +237,12 @@ class JudgeDatasetConfig:
 class LessRelevantKeysConfig:
     """Make for each document a query, and further keys that are ever less relevant to it."""
 
-    input_csv: Path
-    """The documents: df.csv of process_data."""
+    documents: DocumentsConfig
     output: Path
     """query_and_less_relevant_keys_recs.json: query, correspond_key, less_relevant_keys (best first), df_id."""
     queries_json: Path | None = None
     """Queries that are there: query_recs.json or filtered_query_recs.json; if not given, one is written for each
     document: a title, a question, keywords, in turn."""
-    text_column: str = "text"
-    """Column that holds the text."""
     n_key_generation: int = 4
     """Less relevant keys for a query."""
     keys: Literal["auto", "corpus", "generate"] = "auto"
@@ -243,15 +252,13 @@ class LessRelevantKeysConfig:
     """With corpus: how far down the search the last key lies."""
     encoder: str | None = None
     """With corpus: what searches; all-MiniLM-L6-v2 if not given."""
-    max_documents: int = 0
-    """Documents to work on, the first of the table; 0 for all."""
     seed: int = 42
     """Seeds what is sampled."""
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
 
     def __post_init__(self) -> None:
         """Refuse what makes no ladder."""
-        for name, least in (("n_key_generation", 1), ("depth", 1), ("max_documents", 0)):
+        for name, least in (("n_key_generation", 1), ("depth", 1)):
             at_least(name, getattr(self, name), least)
         if self.keys == "generate" and self.n_key_generation > MOST_RUNGS:
             raise ConfigError(f"n_key_generation {self.n_key_generation}: with keys generate at most {MOST_RUNGS}")
@@ -261,8 +268,7 @@ class LessRelevantKeysConfig:
 class QueryDpoPairsConfig:
     """Make for each document a ladder of queries, from one that it answers to one that it does not."""
 
-    input_csv: Path
-    """The documents: df.csv of process_data."""
+    documents: DocumentsConfig
     output: Path
     """query_dpo_pairs.json: key, queries (best first), df_id; with variant 3 chosen_queries and rejected_queries."""
     variant: Literal[1, 2, 3] | None = None
@@ -272,14 +278,10 @@ class QueryDpoPairsConfig:
     queries_json: Path | None = None
     """With variant 2: the queries to use, query_recs.json or filtered_query_recs.json; if not given, a question is
     written for each document."""
-    text_column: str = "text"
-    """Column that holds the text."""
     n_query_generation: int = 5
     """Queries on a ladder, the best included; with variant 3, pairs."""
     encoder: str | None = None
     """With variant 2: what says how close documents are; all-MiniLM-L6-v2 if not given."""
-    max_documents: int = 0
-    """Documents to work on, the first of the table; 0 for all."""
     seed: int = 42
     """Seeds what is sampled."""
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
@@ -287,7 +289,6 @@ class QueryDpoPairsConfig:
     def __post_init__(self) -> None:
         """Refuse what makes no ladder."""
         at_least("n_query_generation", self.n_query_generation, 1 if self.variant == 3 else 2)
-        at_least("max_documents", self.max_documents, 0)
         if self.variant == 1 and self.n_query_generation > MOST_RUNGS:
             raise ConfigError(f"n_query_generation {self.n_query_generation}: variant 1 has {MOST_RUNGS} rungs")
         if self.queries_json is not None and self.variant in (1, 3):

@@ -1,4 +1,4 @@
-"""TRL's reward trainer over preference lists of any length, scored by any ``TrainableScorer``."""
+"""TRL's reward trainer over preference lists of any length, scored by any ``TrainableReward``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from searchrl.device import rng
 from searchrl.fitting.losses import LossName, list_losses
 from searchrl.fitting.preference_lists import PreferenceList
 from searchrl.fitting.quality import PreferenceQuality, preference_quality
-from searchrl.fitting.scorer import TrainableScorer
+from searchrl.fitting.trainable import TrainableReward
 
 CHUNK_BATCHES = 50
 """Lists are sorted by length within chunks of so many batches: little padding, and still another order every epoch."""
@@ -29,7 +29,7 @@ class TrainingData:
 
     lists: Sequence[PreferenceList]
     encoded: Sequence[Sequence[Any]]
-    """The pairs of each list as ``TrainableScorer.encode`` gives them."""
+    """The pairs of each list as ``TrainableReward.encode`` gives them."""
     order: Sequence[Sequence[int]]
     """Batches of places in ``lists``."""
 
@@ -69,11 +69,11 @@ def training_order(lengths: Sequence[int], batch_size: int, epochs: float, seed:
 
 
 class PreferenceTrainer(RewardTrainer):
-    """Trains ``model`` (PEFT's, around the scorer's network) on lists; ``evaluate`` measures it on those held out."""
+    """Trains ``model`` (PEFT's, around ``reward.network``) on lists; ``evaluate`` measures it on those held out."""
 
     def __init__(
         self,
-        scorer: TrainableScorer,
+        reward: TrainableReward,
         model: Any,
         loss: LossName,
         scale: float,
@@ -83,8 +83,8 @@ class PreferenceTrainer(RewardTrainer):
         args: RewardConfig,
         callbacks: Sequence[Any] = (),
     ) -> None:
-        self._scorer, self._loss, self._scale, self._across, self._test = scorer, loss, scale, across, test
-        network: Any = scorer.network
+        self._reward, self._loss, self._scale, self._across, self._test = reward, loss, scale, across, test
+        network: Any = reward.network
         labels = network.config.num_labels
         network.config.num_labels = 1  # what TRL asks of a model; a causal language model has the same one score
         rows = data.rows()
@@ -94,7 +94,7 @@ class PreferenceTrainer(RewardTrainer):
             data_collator=data.collate,
             train_dataset=rows,
             eval_dataset=rows if test else None,
-            processing_class=scorer.tokenizer,
+            processing_class=reward.tokenizer,
             callbacks=list(callbacks),
         )
         network.config.num_labels = labels
@@ -108,7 +108,7 @@ class PreferenceTrainer(RewardTrainer):
         """Mean loss of a batch's lists; accuracy and margin over its pairs go to the log."""
         levels = [level.to(self.args.device) for level in inputs["levels"]]
         with self._format():
-            scores = self._scorer.forward(model, inputs["encoded"])
+            scores = self._reward.forward(model, inputs["encoded"])
         self._note(scores.detach(), levels)
         loss = list_losses(self._loss, self._scale * scores, levels, self._across)
         return (loss, {"scores": scores}) if return_outputs else loss
@@ -135,14 +135,14 @@ class PreferenceTrainer(RewardTrainer):
         training = network.training
         network.eval()
         with self._format():
-            quality = preference_quality(self._scorer, self._test)
+            quality = preference_quality(self._reward, self._test)
         network.train(training)
         return quality
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Accuracy and AUC on the held-out lists by the scorer's own ``score``, logged."""
+        """Accuracy and AUC on the held-out lists by the reward model's own ``score``, logged."""
         quality = self.quality()
         self.last_look = (self.state.global_step, quality)
         metrics = quality.as_metrics()

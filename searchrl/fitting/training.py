@@ -16,14 +16,14 @@ from searchrl.config_file import to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError
 from searchrl.files import write_text
+from searchrl.fitting.adapter import without_deprecations
 from searchrl.fitting.losses import LossName
 from searchrl.fitting.preference_lists import PreferenceList, fingerprint
-from searchrl.fitting.quiet import without_deprecations
 from searchrl.fitting.run_folder import RunFolder
 from searchrl.fitting.training_settings import TrainLoraConfig
 
 if TYPE_CHECKING:
-    from searchrl.fitting.scorer import TrainableScorer
+    from searchrl.fitting.trainable import TrainableReward
     from searchrl.fitting.trainer import PreferenceTrainer, TrainingData
 
 NOT_COMPARED = ("output_dir", "overwrite", "tracking", "compute", "data")
@@ -53,16 +53,16 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     train_lists, test_lists = training_lists(config, say)
     language_model_folder(config.lora.model_name or default_language_model(choice.device))
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
-    scorer, _ = _scorer(config, choice, folder)
-    config = _settled(config, scorer, choice)
-    folder.agree(_settings(config, loss, train_lists, test_lists, scorer))
+    reward, _ = _trainable(config, choice, folder)
+    config = _settled(config, reward, choice)
+    folder.agree(_settings(config, loss, train_lists, test_lists, reward))
     done = folder.finished()
     if done is None:
         with without_deprecations(), quiet_transformers():
-            done = _fit(config, loss, folder, scorer, train_lists, test_lists, say)
-    del scorer  # its network is changed, and takes as much memory as the next
+            done = _fit(config, loss, folder, reward, train_lists, test_lists, say)
+    del reward  # its network is changed, and takes as much memory as the next
     if config.lora.merge and not folder.merged.exists():
-        _merge(*_scorer(config, replace(choice, dtype="float32"), folder), folder)
+        _merge(*_trainable(config, replace(choice, dtype="float32"), folder), folder)
     return done
 
 
@@ -84,32 +84,32 @@ def training_device(name: str, dtype: DtypeName) -> DeviceChoice:
     return with_dtype(choice, dtype, has_int8=False)
 
 
-def _scorer(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder) -> tuple[TrainableScorer, Path]:
-    """The scorer, untrained, and the folder its model was read from."""
-    from searchrl.fitting.scorer import new_head, trainable_scorer
+def _trainable(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder) -> tuple[TrainableReward, Path]:
+    """The reward model, untrained, and the folder its model was read from."""
+    from searchrl.fitting.trainable import new_head, trainable_reward
     from searchrl.models.folders import default_language_model, language_model_folder
 
     lora = config.lora
     name, kind = lora.model_name or default_language_model(choice.device), lora.scorer
     if lora.new_head:
         name, kind = str(new_head(name, choice, folder.base, config.fitting.seed)), "head"
-    scorer = trainable_scorer(name, kind, choice, lora.max_key_words, lora.prompts)
-    return scorer, language_model_folder(name)
+    reward = trainable_reward(name, kind, choice, lora.max_key_words, lora.prompts)
+    return reward, language_model_folder(name)
 
 
-def _settled(config: TrainLoraConfig, scorer: TrainableScorer, choice: DeviceChoice) -> TrainLoraConfig:
+def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceChoice) -> TrainLoraConfig:
     """The same with what depends on model and device decided, so that the run's folder remembers it."""
     from searchrl.fitting.adapter import last_third
 
     lora, fitting = config.lora, config.fitting
     if lora.last_layers is None:
-        few = choice.device == "cpu" and scorer.task == "CAUSAL_LM" and not lora.target_modules
-        lora = replace(lora, last_layers=last_third(scorer.network) if few else 0)
+        few = choice.device == "cpu" and reward.task == "CAUSAL_LM" and not lora.target_modules
+        lora = replace(lora, last_layers=last_third(reward.network) if few else 0)
     fitting = replace(
         fitting,
-        learning_rate=fitting.learning_rate or scorer.learning_rate,
-        scale=fitting.scale or scorer.scale,
-        across_queries=scorer.across if fitting.across_queries is None else fitting.across_queries,
+        learning_rate=fitting.learning_rate or reward.learning_rate,
+        scale=fitting.scale or reward.scale,
+        across_queries=reward.across if fitting.across_queries is None else fitting.across_queries,
     )
     return replace(config, lora=lora, fitting=fitting)
 
@@ -119,20 +119,20 @@ def _settings(
     loss: LossName,
     train_lists: Sequence[PreferenceList],
     test_lists: Sequence[PreferenceList],
-    scorer: TrainableScorer,
+    reward: TrainableReward,
 ) -> dict[str, Any]:
     """What decides the outcome, as JSON values."""
     settings = {name: value for name, value in to_json(config).items() if name not in NOT_COMPARED}
     settings["lora"] = {name: value for name, value in settings["lora"].items() if name not in ("merge", "prompts")}
     told = {"loss": loss, "train": fingerprint(train_lists), "test": fingerprint(test_lists)}
-    return {**settings, **told, "model": scorer.fingerprint}
+    return {**settings, **told, "model": reward.fingerprint}
 
 
 def _fit(
     config: TrainLoraConfig,
     loss: LossName,
     folder: RunFolder,
-    scorer: TrainableScorer,
+    reward: TrainableReward,
     train_lists: Sequence[PreferenceList],
     test_lists: Sequence[PreferenceList],
     say: Callable[[str], None],
@@ -141,12 +141,12 @@ def _fit(
 
     checkpoint = folder.last_checkpoint()
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    data = _encode(config, scorer, train_lists)
+    data = _encode(config, reward, train_lists)
     trainer = _trainer(
         config,
         loss,
         folder,
-        scorer,
+        reward,
         data,
         test_lists,
         trackers_of=lambda: trackers(config.tracking, folder.path, folder.curves, step),
@@ -168,7 +168,7 @@ def _fit(
     if test_lists:
         after = after or trainer.quality()
         say(f"after: {after}")
-    _save_adapter(trainer, scorer, folder)
+    _save_adapter(trainer, reward, folder)
     during = [e for e in trainer.state.log_history if "eval_accuracy" in e and e["step"] < updates]
     metrics = {
         "before": before,
@@ -184,14 +184,14 @@ def _fit(
     return metrics
 
 
-def _encode(config: TrainLoraConfig, scorer: TrainableScorer, lists: Sequence[PreferenceList]) -> TrainingData:
+def _encode(config: TrainLoraConfig, reward: TrainableReward, lists: Sequence[PreferenceList]) -> TrainingData:
     from searchrl.fitting.trainer import TrainingData, training_order
 
     encoded = [
-        [scorer.encode(query, document) for query, document in zip(one.queries, one.documents, strict=True)]
+        [reward.encode(query, document) for query, document in zip(one.queries, one.documents, strict=True)]
         for one in lists
     ]
-    lengths = [max(map(scorer.length, pairs)) for pairs in encoded]
+    lengths = [max(map(reward.length, pairs)) for pairs in encoded]
     fitting = config.fitting
     return TrainingData(lists, encoded, training_order(lengths, fitting.batch_size, fitting.epochs, fitting.seed))
 
@@ -200,7 +200,7 @@ def _trainer(
     config: TrainLoraConfig,
     loss: LossName,
     folder: RunFolder,
-    scorer: TrainableScorer,
+    reward: TrainableReward,
     data: TrainingData,
     test_lists: Sequence[PreferenceList],
     trackers_of: Callable[[], list[Any]],
@@ -216,7 +216,7 @@ def _trainer(
     assert scale is not None
     choice = training_device(config.compute.device, config.dtype)
     shape = LoraSettings(lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules, lora.last_layers or 0)
-    model = attach(scorer, shape, fitting.seed)
+    model = attach(reward, shape, fitting.seed)
     arguments = RewardConfig(
         output_dir=str(folder.path),
         use_cpu=choice.device == "cpu",
@@ -250,10 +250,10 @@ def _trainer(
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # the trainer does not spread one process over several GPUs
     across = bool(fitting.across_queries)
-    return PreferenceTrainer(scorer, model, loss, scale, across, data, test_lists, arguments, trackers_of())
+    return PreferenceTrainer(reward, model, loss, scale, across, data, test_lists, arguments, trackers_of())
 
 
-def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: RunFolder) -> None:
+def _save_adapter(trainer: PreferenceTrainer, reward: TrainableReward, folder: RunFolder) -> None:
     """Write the adapter, its head and its tokenizer, whole or not at all."""
     from searchrl.files import new_folder
 
@@ -261,16 +261,16 @@ def _save_adapter(trainer: PreferenceTrainer, scorer: TrainableScorer, folder: R
     shutil.rmtree(folder.adapter, ignore_errors=True)
     with new_folder(folder.adapter) as place:
         network.save_pretrained(str(place))
-        scorer.tokenizer.save_pretrained(place)
+        reward.tokenizer.save_pretrained(place)
 
 
-def _merge(scorer: TrainableScorer, base: Path, folder: RunFolder) -> None:
+def _merge(reward: TrainableReward, base: Path, folder: RunFolder) -> None:
     from searchrl.files import new_folder
     from searchrl.fitting.adapter import load, merge
 
-    model = load(scorer, folder.adapter)
+    model = load(reward, folder.adapter)
     with new_folder(folder.merged) as place:
-        merge(scorer, place, model, base)
+        merge(reward, place, model, base)
 
 
 def _peak_memory() -> float:

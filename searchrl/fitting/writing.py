@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,12 @@ from searchrl.queries.sources import rows_to_ask
 from searchrl.queries.writing import FittingWriter, QueryRec
 
 Say = Callable[[str], None]
+WritingConfig = MakeQueryRecsConfig | LessRelevantKeysConfig | QueryDpoPairsConfig
 
 
 def make_query_recs(config: MakeQueryRecsConfig, say: Say) -> None:
     """Write titles, questions and keywords for each document."""
-    check_outputs(("output", config.output), inputs=[config.input_csv])
-    corpus = read_documents(config.input_csv, config.text_column)
-    rows = rows_to_ask(corpus)[: config.max_documents or None]
+    corpus, rows = _documents(config)
     with closing(open_models(config.lm)) as loader:
         recs, asked = _writer(config, corpus, loader).queries(rows, config.kinds, config.per_document, config.seed)
     if not recs:
@@ -73,16 +73,14 @@ def filter_query_recs(config: FilterQueryRecsConfig, say: Say) -> None:
 
 def make_key_ladders(config: LessRelevantKeysConfig, say: Say) -> None:
     """Write for each document a query, and further keys that are ever less relevant to it."""
-    inputs = [path for path in (config.input_csv, config.queries_json) if path]
-    check_outputs(("output", config.output), inputs=inputs)
-    corpus = read_documents(config.input_csv, config.text_column)
+    corpus, to_ask = _documents(config, config.queries_json)
     with closing(open_models(config.lm)) as loader:
         name = config.lm.model_name
         how = config.keys
         if how == "auto":
             small = is_small(name, loader) or config.n_key_generation > MOST_RUNGS
             how = "corpus" if small else "generate"
-        recs = _queries(config, corpus, loader)
+        recs = _queries(config, corpus, to_ask, loader)
         rows = [rec.df_id for rec in recs if rec.df_id is not None]
         if how == "generate":
             keys = _writer(config, corpus, loader).keys(rows, [rec.query for rec in recs], config.n_key_generation)
@@ -101,17 +99,14 @@ def make_key_ladders(config: LessRelevantKeysConfig, say: Say) -> None:
         if less
     ]
     if not records:
-        raise DataError(f"{config.input_csv}: no query has a key that is less relevant than its own")
+        raise DataError(f"{config.documents.input_csv}: no query has a key that is less relevant than its own")
     write_records(config.output, records)
     say(f"{len(records)} queries with {sum(map(len, keys))} less relevant keys ({how}): {config.output}")
 
 
 def make_query_ladders(config: QueryDpoPairsConfig, say: Say) -> None:
     """Write for each document a ladder of queries, from one that it answers to one that it does not."""
-    inputs = [path for path in (config.input_csv, config.queries_json) if path]
-    check_outputs(("output", config.output), inputs=inputs)
-    corpus = read_documents(config.input_csv, config.text_column)
-    rows = rows_to_ask(corpus)[: config.max_documents or None]
+    corpus, rows = _documents(config, config.queries_json)
     with closing(open_models(config.lm)) as loader:
         variant = config.variant
         if variant is None:
@@ -125,24 +120,30 @@ def make_query_ladders(config: QueryDpoPairsConfig, say: Say) -> None:
     say(f"variant {variant}: {len(records)} ladders for {len(rows)} documents: {config.output}")
 
 
-def _writer(
-    config: MakeQueryRecsConfig | LessRelevantKeysConfig | QueryDpoPairsConfig, corpus: Corpus, loader: ModelLoader
-) -> FittingWriter:
+def _documents(config: WritingConfig, *others: Path | None) -> tuple[Corpus, list[int]]:
+    """The table, and the rows to write about. others: further files that are read."""
+    where = config.documents
+    check_outputs(("output", config.output), inputs=[path for path in (where.input_csv, *others) if path])
+    corpus = read_documents(where.input_csv, where.text_column)
+    return corpus, rows_to_ask(corpus)[: where.max_documents or None]
+
+
+def _writer(config: WritingConfig, corpus: Corpus, loader: ModelLoader) -> FittingWriter:
     return FittingWriter(loader.language_model(config.lm.model_name, "chat"), load_prompts(), corpus)
 
 
-def _queries(config: LessRelevantKeysConfig, corpus: Corpus, loader: ModelLoader) -> list[QueryRec]:
+def _queries(config: LessRelevantKeysConfig, corpus: Corpus, rows: list[int], loader: ModelLoader) -> list[QueryRec]:
     """Queries whose document is known: those that are there, or new ones."""
-    limit = config.max_documents or None
+    limit = config.documents.max_documents or len(corpus)
     if config.queries_json is not None:
         recs = [rec for rec in read_query_recs(config.queries_json, len(corpus)) if rec.df_id is not None]
         if not recs:
             raise DataError(f"{config.queries_json}: no query says which document it was written from (df_id)")
-        return [rec for rec in recs if limit is None or (rec.df_id or 0) < limit]
+        return [rec for rec in recs if (rec.df_id or 0) < limit]
     writer, found = _writer(config, corpus, loader), list[QueryRec]()
     kinds: Sequence[QueryKind] = ("titles", "questions", "keywords")
     for turn, kind in enumerate(kinds):
-        found += writer.queries(rows_to_ask(corpus)[:limit][turn::3], (kind,), 1, config.seed)[0]
+        found += writer.queries(rows[turn::3], (kind,), 1, config.seed)[0]
     return sorted(found, key=lambda rec: rec.df_id or 0)
 
 

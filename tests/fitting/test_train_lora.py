@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from searchrl.fitting.adapter import load
 from searchrl.fitting.preference_lists import read_lists
 from searchrl.fitting.quality import preference_quality
-from searchrl.fitting.scorer import trainable_scorer
+from searchrl.fitting.trainable import trainable_reward
 from searchrl.fitting.trainer import PreferenceTrainer
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.registry import ScorerSettings, make_reward
@@ -62,7 +62,7 @@ def test_a_head_learns_and_is_used_by_name(shell: Shell, flags: list[str], head:
 
     before, merged = scores(head, test_file), scores(place / "merged", test_file)
     assert np.abs(before - merged).max() > 0.1
-    scorer = trainable_scorer(str(head), "auto", CPU, None, None)
+    scorer = trainable_reward(str(head), "auto", CPU, None, None)
     load(scorer, place / "adapter").eval()
     lists = read_lists(test_file)
     reloaded = scorer.score([q for x in lists for q in x.queries], [d for x in lists for d in x.documents])
@@ -76,12 +76,12 @@ def test_a_language_model_keeps_what_it_learned(
 ) -> None:
     outcome = fit(shell, "train_lora", *flags, "--model-name", tiny_lm, "--scorer", name, "--output-dir", "run").ok
     place = shell.folder / "run"
-    scorer = trainable_scorer(str(tiny_lm), name, CPU, None, None)
+    scorer = trainable_reward(str(tiny_lm), name, CPU, None, None)
     lists = read_lists(test_file)
     before = preference_quality(scorer, lists)
     load(scorer, place / "adapter").eval()
     after = preference_quality(scorer, lists)
-    merged = trainable_scorer(str(place / "merged"), name, CPU, None, None)
+    merged = trainable_reward(str(place / "merged"), name, CPU, None, None)
     queries, documents = [q for x in lists for q in x.queries], [d for x in lists for d in x.documents]
     np.testing.assert_allclose(
         merged.score(queries, documents), scorer.score(queries, documents), rtol=CLOSE, atol=CLOSE

@@ -18,7 +18,7 @@ from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method
 from searchrl.threads import lazy
 
 SCALES: dict[Method, float] = {"likelihood": 3.0, "pmi": 3.0, "yes_no": 1.0, "graded": 10.0}
-"""See ``TrainableScorer.scale``. Were each query written from its relevant documents, a likelihood's would be the
+"""See ``TrainableReward.scale``. Were each query written from its relevant documents, a likelihood's would be the
 query's length, by Bayes's rule. Measured on human judgments, the untrained likelihood is as sure as it may be at 2; at
 10 training does little but unlearn false certainty. A grade's expectation lies in [0, 1], too narrow for a logit."""
 
@@ -65,57 +65,57 @@ class TrainableLM(TransformersLM):
 
 
 @dataclass(frozen=True)
-class _LMScorer(LMReward):
+class _LMReward(LMReward):
     """What the four methods have in common."""
 
     lm: TrainableLM
 
     @property
     def task(self) -> Literal["CAUSAL_LM"]:
-        """See ``TrainableScorer``."""
+        """See ``TrainableReward``."""
         return "CAUSAL_LM"
 
     @property
     def network(self) -> nn.Module:
-        """See ``TrainableScorer``."""
+        """See ``TrainableReward``."""
         return self.lm.network
 
     @property
     def tokenizer(self) -> Any:
-        """See ``TrainableScorer``."""
+        """See ``TrainableReward``."""
         return self.lm.tokenizer
 
     @property
     def scale(self) -> float:
-        """See ``TrainableScorer``."""
+        """See ``TrainableReward``."""
         return SCALES[self.method]
 
     @property
     def learning_rate(self) -> float:
-        """See ``TrainableScorer``; small models take, and in a few minutes need, larger steps."""
+        """See ``TrainableReward``; small models take, and in a few minutes need, larger steps."""
         return 3e-3 if self.lm.parameters < SMALL_MODEL else 2e-4
 
     @property
     def across(self) -> bool:
-        """See ``TrainableScorer``; a likelihood depends on the query's own words, whatever the document."""
+        """See ``TrainableReward``; a likelihood depends on the query's own words, whatever the document."""
         return self.method != "likelihood"
 
 
-class LikelihoodScorer(_LMScorer):
-    """Implements ``TrainableScorer`` on the mean log-probability of the query given the document."""
+class TrainableLikelihood(_LMReward):
+    """Implements ``TrainableReward`` on the mean log-probability of the query given the document."""
 
     def encode(self, query: str, document: str) -> tuple[Tokens, Tokens]:
-        """See ``TrainableScorer``: a context and its continuation."""
+        """See ``TrainableReward``: a context and its continuation."""
         context = self.prompts.likelihood_context.format(document=beginning(document, self.max_document_words))
         continuation = self.prompts.likelihood_continuation.format(query=query)
         return self.lm.context_tokens(context), self.lm.continuation_tokens(continuation)
 
     def length(self, encoded: tuple[Tokens, Tokens]) -> int:
-        """See ``TrainableScorer``."""
+        """See ``TrainableReward``."""
         return len(encoded[0]) + len(encoded[1]) - 1
 
     def forward(self, network: nn.Module, encoded: Sequence[tuple[Tokens, Tokens]]) -> Tensor:
-        """See ``TrainableScorer``. A document's tokens run once for all queries that stand with it here."""
+        """See ``TrainableReward``. A document's tokens run once for all queries that stand with it here."""
         groups: dict[Tokens, dict[Tokens, None]] = {}
         for context, continuation in encoded:
             groups.setdefault(context, {})[continuation] = None
@@ -144,31 +144,31 @@ class LikelihoodScorer(_LMScorer):
         return means[[at[pair] for pair in encoded]]
 
 
-class PmiScorer(LikelihoodScorer):
-    """Implements ``TrainableScorer`` on what the document adds to that: it learns what no document says, too."""
+class TrainablePmi(TrainableLikelihood):
+    """Implements ``TrainableReward`` on what the document adds to that: it learns what no document says, too."""
 
     def forward(self, network: nn.Module, encoded: Sequence[tuple[Tokens, Tokens]]) -> Tensor:
-        """See ``TrainableScorer``. All queries stand in one row after the empty document."""
+        """See ``TrainableReward``. All queries stand in one row after the empty document."""
         empty, _ = self.encode("", "")
         alone = {continuation: i for i, continuation in enumerate(dict.fromkeys(c for _, c in encoded))}
         both = super().forward(network, [*encoded, *((empty, continuation) for continuation in alone)])
         return both[: len(encoded)] - both[len(encoded) :][[alone[continuation] for _, continuation in encoded]]
 
 
-class ChoiceScorer(_LMScorer):
-    """Implements ``TrainableScorer`` on an answer's probability: the logit of Yes, or the expected grade."""
+class TrainableChoice(_LMReward):
+    """Implements ``TrainableReward`` on an answer's probability: the logit of Yes, or the expected grade."""
 
     def encode(self, query: str, document: str) -> Tokens:
-        """See ``TrainableScorer``: a prompt."""
+        """See ``TrainableReward``: a prompt."""
         prompt = self.prompts.yes_no if self.method == "yes_no" else self.prompts.graded
         return self.lm.prompt_tokens(prompt.format(query=query, document=beginning(document, self.max_document_words)))
 
     def length(self, encoded: Tokens) -> int:
-        """See ``TrainableScorer``."""
+        """See ``TrainableReward``."""
         return len(encoded)
 
     def forward(self, network: nn.Module, encoded: Sequence[Tokens]) -> Tensor:
-        """See ``TrainableScorer``."""
+        """See ``TrainableReward``."""
         device = next(network.parameters()).device
         ids, mask = pad(encoded, self.lm.fill, "left")
         logits: Tensor = network(
@@ -185,9 +185,9 @@ class ChoiceScorer(_LMScorer):
         return logits.softmax(-1) @ grades
 
 
-def lm_scorer(
+def trainable_lm(
     lm: TrainableLM, method: Method, prompts: Prompts, max_document_words: int
-) -> LikelihoodScorer | ChoiceScorer:
+) -> TrainableLikelihood | TrainableChoice:
     """The trainable judge of one method."""
-    kinds = {"likelihood": LikelihoodScorer, "pmi": PmiScorer}
-    return kinds.get(method, ChoiceScorer)(lm, method, prompts, max_document_words)
+    kinds = {"likelihood": TrainableLikelihood, "pmi": TrainablePmi}
+    return kinds.get(method, TrainableChoice)(lm, method, prompts, max_document_words)

@@ -11,7 +11,7 @@ import torch
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.fitting.adapter import LoraSettings, attach, last_third
-from searchrl.fitting.scorer import new_head, trainable_scorer
+from searchrl.fitting.trainable import new_head, trainable_reward
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.registry import ScorerSettings, make_reward
 
@@ -30,7 +30,7 @@ def both(folder: Path, name: str):
     """The trainable scorer and the toolkit's own."""
     loader = ModelLoader(device="cpu", dtype="float32", cache=False)
     own = make_reward(str(folder), ScorerSettings(name), loader)
-    return trainable_scorer(str(folder), name, CPU, None, None), own
+    return trainable_reward(str(folder), name, CPU, None, None), own
 
 
 def differentiable(scorer, network=None) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_a_heads_scores(kind: str, request: pytest.FixtureRequest) -> None:
 def test_every_part_of_the_adapter_learns_and_the_scorer_uses_it(
     kind: str, name: str, request: pytest.FixtureRequest
 ) -> None:
-    scorer = trainable_scorer(str(request.getfixturevalue(kind)), name, CPU, None, None)
+    scorer = trainable_reward(str(request.getfixturevalue(kind)), name, CPU, None, None)
     before = scorer.score(QUERIES, DOCUMENTS)
     model = attach(scorer, LoraSettings(4, 8, 0.0, ()), seed=1)
     np.testing.assert_allclose(scorer.score(QUERIES, DOCUMENTS), before, rtol=1e-5, atol=1e-6)
@@ -96,35 +96,35 @@ def test_a_third_of_the_layers_where_they_have_names(head: Path) -> None:
 
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 8}
     assert last_third(LlamaForCausalLM(LlamaConfig(num_hidden_layers=7, **shape))) == 2
-    assert last_third(trainable_scorer(str(head), "head", CPU, None, None).network) == 0
+    assert last_third(trainable_reward(str(head), "head", CPU, None, None).network) == 0
 
 
 def test_only_the_last_layers(tiny_lm: Path, head: Path) -> None:
-    scorer = trainable_scorer(str(tiny_lm), "likelihood", CPU, None, None)
+    scorer = trainable_reward(str(tiny_lm), "likelihood", CPU, None, None)
     model = attach(scorer, LoraSettings(4, 8, 0.0, (), last_layers=1), seed=1)
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert trained
     assert all(".layers.1." in name for name in trained), "of two"
-    with pytest.raises(ConfigError, match="--last-layers 3: the model has 2"):
+    with pytest.raises(ConfigError, match="last_layers 3: the model has 2"):
         attach(scorer, LoraSettings(4, 8, 0.0, (), last_layers=3), seed=1)
-    with pytest.raises(ConfigError, match="needs --target-modules"):
-        attach(trainable_scorer(str(head), "head", CPU, None, None), LoraSettings(4, 8, 0.0, (), last_layers=1), seed=1)
+    with pytest.raises(ConfigError, match="needs target_modules"):
+        attach(trainable_reward(str(head), "head", CPU, None, None), LoraSettings(4, 8, 0.0, (), last_layers=1), seed=1)
 
 
 def test_a_new_head_is_the_same_for_a_seed_and_scores(tiny_lm: Path, tmp_path: Path) -> None:
     one, other, third = (new_head(str(tiny_lm), CPU, tmp_path / str(i), seed) for i, seed in enumerate((1, 1, 2)))
-    scores = [trainable_scorer(str(f), "auto", CPU, None, None).score(QUERIES, DOCUMENTS) for f in (one, other, third)]
+    scores = [trainable_reward(str(f), "auto", CPU, None, None).score(QUERIES, DOCUMENTS) for f in (one, other, third)]
     np.testing.assert_array_equal(scores[0], scores[1])
     assert np.abs(scores[0] - scores[2]).max() > 0
 
 
 def test_what_cannot_be_trained_is_said(tiny_lm: Path, head: Path) -> None:
     with pytest.raises(ConfigError, match="int8 cannot be trained"):
-        trainable_scorer(str(tiny_lm), "auto", DeviceChoice("cpu", "int8", ""), None, None)
+        trainable_reward(str(tiny_lm), "auto", DeviceChoice("cpu", "int8", ""), None, None)
     with pytest.raises(ConfigError, match="this model has a head"):
-        trainable_scorer(str(head), "auto", CPU, 40, None)
+        trainable_reward(str(head), "auto", CPU, 40, None)
     with pytest.raises(ModelError):
-        trainable_scorer(str(head), "likelihood", CPU, None, None)
-    scorer = trainable_scorer(str(head), "auto", CPU, None, None)
-    with pytest.raises(ConfigError, match="--target-modules no_such"):
+        trainable_reward(str(head), "likelihood", CPU, None, None)
+    scorer = trainable_reward(str(head), "auto", CPU, None, None)
+    with pytest.raises(ConfigError, match="target_modules no_such"):
         attach(scorer, LoraSettings(4, 8, 0.0, ("no_such",)), seed=1)

@@ -10,6 +10,7 @@ from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import judging_method
 from searchrl.models.loader import CONTEXT_TOKENS
+from searchrl.reward.head import Encoded, HeadReward
 from searchrl.reward.registry import KEY_WORDS, TOKENS_PER_WORD
 from searchrl.reward.reward_model import RewardModel
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from searchrl.reward.lm import Method
 
 
-class TrainableScorer(RewardModel, Protocol):
+class TrainableReward(RewardModel, Protocol):
     """A ``RewardModel`` over a network whose layers may be changed in place; ``score`` then uses them as they are."""
 
     @property
@@ -63,17 +64,51 @@ class TrainableScorer(RewardModel, Protocol):
         ...
 
     def forward(self, network: nn.Module, encoded: Sequence[Any]) -> Tensor:
-        """Scores of n encoded pairs, (n,) float32, with gradients; ``network`` is the scorer's own, perhaps wrapped.
+        """Scores of n encoded pairs, (n,) float32, with gradients; ``network`` is its own, perhaps wrapped.
 
         They order pairs as ``score`` does: for probabilities (``yes_no``) they are its logits, else the very same.
         """
         ...
 
 
-def trainable_scorer(
+class TrainableHead(HeadReward):
+    """Implements ``TrainableReward`` on the raw output of a sequence classification model."""
+
+    task: Literal["SEQ_CLS"] = "SEQ_CLS"
+    scale = 1.0
+    across = True
+    learning_rate = 2e-4
+
+    @property
+    def network(self) -> nn.Module:
+        """See ``TrainableReward``."""
+        network: nn.Module = self._model
+        return network
+
+    @property
+    def tokenizer(self) -> Any:
+        """See ``TrainableReward``; pads with the token by which the network finds a row's last one."""
+        self._tokenizer.pad_token = self._tokenizer.convert_ids_to_tokens(self._pad)
+        return self._tokenizer
+
+    def encode(self, query: str, document: str) -> Encoded:
+        """See ``TrainableReward``; a conversation or a plain pair, as ``HeadReward`` reads it."""
+        return self._encode(query, document)
+
+    def length(self, encoded: Encoded) -> int:
+        """See ``TrainableReward``."""
+        return len(encoded["input_ids"])
+
+    def forward(self, network: nn.Module, encoded: Sequence[Encoded]) -> Tensor:
+        """See ``TrainableReward``."""
+        logits: Tensor = network(**self._together(encoded)).logits
+        return logits[:, 0].float()
+
+
+def trainable_reward(
     name: str | None, scorer: ScorerName, choice: DeviceChoice, max_words: int | None, prompts: Path | None
-) -> TrainableScorer:
-    """The scorer behind a model's name, as ``reward/registry.py`` would choose it, but pmi in the place of likelihood.
+) -> TrainableReward:
+    """What is trained under a model's name: as ``make_scorer`` would choose it, but pmi in the place of likelihood.
 
     name: None for the device's language model. Raises ConfigError on a scorer that cannot be trained here, or a setting
     it does not have; ModelError where the model cannot be had.
@@ -83,22 +118,20 @@ def trainable_scorer(
     from searchrl.reward.registry import detect_kind
 
     if choice.dtype == "int8":
-        raise ConfigError("--dtype int8 cannot be trained: use float32, or bfloat16 where the device computes it")
+        raise ConfigError("dtype int8 cannot be trained: use float32, or bfloat16 where the device computes it")
     name = name or default_language_model(choice.device)
     folder = language_model_folder(name)
     kind = scorer if scorer != "auto" else detect_kind(name, folder)
     if kind == "qwen3_reranker":
         raise ConfigError(
             f"{name} is a Qwen3-Reranker, whose form is not trained here: train it as a plain language model with "
-            "--scorer yes_no"
+            "scorer yes_no"
         )
     if kind in ("head", "cross_encoder"):
         if max_words is not None or prompts is not None:
-            raise ConfigError("--max-key-words and --prompts are for language models: this model has a head")
-        from searchrl.fitting.head_scorer import HeadScorer
-
-        return HeadScorer(folder, choice.device, choice.dtype)
-    from searchrl.fitting.lm_scorer import TrainableLM, lm_scorer
+            raise ConfigError("max_key_words and prompts are for language models: this model has a head")
+        return TrainableHead(folder, choice.device, choice.dtype)
+    from searchrl.fitting.trainable_lm import TrainableLM, trainable_lm
     from searchrl.models.prompts import load_prompts
     from searchrl.models.transformers_lm import SHORTEST_CUT
 
@@ -112,7 +145,7 @@ def trainable_scorer(
     context = max(CONTEXT_TOKENS, TOKENS_PER_WORD * words)
     rest = CONTEXT_TOKENS if context == CONTEXT_TOKENS else SHORTEST_CUT  # the cuts that ``ModelLoader`` makes
     lm = TrainableLM(str(folder), choice, max_context_tokens=context, max_continuation_tokens=rest)
-    return lm_scorer(lm, method, load_prompts(prompts), words)
+    return trainable_lm(lm, method, load_prompts(prompts), words)
 
 
 def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> Path:

@@ -17,9 +17,9 @@ from searchrl.evaluation.tag_tree import shared
 from searchrl.retrieval.tagtree.show import tree_page, tree_text
 from tests.command import REPOSITORY, Shell, files
 from tests.mortal import run_stage
+from tests.retrieval.tagtree.test_tree import random_tree
 from tests.small_models import small_causal_lm, small_classifier
 from tests.stage_commands import read, tags
-from tests.tagtree.test_tree import random_tree
 
 CPU = ("--device", "cpu")
 
