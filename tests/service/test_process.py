@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def test_a_client_that_hangs_up_is_not_worked_for(running: Running) -> None:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The OpenAPI description of a running service that has a corpus."""
     running = Running(tmp_path_factory.mktemp("corpora"))
+    while running.ask("GET", "/readyz")[0] != 200:
+        time.sleep(0.01)
     assert running.ask("PUT", "/corpora/0", jsonl("red apple", "green apple", "blue sky").encode())[0] == 201
     yield schemathesis.openapi.from_url(f"http://127.0.0.1:{running.port}/openapi.json")
     assert running.process.poll() is None, "it did not survive"
