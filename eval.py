@@ -1,4 +1,4 @@
-"""See README.md; the command itself is searchrl/cli/evaluate.py."""
+"""``searchrl eval``; see README.md."""
 
 from searchrl.cli.evaluate import main
 

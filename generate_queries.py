@@ -1,4 +1,4 @@
-"""See README.md; the command itself is searchrl/cli/generate_queries.py."""
+"""``searchrl generate-queries``; see README.md."""
 
 from searchrl.cli.generate_queries import main
 

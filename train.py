@@ -1,4 +1,4 @@
-"""See README.md; the command itself is searchrl/cli/train.py."""
+"""``searchrl train``; see README.md."""
 
 from searchrl.cli.train import main
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from benchmarks import session as sessions
+from benchmarks.bench import Bench
 from benchmarks.growth import Growth, growth_by_documents, growth_by_queries
 from benchmarks.language_model import reward_model_start, rewriting, scoring
 from benchmarks.learning import environment_steps, graph_building, policy_forward, training
@@ -13,7 +14,6 @@ from benchmarks.measure import Figure, describe_machine, load_average, once, sta
 from benchmarks.report import Report, estimate, rates_of, workload
 from benchmarks.retrieval import encoding, retriever, search_by_size
 from benchmarks.session import Played, Session, Sizes
-from searchrl.experiment.parts import Workbench
 
 Step = Callable[[str], None]
 """Hears the name of what is measured next."""
@@ -29,7 +29,7 @@ def sizes_of(quick: bool, queries: int, million: bool) -> Sizes:
     return replace(sizes, queries=min(sizes.queries, queries), corpora=corpora)
 
 
-def benchmark(bench: Workbench, sizes: Sizes, step: Step, say: Callable[[str], None]) -> Report:
+def benchmark(bench: Bench, sizes: Sizes, step: Step, say: Callable[[str], None]) -> Report:
     """Measure everything. ``say`` hears what is measured on; models that cannot be had are said before the work.
 
     ``step`` hears of each of the ``STEPS`` as it begins.
@@ -38,7 +38,7 @@ def benchmark(bench: Workbench, sizes: Sizes, step: Step, say: Callable[[str], N
 
     _, data = once(lambda: bench.dataset)
     say(f"device: {bench.device.device} ({bench.device.reason})")
-    say(describe.dataset(bench))
+    say(describe.dataset(bench.collection))
     lm = bench.transformers_lm
     say(f"language model: {lm.name}, {lm.choice.dtype} ({lm.choice.reason})")
     load = [load_average()]
@@ -96,15 +96,24 @@ def _tables(session: Session, played: Played) -> Mapping[str, object]:
     from searchrl.agent.policy import Policy
     from searchrl.agent.trainer import greedy_episodes
     from searchrl.cli import describe
-    from searchrl.cli.describe import compare, human_first
     from searchrl.env.batched import GraphTensors, RewardRules
+    from searchrl.evaluation.methods import compare_methods, human_first
 
     bench = session.bench
     split, dev = list(played.graphs.items())[-1]
-    headroom = describe.headroom(bench, dict(played.graphs.items()))
-    best = strategies.best_fixed(dev, human_first(dev, bench), bench.game_config.step_penalty)
+    headroom = describe.headroom(bench.collection, dict(played.graphs.items()), bench.game_config)
+    best = strategies.best_fixed(dev, human_first(dev, "reward"), bench.game_config.step_penalty)
     actions = [int(a) for a in dev.tree.actions_to(best)]
     torch.manual_seed(session.seed)
     nodes, _ = greedy_episodes(Policy(dev.dim, dev.features.shape[-1]), GraphTensors(dev, RewardRules("reward")))
-    table = compare(bench, dev, session.played[split], nodes.numpy(), actions, session.seed)
+    table = compare_methods(
+        dev,
+        session.played[split],
+        bench.dataset.corpus,
+        bench.retriever,
+        nodes.numpy(),
+        actions,
+        source=human_first(dev, "reward"),
+        seed=session.seed,
+    )
     return {"headroom": headroom, "comparison": table.summary_text()}

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.bench import Bench
 from benchmarks.lm_work import ModelShape, WorkCounter, model_shape
 from benchmarks.measure import once
 from benchmarks.naive import NaiveEncoder, NaiveLM
@@ -25,7 +26,6 @@ from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph
 from searchrl.env.obtain import obtain_graph
 from searchrl.errors import ConfigError
-from searchrl.experiment.parts import Workbench
 from searchrl.models.folders import encoder_folder, language_model_folder
 from searchrl.models.language_model import FloatArray
 from searchrl.models.lm_cache import CachedLanguageModel
@@ -84,7 +84,7 @@ QUICK = Sizes(
 class Session:
     """One benchmark of one workbench. Nothing that is timed with the language model passes through a stored cache."""
 
-    bench: Workbench
+    bench: Bench
     sizes: Sizes
     rates: dict[str, float] = field(default_factory=dict)
     """What the sections found and the estimate needs: seconds by name, or items a second."""
@@ -140,7 +140,7 @@ class Session:
     @lazy
     def naive_encoder(self) -> NaiveEncoder:
         """The same encoder, used plainly."""
-        return NaiveEncoder(encoder_folder(self.bench.models.encoder), self.bench.device.device)
+        return NaiveEncoder(encoder_folder(self.bench.settings.encoder), self.bench.device.device)
 
     @lazy
     def lm_format(self) -> str:
@@ -212,7 +212,7 @@ class Played:
         return [group for call in self.calls for group in by_document(call)]
 
 
-def play(bench: Workbench, splits: Mapping[Split, QuerySet]) -> Played:
+def play(bench: Bench, splits: Mapping[Split, QuerySet]) -> Played:
     """Build, store and load the graphs of these queries as ``train.py`` does, but judged by nobody."""
     rules = bench.game
     notes = NoteTaker()

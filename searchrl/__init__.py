@@ -10,12 +10,29 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 if TYPE_CHECKING:
+    from searchrl.agent.checkpoint import load_policy as load_policy
+    from searchrl.data.load import load_dataset as load_dataset
+    from searchrl.experiment.evaluate import evaluate as evaluate
+    from searchrl.experiment.prepare import prepare as prepare
+    from searchrl.experiment.train import train as train
+    from searchrl.reward.registry import make_reward as make_reward
     from searchrl.search.api import Search as Search
     from searchrl.search.services import Services as Services
 
-__version__ = "0.1.0"
+__all__ = ["Search", "Services", "evaluate", "load_dataset", "load_policy", "make_reward", "prepare", "train"]
 
-_LATER = {"Search": "searchrl.search.api", "Services": "searchrl.search.services"}
+__version__ = "0.2.0"
+
+_LATER = {
+    "Search": "searchrl.search.api",
+    "Services": "searchrl.search.services",
+    "evaluate": "searchrl.experiment.evaluate",
+    "load_dataset": "searchrl.data.load",
+    "load_policy": "searchrl.agent.checkpoint",
+    "make_reward": "searchrl.reward.registry",
+    "prepare": "searchrl.experiment.prepare",
+    "train": "searchrl.experiment.train",
+}
 """Public names that would slow every ``--help`` if they were imported here."""
 
 
@@ -33,4 +50,6 @@ def __dir__() -> list[str]:
 def _register(gymnasium: Any) -> None:
     """Register the environment once Gymnasium is there; importing it here would slow every ``--help``."""
     if "searchrl/Search-v0" not in gymnasium.registry:
-        gymnasium.register("searchrl/Search-v0", entry_point="searchrl.experiment.parts:make_env", order_enforce=False)
+        gymnasium.register(
+            "searchrl/Search-v0", entry_point="searchrl.experiment.prepare:make_env", order_enforce=False
+        )

@@ -5,11 +5,12 @@ Nothing heavy is imported here, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from searchrl.errors import ConfigError
+from searchrl.errors import ConfigError, nearest
 
 RetrieverName = Literal["dense", "hybrid"]
 ReformulatorName = Literal["feedback", "lm", "lm+feedback"]
@@ -64,6 +65,10 @@ class DataConfig:
         if "," not in self.dataset or Path(self.dataset).is_dir():
             return (self.dataset,)
         return tuple(name.strip() for name in self.dataset.split(","))
+
+    def each(self) -> list[DataConfig]:
+        """The same settings for each dataset alone."""
+        return [replace(self, dataset=name) for name in self.datasets]
 
     @property
     def label(self) -> str:
@@ -346,6 +351,21 @@ class TrainConfig:
             raise ConfigError(
                 "--estimator exact needs the action mask: leave out --no-mask, or use --estimator reinforce"
             )
+
+
+def pick_settings(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, GameConfig]:
+    """Sort settings by name into their groups. Raises ConfigError on a name that no group has."""
+    kinds = (DataConfig, ModelConfig, EngineConfig, GameConfig)
+    chosen: dict[type[Any], dict[str, Any]] = {kind: {} for kind in kinds}
+    for name, value in values.items():
+        owner = next((kind for kind in kinds if name in kind.__dataclass_fields__), None)
+        if owner is None:
+            names = [n for kind in kinds for n in kind.__dataclass_fields__]
+            raise ConfigError(f"unknown setting {name!r}; {nearest(name, names)}")
+        chosen[owner][name] = value
+    if chosen[EngineConfig]:
+        chosen[ModelConfig].setdefault("serving", EngineConfig(**chosen[EngineConfig]))
+    return DataConfig(**chosen[DataConfig]), ModelConfig(**chosen[ModelConfig]), GameConfig(**chosen[GameConfig])
 
 
 def at_least(name: str, value: float, least: float) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from benchmarks.bench import Bench
 from searchrl.config import DataConfig, GameConfig, ModelConfig
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.pydocs import load_pydocs
-from searchrl.experiment.parts import Workbench
 from searchrl.models.folders import smollm2_folder
 from tests.command import Outcome, Shell
 
@@ -55,10 +55,10 @@ def small_folder(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def bench(small_folder: Path) -> Workbench:
+def bench(small_folder: Path) -> Bench:
     """Real encoder, indexes and feedback over the small collection; human judgments; nothing stored."""
     models = ModelConfig(device="cpu", cache=False)
-    return Workbench(DataConfig(dataset=str(small_folder)), models, GameConfig(reward="qrels"), show_progress=False)
+    return Bench(DataConfig(dataset=str(small_folder)), models, GameConfig(reward="qrels"), show_progress=False)
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.bench import Bench
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig
 from searchrl.device import FORMAT_VARIABLE, DeviceChoice
 from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.env.build import GraphSettings, build_graph
 from searchrl.errors import ConfigError, EngineError
-from searchrl.experiment.parts import Workbench
 from searchrl.models.folders import smollm2_folder
 from searchrl.models.transformers_lm import TransformersLM
 from tests.models.conftest import random_model
@@ -52,15 +53,19 @@ def workbench(small_folder, folder, command_cache, monkeypatch):
         model = {} if serving.engine == "http" else {"lm": folder, "dtype": "float32"}
         models = ModelConfig(device="cpu", judge=judge, serving=serving, **model)
         rules = GameConfig(reward="lm", max_steps=3, depth=10, rerank_depth=5, reformulator=reformulator)
-        return closing(Workbench(DataConfig(dataset=str(small_folder)), models, rules, show_progress=False))
+        return closing(Bench(DataConfig(dataset=str(small_folder)), models, rules, show_progress=False))
 
     return make
+
+
+def graph_of(bench):
+    return build_graph(bench.game, bench.queries("dev").take(3), GraphSettings())
 
 
 def test_the_agent_ranks_over_http_as_in_process(workbench, server, folder):
     served = EngineConfig(engine="http", base_url=server.url, golden=folder)
     with workbench(reformulator="lm+feedback") as here, workbench(served, reformulator="lm+feedback") as there:
-        ours, theirs = here.graph("dev", 3), there.graph("dev", 3)
+        ours, theirs = graph_of(here), graph_of(there)
         assert "/v1/completions" in server.asked
         assert "/v1/chat/completions" in server.asked
     assert ours.texts == theirs.texts
@@ -95,7 +100,7 @@ def test_an_engine_that_does_not_agree_is_refused_before_the_work(workbench, ser
     serving = EngineConfig(engine="http", base_url=server.url, golden=folder)
     monkeypatch.setattr("searchrl.models.language_model.LIKELIHOOD_TOLERANCE", -1.0)
     with workbench(serving) as bench, pytest.raises(EngineError, match="golden check"):
-        bench.check(["train"])
+        _ = bench.models
 
 
 def test_a_server_that_hides_its_models_size_cannot_choose_how_to_judge(workbench, server):
@@ -104,7 +109,7 @@ def test_a_server_that_hides_its_models_size_cannot_choose_how_to_judge(workbenc
         workbench(serving, judge="auto") as bench,
         pytest.raises(ConfigError, match="judge by likelihood"),
     ):
-        bench.check(["train"])
+        _ = bench.models
 
 
 @pytest.mark.parametrize(

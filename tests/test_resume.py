@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from searchrl.agent.checkpoint import PolicyCheckpoint
 from searchrl.agent.run_dir import RunDir
 from searchrl.agent.trainer import Trainer
-from searchrl.cli.recorder import Recorder
 from searchrl.config import LearningConfig, OutputConfig, TrainConfig
 from searchrl.config_file import to_json
 from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.experiment.recorder import Recorder
 from tests.command import REPOSITORY, Shell, assert_same_weights, metrics
 from tests.toy import toy_graph
 
@@ -101,10 +102,11 @@ def toy_training(folder: Path, resume: bool) -> RunDir:
     trainer = Trainer(tensors, tensors, learning, graph.dim)
     identity = PolicyCheckpoint(trainer.policy, to_json(config), "toy", "none", graph.feature_names, 0, None, [0, 3])
     run = RunDir(folder / "run")
-    with Recorder(run, config, trainer, identity) as recorder:
-        recorder.begin()
-        trainer.run(recorder.on_progress)
-        recorder.finish()
+    recorder = Recorder(run, learning.checkpoint_every, output.checkpoint_dir, resume)
+    with closing(recorder):
+        recorder.on_start(trainer, identity)
+        trainer.run(recorder.on_update)
+        recorder.on_end()
     return run
 
 

@@ -15,8 +15,7 @@ from searchrl.config import DtypeName, EngineConfig, ScorerName, SplitName
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from searchrl.models.loader import ModelLoader
-    from searchrl.reward.reward_model import RewardModel
+    pass
 
 
 @dataclass(frozen=True)
@@ -205,6 +204,7 @@ def _embed(config: EmbedConfig) -> None:
 def _rerank(config: RerankConfig) -> None:
     from searchrl.evaluation import stage_files, stages
     from searchrl.models.loader import ModelLoader
+    from searchrl.reward.registry import ScorerSettings, make_reward
 
     evaluation = stages.evaluation_outputs("--output-eval", config.output_eval)
     stages.check_outputs(("--output", config.output), *evaluation, inputs=[config.embed_output])
@@ -218,7 +218,7 @@ def _rerank(config: RerankConfig) -> None:
             ranked,
             queries,
             dataset.corpus,
-            _reward_model(config, loader),
+            make_reward(config.model_name, ScorerSettings(config.scorer), loader),
             top_k=config.top_k,
             weight=config.interpolate,
             batch_size=config.request_batch_size,
@@ -264,18 +264,6 @@ def _ndcg(config: NdcgConfig) -> None:
         print(f"\n{path}\n{text_table(['cutoff', *at_cutoffs], rows)}")
         if config.measures:
             print(f"\n{text_table(['measure', 'mean'], [[name, number(means[name])] for name in config.measures])}")
-
-
-def _reward_model(config: RerankConfig, loader: ModelLoader) -> RewardModel:
-    """The model behind the cache of its scores."""
-    from searchrl.reward.registry import ScorerSettings, make_reward
-    from searchrl.reward.reward_model import CachedReward
-
-    reward_model = make_reward(config.model_name, ScorerSettings(config.scorer), loader)
-    if loader.answers is None:
-        return reward_model
-    kept = CachedReward(reward_model, loader.answers)
-    return loader.opened(kept, kept.close)
 
 
 def _check_instances(num_instances: int) -> None:

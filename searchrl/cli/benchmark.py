@@ -36,9 +36,9 @@ def _benchmark(arguments: Sequence[str]) -> None:
         check_output_file(config.plot, "--plot")
     from tqdm import tqdm
 
+    from benchmarks.bench import Bench
     from benchmarks.report import check_plot, write_plot
     from benchmarks.run import STEPS, benchmark, sizes_of
-    from searchrl.experiment.parts import Workbench
     from searchrl.files import write_text
 
     if config.plot:
@@ -53,7 +53,7 @@ def _benchmark(arguments: Sequence[str]) -> None:
     )
     sizes = sizes_of(config.quick, config.num_queries, config.million)
     with (
-        closing(Workbench(data, models, GameConfig(), config.seed)) as bench,
+        closing(Bench(data, models, GameConfig(), config.seed)) as bench,
         tqdm(total=STEPS, unit="section") as bar,
     ):
 

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchrl.cli.settings import GenerateConfig
 from searchrl.command import check_output_file, parse, run_command
-from searchrl.config import DataConfig, GameConfig, ModelConfig
+from searchrl.config import DataConfig, ModelConfig
 
 if TYPE_CHECKING:
+    from searchrl.data.dataset import Dataset
     from searchrl.data.query_bank import QueryBank, QueryType
-    from searchrl.experiment.parts import Workbench
+    from searchrl.experiment.models import Models
     from searchrl.queries.generate import GeneratedQueries
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``generate_queries.py`` and ``searchrl-generate-queries``."""
+    """Entry point of ``searchrl generate-queries``."""
     run_command(_generate, arguments)
 
 
 def _generate(arguments: Sequence[str]) -> None:
     config = parse(GenerateConfig, arguments, "generate_queries.py")
-    from searchrl.experiment.parts import Workbench
+    from searchrl.experiment.collection import read_collection
+    from searchrl.experiment.models import open_writer
 
     data = DataConfig(config.dataset, config.data_dir, config.mirror)
     models = ModelConfig(
@@ -35,53 +36,54 @@ def _generate(arguments: Sequence[str]) -> None:
         cache=config.cache,
         serving=config.serving,
     )
-    # The language model writes and, unless told not to, judges: a game in which it does both checks it for both.
-    game = GameConfig(retriever="dense", reformulator="lm", reward="qrels" if config.judge == "none" else "lm")
-    with closing(Workbench(data, models, game, config.seed)) as bench:
+    with open_writer(models, judges=config.judge != "none", show_progress=True) as opened:
         try:
-            _generate_from(config, bench)
+            _generate_from(config, read_collection(data, config.seed).dataset, opened)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 "answers so far are kept; go on with the same command" if config.cache else ""
             ) from None
 
 
-def _generate_from(config: GenerateConfig, bench: Workbench) -> None:
+def _generate_from(config: GenerateConfig, dataset: Dataset, models: Models) -> None:
     from searchrl.cli import describe
     from searchrl.data.beir import write_beir_folder
     from searchrl.data.query_bank import write_query_bank
     from searchrl.files import new_folder
     from searchrl.queries.generate import as_dataset
 
-    print(describe.models(bench))
-    print(f"dataset: {bench.dataset.name}, {len(bench.dataset.corpus)} documents")
-    output = config.output or Path("runs") / f"queries-{bench.dataset.name}.jsonl"
+    print(describe.models(models))
+    print(f"dataset: {dataset.name}, {len(dataset.corpus)} documents")
+    output = config.output or Path("runs") / f"queries-{dataset.name}.jsonl"
     check_output_file(output, "--output")
     if config.export_beir:
         with new_folder(config.export_beir):
             pass  # tried now rather than after the work
         config.export_beir.rmdir()
-    bank = _make(config, bench, output)
+    bank = _make(config, dataset, models, output)
     write_query_bank(output, bank)
     print(f"query bank: {output}, {len(bank.queries)} queries; train on it with --query-bank {output}")
     if config.export_beir:
-        exported = as_dataset(bench.dataset, bank, config.seed)
+        exported = as_dataset(dataset, bank, config.seed)
         write_beir_folder(exported, config.export_beir)
         sizes = ", ".join(f"{len(queries)} {split}" for split, queries in exported.splits.items())
         print(f"dataset folder: {config.export_beir}, queries: {sizes}")
 
 
-def _make(config: GenerateConfig, bench: Workbench, output: Path) -> QueryBank:
+def _make(config: GenerateConfig, dataset: Dataset, models: Models, output: Path) -> QueryBank:
     from searchrl.data.query_bank import BankHeader, QueryBank
     from searchrl.errors import ModelError
+    from searchrl.experiment.parts import make_retriever, make_writer
+    from searchrl.models.prompts import load_prompts
     from searchrl.queries.filters import Filters
     from searchrl.queries.generate import Generator
     from searchrl.queries.writing import QuestionWriter
 
-    corpus, lm, prompts, judge = bench.dataset.corpus, bench.writer, bench.prompts, bench.reward_model
-    name = next(iter(bench.language_models.values())).name
-    writer = QuestionWriter(lm, prompts, corpus, bench.retriever.lexical, config.queries_per_doc, config.seed)
-    generator = Generator(writer, Filters(corpus, bench.retriever, judge), config.seed, _progress)
+    corpus, judge, prompts = dataset.corpus, models.reward_model, load_prompts(config.prompts)
+    lm, name = make_writer(models.settings, models.loader), next(iter(models.language_models.values())).name
+    retriever = make_retriever(corpus, models.encoder, models.cache, show_progress=True)
+    writer = QuestionWriter(lm, prompts, corpus, retriever.lexical, config.queries_per_doc, config.seed)
+    generator = Generator(writer, Filters(corpus, retriever, judge), config.seed, _progress)
     wanted: dict[QueryType, int] = {
         "single": config.num_single,
         "multi": config.num_multi,

@@ -63,7 +63,7 @@ def _push(path: Path, card: str, repository: str, private: bool) -> str:
     """Upload; returns the name under which ``eval.py --checkpoint`` finds the policy."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    from searchrl.cli.policy_source import HUB, HUB_FILE
+    from searchrl.agent.policy_source import HUB, HUB_FILE
 
     card = card.replace(f"checkpoints/{path.stem}.pt", f"{HUB}{repository}")
     files = {HUB_FILE: path.read_bytes(), "README.md": card.encode()}

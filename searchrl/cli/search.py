@@ -67,7 +67,6 @@ def _search(arguments: Sequence[str]) -> None:
 
 def search(config: SearchConfig) -> Answer:
     """Index the dataset, or take the stored index, and search it."""
-    from searchrl.config import GameConfig
     from searchrl.data.load import load_dataset
     from searchrl.experiment.parts import make_encoder, make_loader, make_retriever
     from searchrl.search.first_stage import DEPTH, Asked, IndexedCorpus, SinglePass
@@ -81,13 +80,13 @@ def search(config: SearchConfig) -> Answer:
         asked = [Asked(config.query, config.k)]
         agent = None
         if config.checkpoint:
-            from searchrl.cli.policy_source import find_policy
+            from searchrl.agent.policy_source import find_policy
             from searchrl.search.agent import Agent, PlayAgent
 
             agent = Agent(find_policy(config.checkpoint), config.models, encoder)
             opened.callback(agent.close)
         corpus = load_dataset(config.dataset, data_dir=config.data_dir, mirror=config.mirror).corpus
-        indexes = make_retriever(corpus, encoder, GameConfig(), loader.cache, show_progress=True)
+        indexes = make_retriever(corpus, encoder, loader.cache, show_progress=True)
         index = IndexedCorpus(corpus, indexes.dense, indexes.lexical, encoder)
         work = PlayAgent(agent, index) if agent else SinglePass(index, config.retriever or "hybrid")
         return work(asked)[0]

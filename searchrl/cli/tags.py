@@ -240,7 +240,7 @@ def _check(config: AssignConfig, what: str, found: str, expected: str) -> None:
 
 
 def _guide(config: AssignConfig, tree: TagTree, texts: Sequence[str], loader: ModelLoader) -> MakeGuide | None:
-    """The reward model on the way down, behind the memory of its scores."""
+    """The reward model on the way down, which remembers its scores."""
     if config.reward_model is None:
         return None
     from searchrl.retrieval.tagtree.retriever import RewardGuide

@@ -1,96 +1,81 @@
-"""``train.py``: train a search agent and show, on dev queries, what it is worth."""
+"""``searchrl train``: train a search agent and show, on dev queries, what it is worth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
+import logging
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchrl.command import held_interrupt, parse, run_command
 from searchrl.config import TrainConfig
 from searchrl.config_file import read_config
+from searchrl.experiment.callbacks import Callback, Listener
 
 if TYPE_CHECKING:
     from searchrl.agent.checkpoint import PolicyCheckpoint
-    from searchrl.agent.run_dir import RunDir
     from searchrl.agent.trainer import Progress, Trainer
-    from searchrl.env.graph import SearchGraph
-    from searchrl.experiment.parts import Workbench
+    from searchrl.experiment.collection import Collection
+    from searchrl.experiment.models import Models
+    from searchrl.experiment.prepare import PreparedCollection
+    from searchrl.experiment.recorder import Recorder
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``train.py`` and ``searchrl-train``."""
+    """Entry point of ``searchrl train``."""
     run_command(_train, arguments)
 
 
 def _train(arguments: Sequence[str]) -> None:
     config = parse(TrainConfig, arguments, "train.py", _defaults(arguments))
-    if config.sweep is not None:
-        from searchrl.cli.sweep import train_sweep
-
-        train_sweep(config)
-        return
-    from searchrl.experiment.parts import Workbench
-
-    data = replace(config.data, dataset=config.data.datasets[0])
-    with closing(Workbench(data, config.models, config.game, config.learning.seed)) as bench:
-        _train_on(config, bench)
-
-
-def _train_on(config: TrainConfig, bench: Workbench) -> None:
-    from searchrl.agent.run_dir import open_run
-    from searchrl.cli import describe
-    from searchrl.cli.publish import check_target
-    from searchrl.env.graph import join
-
-    benches = prepare(config, bench)
-    check_target(config.output.checkpoint_dir)
-    run = open_run(config, bench.computed)
-    print(f"run: {run.path}")
     try:
-        train, dev = graphs(benches)
-        trainer, identity = learn(config, bench, run, join(train), join(dev))
-        for one, graph in zip(benches, dev, strict=True):
-            if len(benches) > 1:
-                print(describe.dataset(one))
-            print(describe.final(one, trainer, graph, identity.best_fixed))
+        with held_interrupt() as interrupted:
+            printer = Printer(interrupted)
+            if config.sweep is None:
+                _train_once(config, printer)
+            else:
+                _train_several(config, printer)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(str(stop) or "go on with the same command and --resume") from None
-    print(f"checkpoints: {config.output.checkpoint_dir}/policy_final.pt, policy_best.pt (copies of {run.checkpoints})")
 
 
-def prepare(config: TrainConfig, bench: Workbench) -> list[Workbench]:
-    """The collections to train on, the one of ``bench`` first, told and checked.
-
-    Whatever can be wrong is found before a folder is made and the long work begins.
-    """
+def _train_once(config: TrainConfig, printer: Printer) -> None:
+    from searchrl.agent.run_dir import open_run
     from searchrl.cli import describe
     from searchrl.env.features import members
+    from searchrl.experiment.models import open_models
+    from searchrl.experiment.prepare import prepare_collections, read_collections
+    from searchrl.experiment.publish import check_target
+    from searchrl.experiment.recorder import Recorder
+    from searchrl.experiment.train import train
 
-    members(config.learning.hide)
-    print(describe.models(bench))
-    benches: list[Workbench] = []
-    for name in config.data.datasets:
-        one = bench.beside(name) if benches else bench  # beside it only once it has its models, to share them
-        print(describe.dataset(one))
-        one.check(["train", "dev"])
-        benches.append(one)
-    return benches
+    output, learning = config.output, config.learning
+    members(learning.hide)
+    with open_models(config.models, config.game, show_progress=True) as models:
+        printer.on_models(models)
+        collections = read_collections(config.data, learning.seed, printer)
+        check_target(output.checkpoint_dir)
+        run = open_run(config, models.computed)
+        print(f"run: {run.path}")
+        prepared = prepare_collections(collections, models, config.data, config.game, printer)
+        recorder = Recorder(run, learning.checkpoint_every, output.checkpoint_dir, output.resume)
+        trained = train(prepared, learning, [recorder, *printer.callbacks(recorder)], config)
+        for part in prepared.parts:
+            if len(prepared.parts) > 1:
+                print(describe.dataset(part.collection))
+            print(describe.final(part, trained.policy, trained.final.best_fixed, learning.seed))
+    print(f"checkpoints: {output.checkpoint_dir}/policy_final.pt, policy_best.pt (copies of {run.checkpoints})")
 
 
-def graphs(benches: Sequence[Workbench]) -> tuple[list[SearchGraph], list[SearchGraph]]:
-    """Train and dev graph of each collection, and what there is to learn on them."""
-    from searchrl.cli import describe
+def _train_several(config: TrainConfig, printer: Printer) -> None:
+    from searchrl.experiment.sweep import read_sweep, train_sweep
 
-    train, dev = [], []
-    for one in benches:
-        train.append(one.graph("train"))
-        dev.append(one.graph("dev"))
-        print(describe.judge(one, train[-1]))
-        print(describe.headroom(one, {"train": train[-1], "dev": dev[-1]}))
-    return train, dev
+    folder, table = train_sweep(config, read_sweep(config), printer)
+    print(f"dev queries, policy_final.pt of each run:\n{table}")
+    print(f"sweep: {folder.path}/sweep.html, sweep.json, sweep.csv; curves: tensorboard --logdir {folder.path}")
 
 
 def _defaults(arguments: Sequence[str]) -> TrainConfig:
@@ -103,32 +88,90 @@ def _defaults(arguments: Sequence[str]) -> TrainConfig:
     return TrainConfig()
 
 
-def learn(
-    config: TrainConfig, bench: Workbench, run: RunDir, train: SearchGraph, dev: SearchGraph, share: bool = True
-) -> tuple[Trainer, PolicyCheckpoint]:
-    """Train a policy on one graph, watched by another, in a run's folder; ``share``: copy it to --checkpoint-dir."""
-    from searchrl.agent import strategies
-    from searchrl.agent.trainer import Trainer
-    from searchrl.cli import describe
-    from searchrl.cli.describe import human_first
-    from searchrl.cli.recorder import Recorder
-    from searchrl.env.batched import GraphTensors, RewardRules
+class Printer(Listener):
+    """Prints what an experiment says."""
 
-    game = config.game
-    rules = RewardRules(bench.reward_source, game.step_penalty, game.reward_baseline)
-    trainer = Trainer(
-        GraphTensors(train, rules, game.mask), GraphTensors(dev, rules, game.mask), config.learning, train.dim
-    )
-    best_fixed = strategies.best_fixed(dev, human_first(dev, bench), game.step_penalty)
-    identity = describe.identity(config, bench, trainer, train, best_fixed)
-    with Recorder(run, config, trainer, identity) as recorder, held_interrupt() as interrupted:
+    show_progress = True
 
-        def on_progress(progress: Progress) -> None:
-            recorder.on_progress(progress)
-            if interrupted():  # between two updates, where what is saved is whole
-                raise KeyboardInterrupt(recorder.save_state())
+    def __init__(self, interrupted: Callable[[], bool]) -> None:
+        self._interrupted = interrupted
 
-        recorder.begin()
-        trainer.run(on_progress)
-        recorder.finish(share)
-    return trainer, identity
+    def on_models(self, models: Models) -> None:
+        """Device, formats, language models."""
+        from searchrl.cli import describe
+
+        print(describe.models(models))
+
+    def on_collection(self, collection: Collection) -> None:
+        """Sizes and notes."""
+        from searchrl.cli import describe
+
+        print(describe.dataset(collection))
+
+    def on_prepared(self, part: PreparedCollection) -> None:
+        """How good the reward model is, and what there is to learn."""
+        from searchrl.cli import describe
+
+        print(describe.reward_model(part))
+        print(describe.headroom(part.collection, part.graphs, part.settings))
+
+    def on_point(self, setting: str, value: str, number: int, of: int) -> None:
+        """Which value a sweep has come to."""
+        print(f"{setting} {value} ({number} of {of})")
+
+    def say(self, text: str) -> None:
+        """A line."""
+        print(text)
+
+    def callbacks(self, recorder: Recorder) -> Sequence[Callback]:
+        """A bar, news from the dev queries, and Ctrl-C."""
+        return [TrainingPrinter(recorder, self._interrupted)]
+
+
+class TrainingPrinter(Callback):
+    """Shows a bar and the best looks at the dev queries, warns of collapse, and stops on Ctrl-C between two updates."""
+
+    def __init__(self, recorder: Recorder, interrupted: Callable[[], bool]) -> None:
+        self._recorder, self._interrupted = recorder, interrupted
+        self._warned = False
+
+    def on_start(self, trainer: Trainer, identity: PolicyCheckpoint) -> None:
+        """Open the bar where training starts."""
+        from tqdm import tqdm
+
+        start, total = trainer.episode, trainer.config.episodes
+        if start:
+            print(f"resumed at episode {start}")
+        self._bar = tqdm(total=total, initial=start, desc="train", unit="episode", disable=not sys.stderr.isatty())
+
+    def on_update(self, progress: Progress) -> None:
+        """Move the bar."""
+        self._bar.update(progress.episode - self._bar.n)
+        if progress.improved and progress.dev is not None:
+            dev = progress.dev
+            line = f"episode {progress.episode}: dev return {dev.score:.4f}, nDCG@10 {dev.gain:.4f} (best so far)"
+            self._bar.write(line, sys.stdout)
+        self._warn_of_collapse(progress)
+        if self._interrupted():  # here what is saved is whole
+            raise KeyboardInterrupt(self._recorder.save_state())
+
+    def close(self) -> None:
+        """Close the bar."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+    def _warn_of_collapse(self, progress: Progress) -> None:
+        from searchrl.agent.trainer import collapsed
+        from searchrl.env.tree import Action
+
+        report = progress.report
+        if self._warned or not collapsed(report):
+            return
+        self._warned = True
+        logger.warning(
+            "episode %d: %.0f%% of the episodes play %s: the policy treats all queries alike and may have collapsed. A "
+            "higher --entropy, a lower --step-penalty or the action mask (--mask) keep it exploring.",
+            progress.episode,
+            100 * report.commonest_share,
+            " ".join(Action(a).name for a in report.commonest),
+        )

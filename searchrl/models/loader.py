@@ -161,37 +161,23 @@ class ModelLoader:
     def _make(
         self, name: str | None, choice: DeviceChoice | None, context_tokens: int, stop_at_newline: bool
     ) -> Engine:
+        cuts: dict[str, Any] = {"max_context_tokens": context_tokens, "stop_at_newline": stop_at_newline}
         if self.engine == "http":
             from searchrl.models.http_lm import HttpLM
 
-            return HttpLM(
-                self.url,
-                name or self.config.engine_model,
-                max_context_tokens=context_tokens,
-                stop_at_newline=stop_at_newline,
-                **self.client,
-            )
+            return HttpLM(self.url, name or self.config.engine_model, **cuts, **self.client)
         if self.engine == "vllm":
             from searchrl.models.vllm_lm import VllmLM
 
+            tensors, pipelines = self.config.tensor_parallel_size, self.config.pipeline_parallel_size
             return VllmLM(
-                name,
-                tensor_parallel_size=self.config.tensor_parallel_size,
-                pipeline_parallel_size=self.config.pipeline_parallel_size,
-                dtype=self._dtype,
-                max_context_tokens=context_tokens,
-                stop_at_newline=stop_at_newline,
+                name, tensor_parallel_size=tensors, pipeline_parallel_size=pipelines, dtype=self._dtype, **cuts
             )
         from searchrl.models.transformers_lm import SHORTEST_CUT, TransformersLM
 
-        return TransformersLM(
-            name,
-            choice,
-            max_context_tokens=context_tokens,
-            # A long context leaves what follows it the least there is.
-            max_continuation_tokens=CONTEXT_TOKENS if context_tokens == CONTEXT_TOKENS else SHORTEST_CUT,
-            stop_at_newline=stop_at_newline,
-        )
+        # A long context leaves what follows it the least there is.
+        rest = CONTEXT_TOKENS if context_tokens == CONTEXT_TOKENS else SHORTEST_CUT
+        return TransformersLM(name, choice, max_continuation_tokens=rest, **cuts)
 
     def _behind_cache(self, engine: Engine) -> CachedLanguageModel:
         from searchrl.models.lm_cache import CHUNK, CachedLanguageModel

@@ -56,13 +56,16 @@ class ScorerSettings:
                 raise ConfigError(f"{setting} is not a setting of the scorer {kind!r}: leave it out")
 
 
-def make_reward(model_name: str | None, settings: ScorerSettings, loader: ModelLoader) -> RewardModel:
+def make_reward(
+    model_name: str | None = None, settings: ScorerSettings | None = None, loader: ModelLoader | None = None
+) -> RewardModel:
     """The reward model behind a name. None: the device's language model, or the one model that a server serves.
 
     It remembers what it has scored, where the loader has a cache: language models by their answers, others by scores.
 
     Raises ConfigError where settings, engine and model do not go together, ModelError where the model is not available.
     """
+    settings, loader = settings or ScorerSettings(), loader or ModelLoader()
     kind = _kind(model_name, settings, loader)
     if kind in ("head", "cross_encoder"):
         settings.refuse(kind, "instruction", "max_key_words", "prompts")

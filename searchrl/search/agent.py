@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ from searchrl.config_file import from_json
 from searchrl.env.game import Game
 from searchrl.env.live import Episode, Step, play_live
 from searchrl.errors import CheckpointError
+from searchrl.experiment.evaluate import model_settings
 from searchrl.experiment.parts import make_loader, make_reformulator, make_reward_model, make_rules
 from searchrl.retrieval.dense import TextEncoder
 from searchrl.search.first_stage import Answer, Asked, IndexedCorpus
@@ -36,9 +37,7 @@ class Agent:
                 f"{path}: made for the embeddings of encoder {self.checkpoint.encoder} ({trained.models.encoder}), not "
                 f"{encoder.fingerprint}, which runs here; choose encoder {trained.models.encoder}"
             )
-        serving = models.serving if models.serving.engine != "auto" else trained.models.serving
-        lm = "auto" if serving.engine == "http" else trained.models.lm
-        self._models = replace(trained.models, device=models.device, cache=models.cache, lm=lm, serving=serving)
+        self._models = model_settings(trained, device=models.device, cache=models.cache, serving=models.serving)
         self._game_config = trained.game
         self._loader = make_loader(self._models)
         self._reward_model = make_reward_model(self._models, trained.game, self._loader)  # what is missing is said now

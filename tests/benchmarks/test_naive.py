@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from benchmarks import naive
+from benchmarks.bench import Bench
 from benchmarks.retrieval import bare_search_numpy, bare_search_torch, synthetic_retriever
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import expected_return
 from searchrl.env.batched import GraphTensors, RewardRules
-from searchrl.experiment.parts import Workbench
 from searchrl.models.folders import encoder_folder, smollm2_folder
 from tests.models.conftest import random_model
 from tests.tiny import WordEncoder
@@ -40,7 +40,7 @@ def test_ties_go_to_the_earlier_document() -> None:
     assert naive.search(vectors, vectors[0], 5)[0] == [0, 1, 2, 3, 4]
 
 
-def test_the_encoders_agree(bench: Workbench) -> None:
+def test_the_encoders_agree(bench: Bench) -> None:
     texts = [bench.dataset.corpus.full_text(i) for i in (0, 5, 9)]
     plain = naive.NaiveEncoder(encoder_folder("all-MiniLM-L6-v2"), "cpu").encode(texts)
     np.testing.assert_allclose(plain, bench.encoder.encode(texts), atol=1e-5)

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from benchmarks import report as module
+from benchmarks.bench import Bench
 from benchmarks.growth import Growth
 from benchmarks.measure import Figure
 from benchmarks.report import Rates, Report, Workload, check_plot, estimate, workload, write_plot
 from benchmarks.session import QUICK, Pairs, Played, Session
 from searchrl.errors import ConfigError, OutputError
-from searchrl.experiment.parts import Workbench
 
 RATES = Rates(
     libraries=2.0,
@@ -61,7 +61,7 @@ def tokens_without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "work_of", work_of)
 
 
-def test_all_queries_played_is_counted_not_guessed(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_queries_played_is_counted_not_guessed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens_without_a_model(monkeypatch)
     session = Session(bench, QUICK)
     asked = [(text, "same") for queries in session.played.values() for text in queries.texts]
@@ -73,7 +73,7 @@ def test_all_queries_played_is_counted_not_guessed(bench: Workbench, monkeypatch
 
 @pytest.mark.parametrize(("shared", "factor"), [(False, 4.0), (True, None)])
 def test_more_queries_than_played_are_extrapolated_documents_that_queries_share_less(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch, shared: bool, factor: float | None
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, shared: bool, factor: float | None
 ) -> None:
     tokens_without_a_model(monkeypatch)
     everything = sum(len(bench.queries(split)) for split in ("train", "dev"))

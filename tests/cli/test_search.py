@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bench import Bench
 from searchrl.agent.checkpoint import load_policy
 from searchrl.env.live import play_live
-from searchrl.experiment.parts import Workbench
 from tests.command import Outcome, Shell
 
 
-def test_a_plain_search_finds_what_the_retriever_does(shell: Shell, small_folder: Path, bench: Workbench) -> None:
+def test_a_plain_search_finds_what_the_retriever_does(shell: Shell, small_folder: Path, bench: Bench) -> None:
     query = bench.queries("test").texts[0]
     flags = ("--dataset", small_folder, "--device", "cpu", "--retriever", "dense", "--k", 3)
     content = json.loads(shell.search(query, *flags, "--json").ok.out)
@@ -28,7 +28,7 @@ def test_a_plain_search_finds_what_the_retriever_does(shell: Shell, small_folder
 
 
 def test_the_agent_shows_its_way(
-    shell: Shell, small_folder: Path, bench: Workbench, trained: tuple[Shell, Outcome]
+    shell: Shell, small_folder: Path, bench: Bench, trained: tuple[Shell, Outcome]
 ) -> None:
     policy = trained[0].folder / "checkpoints" / "policy_final.pt"
     query = bench.queries("test").texts[1]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import service_load as load
+from benchmarks.bench import Bench
 from searchrl.cli import serve as command
-from searchrl.experiment.parts import Workbench
 
 Wrong = Callable[..., str]
 
@@ -47,7 +47,7 @@ def test_what_is_measured_must_be_something(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_service_that_users_start(
-    bench: Workbench, tmp_path: Path, command_cache: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tmp_path: Path, command_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process of its own, with the embedded encoder: indexed before, searched by several clients, stopped."""
     monkeypatch.setenv("SEARCHRL_CACHE", str(command_cache))

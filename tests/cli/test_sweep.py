@@ -14,12 +14,12 @@ import pytest
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from searchrl.agent.trainer import Trainer
-from searchrl.cli.sweep import read_sweep
 from searchrl.config import GameConfig, LearningConfig, TrainConfig
 from searchrl.config_file import from_json
 from searchrl.env.graph import SearchGraph
 from searchrl.env.obtain import obtain_graph
 from searchrl.errors import ConfigError
+from searchrl.experiment.sweep import read_sweep
 from tests.command import Outcome, Shell, assert_same_weights, files
 
 SHORT = ["--episodes", "256", "--eval-every", "128", "--checkpoint-every", "128"]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.bench import Bench
 from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
 from searchrl.env.build import GraphSettings, build_graph
 from searchrl.env.game import Game
@@ -16,7 +17,6 @@ from searchrl.env.graph import SearchGraph
 from searchrl.env.search_env import SearchEnv
 from searchrl.env.tree import ROOT, Action
 from searchrl.errors import ConfigError
-from searchrl.experiment.parts import Workbench
 from searchrl.models.language_model import FloatArray
 
 
@@ -34,7 +34,7 @@ class OverlapJudge:
         return np.array(shares, dtype=np.float32)
 
 
-def rebuilt(bench: Workbench, judge: bool, **rules: object) -> Game:
+def rebuilt(bench: Bench, judge: bool, **rules: object) -> Game:
     game = bench.game
     return Game(
         game.corpus, game.retriever, game.reformulator, OverlapJudge() if judge else None, replace(game.rules, **rules)
@@ -52,7 +52,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES, ids=list(CASES))
-def both(request: pytest.FixtureRequest, bench: Workbench) -> tuple[SearchEnv, SearchGraph, GraphTensors]:
+def both(request: pytest.FixtureRequest, bench: Bench) -> tuple[SearchEnv, SearchGraph, GraphTensors]:
     judge, rules, reward, mask = CASES[request.param]
     game, queries = rebuilt(bench, judge, **rules), bench.queries("train")
     graph = build_graph(game, queries, GraphSettings())
@@ -100,7 +100,7 @@ def _same_up_to_ties(left: np.ndarray, right: np.ndarray, scores: np.ndarray) ->
     np.testing.assert_array_equal(left[clear], right[clear])
 
 
-def test_a_query_never_finds_itself(bench: Workbench) -> None:
+def test_a_query_never_finds_itself(bench: Bench) -> None:
     from searchrl.data.dataset import QuerySet
 
     corpus = bench.dataset.corpus
@@ -112,7 +112,7 @@ def test_a_query_never_finds_itself(bench: Workbench) -> None:
         assert row not in graph.searched[row]
 
 
-def test_illegal_action_without_mask_costs_its_step_and_changes_nothing(bench: Workbench) -> None:
+def test_illegal_action_without_mask_costs_its_step_and_changes_nothing(bench: Bench) -> None:
     env = SearchEnv(bench.game, bench.queries("train"), RewardRules("qrels", 0.1), use_mask=False)
     before, _ = env.reset(seed=1)
     after, reward, terminated, truncated, _ = env.step(Action.NARROW)
@@ -121,7 +121,7 @@ def test_illegal_action_without_mask_costs_its_step_and_changes_nothing(bench: W
     assert env.final_ranking() is None
 
 
-def test_terminating_with_nothing_found_is_penalised(bench: Workbench) -> None:
+def test_terminating_with_nothing_found_is_penalised(bench: Bench) -> None:
     env = SearchEnv(bench.game, bench.queries("train"), RewardRules("qrels", 0.1, empty_penalty=0.7), use_mask=False)
     env.reset(seed=1)
     _, reward, terminated, _, _ = env.step(Action.TERMINATE)
@@ -129,20 +129,20 @@ def test_terminating_with_nothing_found_is_penalised(bench: Workbench) -> None:
     assert reward == pytest.approx(-0.8)
 
 
-def test_a_query_that_is_not_there_is_one_clear_error(bench: Workbench) -> None:
+def test_a_query_that_is_not_there_is_one_clear_error(bench: Bench) -> None:
     env = SearchEnv(bench.game, bench.queries("train"), RewardRules("qrels"))
     with pytest.raises(ConfigError, match=r"'nobody'.*no such query"):
         env.reset(options={"query": "nobody"})
 
 
-def test_masked_terminate_before_a_search_is_refused(bench: Workbench) -> None:
+def test_masked_terminate_before_a_search_is_refused(bench: Bench) -> None:
     env = SearchEnv(bench.game, bench.queries("train"), RewardRules("qrels"))
     env.reset(seed=1)
     _, _, terminated, _, _ = env.step(Action.TERMINATE)
     assert not terminated
 
 
-def test_graph_gains_are_what_trec_eval_says(bench: Workbench) -> None:
+def test_graph_gains_are_what_trec_eval_says(bench: Bench) -> None:
     from searchrl.evaluation.measures import evaluate_ranking
 
     queries = bench.queries("train")
@@ -154,7 +154,7 @@ def test_graph_gains_are_what_trec_eval_says(bench: Workbench) -> None:
 
 
 def test_stored_graph_is_the_same_and_damage_is_noticed(
-    bench: Workbench, tmp_path, caplog: pytest.LogCaptureFixture
+    bench: Bench, tmp_path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from searchrl.env.obtain import obtain_graph
 
@@ -172,7 +172,7 @@ def test_stored_graph_is_the_same_and_damage_is_noticed(
     assert (folder / "features.npy").read_bytes() == whole
 
 
-def test_root_shows_the_query_and_nothing_found(bench: Workbench) -> None:
+def test_root_shows_the_query_and_nothing_found(bench: Bench) -> None:
     graph = build_graph(bench.game, bench.queries("dev"), GraphSettings())
     shown = graph.observation(0, ROOT)
     assert np.linalg.norm(shown["query"]) == pytest.approx(1.0, abs=1e-4)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.bench import Bench
 from searchrl.agent.policy import Policy, PolicyKind
 from searchrl.agent.trainer import greedy_episodes
 from searchrl.agent.walk import walk
@@ -15,7 +16,6 @@ from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.env.build import GraphSettings, build_graph
 from searchrl.env.game import Game
 from searchrl.env.live import Episode, play_live
-from searchrl.experiment.parts import Workbench
 from tests.service.parts import Overlap
 
 CASES = {
@@ -51,9 +51,7 @@ def policy_for(tensors: GraphTensors, kind: PolicyKind) -> Policy:
 
 
 @pytest.fixture(scope="module", params=CASES, ids=list(CASES))
-def played(
-    request: pytest.FixtureRequest, bench: Workbench
-) -> tuple[Game, GraphTensors, Policy, list[str], list[Episode]]:
+def played(request: pytest.FixtureRequest, bench: Bench) -> tuple[Game, GraphTensors, Policy, list[str], list[Episode]]:
     kind, judge, rules = CASES[request.param]
     parts = bench.game
     game = Game(
@@ -103,11 +101,11 @@ def test_trace_says_what_each_step_left(played: tuple[Game, GraphTensors, Policy
             assert (step.ranking is not None) == searched
 
 
-def test_no_queries_no_episodes(bench: Workbench) -> None:
+def test_no_queries_no_episodes(bench: Bench) -> None:
     assert play_live(Policy(384, len(bench.game.feature_names)), bench.game, []) == []
 
 
-def test_the_judge_is_asked_once_for_each_pair(bench: Workbench) -> None:
+def test_the_judge_is_asked_once_for_each_pair(bench: Bench) -> None:
     parts, judge = bench.game, Counting()
     game = Game(parts.corpus, parts.retriever, parts.reformulator, judge, replace(parts.rules, rerank_depth=5))
     queries = bench.queries("train")

@@ -72,15 +72,15 @@ def test_the_embedded_language_model_ranks_as_in_float32():
 
 
 def test_only_likelihoods_are_computed_in_int8_unasked(monkeypatch):
-    from searchrl.config import DataConfig, GameConfig, ModelConfig
-    from searchrl.experiment.parts import Workbench
+    from searchrl.config import GameConfig, ModelConfig
+    from searchrl.experiment.models import open_models
 
     monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: device == "cpu")
     monkeypatch.setattr("searchrl.device.cpu_has_native_bf16", lambda: False)
 
     def chosen(game=None, **models):
-        bench = Workbench(DataConfig(), ModelConfig(device="cpu", **models), game or GameConfig())
-        return {does: lm.choice.dtype for does, lm in bench.language_models.items()}
+        with open_models(ModelConfig(device="cpu", **models), game or GameConfig()) as opened:
+            return {does: lm.choice.dtype for does, lm in opened.language_models.items()}
 
     rewriting = GameConfig(reformulator="lm+feedback")
     assert chosen() == {"judges": "int8"}

@@ -13,7 +13,7 @@ from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Dataset
 from searchrl.data.query_bank import BankHeader, BankQuery, QueryBank, write_query_bank
 from searchrl.errors import DataError
-from searchrl.experiment.parts import Workbench
+from searchrl.experiment.collection import read_collection
 from tests.command import Shell
 
 
@@ -51,7 +51,7 @@ def test_an_agent_is_trained_on_the_bank_and_tested_on_people(
 
 def test_train_and_dev_share_no_query_and_no_document(folder: Path, bank: Path) -> None:
     data = DataConfig(dataset=str(folder), query_bank=bank)
-    bench = Workbench(data, models=None, game_config=None, seed=3)  # type: ignore[arg-type]
+    bench = read_collection(data, seed=3)
     train, dev, test = (bench.queries(split) for split in ("train", "dev", "test"))
     assert len(train) + len(dev) == 12
     assert len(dev) >= 1
@@ -61,6 +61,6 @@ def test_train_and_dev_share_no_query_and_no_document(folder: Path, bank: Path) 
 
 
 def test_without_a_bank_it_says_what_to_do(folder: Path) -> None:
-    bench = Workbench(DataConfig(dataset=str(folder)), models=None, game_config=None)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="--query-bank"):
+    bench = read_collection(DataConfig(dataset=str(folder)), seed=42)
+    with pytest.raises(DataError, match="query-bank"):
         bench.queries("train")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from benchmarks.bench import Bench
 from searchrl.agent.checkpoint import PolicyCheckpoint, load_policy, save_policy
 from searchrl.agent.policy import Policy
 from searchrl.config import GameConfig, ModelConfig, TrainConfig
@@ -17,7 +18,6 @@ from searchrl.config_file import to_json
 from searchrl.data.dataset import Corpus
 from searchrl.env.live import play_live
 from searchrl.errors import CheckpointError
-from searchrl.experiment.parts import Workbench
 from searchrl.search.agent import Agent
 from tests.command import Outcome, Shell
 from tests.models.conftest import random_model
@@ -38,7 +38,7 @@ def policy_file(trained: tuple[Shell, Outcome]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def asking(policy_file: Path, bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def asking(policy_file: Path, bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     agent = Agent(policy_file, MODELS, bench.encoder)
     with client(tmp_path_factory.mktemp("corpora"), encoder=bench.encoder, agent=agent) as ready:
         assert ready.put("/corpora/small", content=upload(bench.dataset.corpus)).status_code == 201
@@ -47,7 +47,7 @@ def asking(policy_file: Path, bench: Workbench, tmp_path_factory: pytest.TempPat
 
 
 def test_the_agents_answer_is_its_episode_over_the_same_documents(
-    asking: TestClient, policy_file: Path, bench: Workbench
+    asking: TestClient, policy_file: Path, bench: Bench
 ) -> None:
     queries = list(bench.queries("test").texts)
     asked = {"corpus": "small", "queries": queries, "strategy": "agent", "k": 5}
@@ -67,7 +67,7 @@ def test_the_agents_answer_is_its_episode_over_the_same_documents(
             assert max(step["probabilities"], key=step["probabilities"].__getitem__) == step["action"]
 
 
-def test_single_pass_is_the_agents_first_search(asking: TestClient, bench: Workbench) -> None:
+def test_single_pass_is_the_agents_first_search(asking: TestClient, bench: Bench) -> None:
     query = bench.queries("test").texts[0]
     single = asking.post("/search", json={"corpus": "small", "queries": [query]})
     played = asking.post("/search", json={"corpus": "small", "queries": [query], "strategy": "agent"})
@@ -96,13 +96,13 @@ def test_a_policy_for_another_encoder_is_refused(policy_file: Path) -> None:
 
 
 def test_a_policy_that_listens_to_a_language_model_brings_it_along(
-    bench: Workbench, tmp_path_factory: pytest.TempPathFactory
+    bench: Bench, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("judged")
     lm = str(random_model(folder / "lm", "qwen2"))
     models = replace(MODELS, lm=lm, judge="likelihood", dtype="float32")
     game = GameConfig(reward="lm", rerank_depth=3)
-    judged = Workbench(bench.data, models, game, show_progress=False)
+    judged = Bench(bench.data, models, game, show_progress=False)
     vars(judged)["retriever"] = bench.retriever  # which is encoded already
     names = judged.game.feature_names
     assert "reward_mean" in names

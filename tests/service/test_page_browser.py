@@ -14,11 +14,11 @@ import httpx
 import pytest
 import uvicorn
 
+from benchmarks.bench import Bench
 from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
 from searchrl.agent.policy import Policy
 from searchrl.config import GameConfig, ModelConfig, TrainConfig
 from searchrl.config_file import to_json
-from searchrl.experiment.parts import Workbench
 from searchrl.search.agent import Agent
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
@@ -52,7 +52,7 @@ def served(folder: Path, token: str | None = None, agent: Agent | None = None) -
 
 
 @pytest.fixture
-def agent(tmp_path: Path, bench: Workbench) -> Agent:
+def agent(tmp_path: Path, bench: Bench) -> Agent:
     """An untrained policy: at play it is as good as any."""
     encoder = WordEncoder()
     names, models = bench.game.feature_names, ModelConfig(device="cpu", cache=False)

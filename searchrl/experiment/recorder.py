@@ -1,74 +1,62 @@
-"""What a training run leaves behind: a bar, ``metrics.jsonl``, TensorBoard curves, checkpoints, the state to resume."""
+"""What a training run leaves behind: ``metrics.jsonl``, TensorBoard curves, checkpoints, the state to resume from."""
 
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
 from searchrl.agent.run_dir import RunDir, append_metrics, cut_metrics
-from searchrl.agent.trainer import Progress, Trainer, collapsed
-from searchrl.cli.publish import publish
-from searchrl.config import TrainConfig
+from searchrl.agent.trainer import Progress, Trainer
 from searchrl.env.tree import Action
+from searchrl.experiment.callbacks import Callback
+from searchrl.experiment.publish import publish
 from searchrl.files import write_text
-
-logger = logging.getLogger(__name__)
 
 PACKAGES = ("searchrl", "torch", "transformers", "sentence-transformers", "numpy", "gymnasium", "bm25s")
 
 
-class Recorder:
-    """Listens to a ``Trainer`` and writes to the run's folder; ``checkpoint_dir`` gets copies of the checkpoints."""
+class Recorder(Callback):
+    """Writes to a run's folder: ``metrics.jsonl``, TensorBoard curves, checkpoints, the state to resume from.
 
-    def __init__(self, run: RunDir, config: TrainConfig, trainer: Trainer, identity: PolicyCheckpoint) -> None:
+    checkpoint_dir: gets copies of the checkpoints at the end; None for none. resume: go on from a saved state.
+    """
+
+    def __init__(self, run: RunDir, checkpoint_every: int, checkpoint_dir: Path | None, resume: bool) -> None:
         self.run = run
-        self.config = config
-        self.trainer = trainer
-        self.identity = identity
-        """A checkpoint that lacks only the policy of the moment."""
-        self._warned = False
+        self._every, self._shared, self._resume = checkpoint_every, checkpoint_dir, resume
+        self._curves: SummaryWriter | None = None
         self._since = time.monotonic()
         self._episodes_before = 0
 
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if hasattr(self, "_bar"):
-            self._bar.close()
-            self._curves.close()
-
-    def begin(self) -> None:
-        """Restore a saved state where there is one, and open the curves and the bar there."""
-        if self.config.output.resume and self.run.state.exists():
-            self.trainer.restore(self.run.state)
-            print(f"resumed at episode {self.trainer.episode}")
-        start = self.trainer.episode
+    def on_start(self, trainer: Trainer, identity: PolicyCheckpoint) -> None:
+        """Restore a saved state where there is one, and open the curves there."""
+        self._trainer, self._identity = trainer, identity
+        if self._resume and self.run.state.exists():
+            trainer.restore(self.run.state)
+        start = trainer.episode
         cut_metrics(self.run, start)
         write_text(self.run.path / "versions.json", json.dumps(_versions(), indent=2) + "\n")
         self._curves = SummaryWriter(str(self.run.path), purge_step=start + 1 if start else None)
-        total = self.config.learning.episodes
-        self._bar = tqdm(total=total, initial=start, desc="train", unit="episode", disable=not sys.stderr.isatty())
         self._episodes_before = start
         self._since = time.monotonic()
 
-    def on_progress(self, progress: Progress) -> None:
+    def close(self) -> None:
+        """Close the curves."""
+        if self._curves is not None:
+            self._curves.close()
+
+    def on_update(self, progress: Progress) -> None:
         """Take note of one update."""
         episode, report = progress.episode, progress.report
-        self._bar.update(episode - self._bar.n)
         curves = self._curves
+        assert curves is not None
         curves.add_scalar("train/return", report.episode_return, episode)
         curves.add_scalar("train/entropy", report.entropy, episode)
         curves.add_scalar("losses/policy_loss", report.policy_loss, episode)
@@ -76,26 +64,25 @@ class Recorder:
         curves.add_scalar("losses/grad_norm", report.grad_norm, episode)
         for action, share in zip(Action, report.actions, strict=True):
             curves.add_scalar(f"actions/{action.name.lower()}", share, episode)
-        self._warn_of_collapse(progress)
-        every = self.config.learning.checkpoint_every
-        if episode // every != (episode - self.config.learning.batch_size) // every:
+        before = episode - self._trainer.config.batch_size
+        if episode // self._every != before // self._every:
             self._save(self.run.checkpoints / f"policy_{episode}.pt")
         if progress.dev is not None:
             self._after_evaluation(progress)
 
-    def finish(self, share: bool = True) -> None:
-        """Write ``policy_best.pt`` and ``policy_final.pt``; ``share``: publish the run's checkpoints."""
-        folder = self.run.checkpoints
-        best = replace(self.identity, policy=self.trainer.best_policy(), dev_score=self.trainer.best_score)
-        save_policy(folder / "policy_best.pt", replace(best, episode=self.trainer.best_episode))
+    def on_end(self) -> None:
+        """Write ``policy_best.pt`` and ``policy_final.pt``, and publish the run's checkpoints."""
+        folder, trainer = self.run.checkpoints, self._trainer
+        best = replace(self._identity, policy=trainer.best_policy(), dev_score=trainer.best_score)
+        save_policy(folder / "policy_best.pt", replace(best, episode=trainer.best_episode))
         self._save(folder / "policy_final.pt")
-        if share:
-            publish(folder, self.config.output.checkpoint_dir)
+        if self._shared is not None:
+            publish(folder, self._shared)
 
     def save_state(self) -> str:
         """Save where training stands, between two updates, and say how to go on."""
-        self.trainer.save(self.run.state)
-        return f"saved at episode {self.trainer.episode}; go on with the same command and --resume"
+        self._trainer.save(self.run.state)
+        return f"saved at episode {self._trainer.episode}; go on with the same command and --resume"
 
     def _after_evaluation(self, progress: Progress) -> None:
         dev, report, episode = progress.dev, progress.report, progress.episode
@@ -103,13 +90,10 @@ class Recorder:
         now = time.monotonic()
         rate = (episode - self._episodes_before) / max(now - self._since, 1e-9)
         self._since, self._episodes_before = now, episode
+        assert self._curves is not None
         self._curves.add_scalar("dev/return", dev.score, episode)
         self._curves.add_scalar("dev/nDCG@10", dev.gain, episode)
         self._curves.add_scalar("charts/episodes_per_second", rate, episode)
-        if progress.improved:
-            tqdm.write(
-                f"episode {episode}: dev return {dev.score:.4f}, nDCG@10 {dev.gain:.4f} (best so far)", sys.stdout
-            )
         append_metrics(
             self.run,
             {
@@ -126,23 +110,10 @@ class Recorder:
             },
         )
         # Last, so that what a resumed run finds on disk is never ahead of what it will write again.
-        self.trainer.save(self.run.state)
-
-    def _warn_of_collapse(self, progress: Progress) -> None:
-        report = progress.report
-        if self._warned or not collapsed(report):
-            return
-        self._warned = True
-        logger.warning(
-            "episode %d: %.0f%% of the episodes play %s: the policy treats all queries alike and may have collapsed. A "
-            "higher --entropy, a lower --step-penalty or the action mask (--mask) keep it exploring.",
-            progress.episode,
-            100 * report.commonest_share,
-            " ".join(Action(a).name for a in report.commonest),
-        )
+        self._trainer.save(self.run.state)
 
     def _save(self, path: Path) -> None:
-        save_policy(path, replace(self.identity, policy=self.trainer.policy, episode=self.trainer.episode))
+        save_policy(path, replace(self._identity, policy=self._trainer.policy, episode=self._trainer.episode))
 
 
 def _versions() -> dict[str, str]:

@@ -6,19 +6,26 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
+from searchrl.agent.checkpoint import load_policy
+from searchrl.agent.run_dir import RunDir, next_free, open_run
+from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import GameConfig, LearningConfig, TrainConfig
+from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.env.features import members
 from searchrl.errors import ConfigError, nearest
-
-if TYPE_CHECKING:
-    from searchrl.agent.run_dir import RunDir
-    from searchrl.env.graph import SearchGraph
-    from searchrl.evaluation.results import SweepRow, SweepTable
-    from searchrl.experiment.parts import Workbench
+from searchrl.evaluation.methods import method_result
+from searchrl.evaluation.report.page import write_sweep_page
+from searchrl.evaluation.results import SweepRow, SweepTable
+from searchrl.experiment.callbacks import Listener
+from searchrl.experiment.models import Models, open_models
+from searchrl.experiment.prepare import Prepared, prepare_collections, read_collections
+from searchrl.experiment.recorder import Recorder
+from searchrl.experiment.train import train
+from searchrl.files import write_text
 
 
 @dataclass(frozen=True)
@@ -65,106 +72,73 @@ def read_sweep(config: TrainConfig) -> Sweep:
     return Sweep(setting, points)
 
 
-def train_sweep(config: TrainConfig) -> None:
-    """Train a policy for every value; write ``sweep.html``, ``.json``, ``.csv``, renewed after each; print the table.
+def train_sweep(config: TrainConfig, sweep: Sweep, listener: Listener) -> tuple[RunDir, SweepTable]:
+    """Train a policy for every value; write ``sweep.html``, ``.json``, ``.csv``, renewed after each.
 
-    With --resume, values whose run came to its end are not trained again.
+    With ``output.resume``, values whose run came to its end are not trained again.
     """
-    sweep = read_sweep(config)
-    try:
-        folder, table = _train_all(config, sweep)
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(str(stop) or "go on with the same command and --resume") from None
-    print(f"dev queries, policy_final.pt of each run:\n{table}")
-    print(f"sweep: {folder.path}/sweep.html, sweep.json, sweep.csv; curves: tensorboard --logdir {folder.path}")
-
-
-def _train_all(config: TrainConfig, sweep: Sweep) -> tuple[RunDir, SweepTable]:
-    from searchrl.cli.train import graphs, prepare
-    from searchrl.env.graph import join
-    from searchrl.evaluation.results import SweepTable
-    from searchrl.experiment.parts import Workbench
-
     folder: RunDir | None = None
     table = SweepTable(sweep.setting, ())
-    data = replace(config.data, dataset=config.data.datasets[0])
+    members(config.learning.hide)
     for game, points in groupby(sweep.points, key=lambda point: point.graph_settings):
         game = replace(game, step_penalty=config.game.step_penalty)
-        # Every split is made with the seed of the command, also where the sweep is over seeds.
-        with closing(Workbench(data, config.models, game, config.learning.seed)) as bench:
-            benches = prepare(config, bench)
+        with open_models(config.models, game, listener.show_progress) as models:
+            listener.on_models(models)
+            # Every split is made with the seed of the command, also where the sweep is over seeds.
+            collections = read_collections(config.data, config.learning.seed, listener)
             if folder is None:
-                folder = _open(config, sweep, bench)
-                print(f"sweep: {folder.path}")
-            train, dev = graphs(benches)
-            joined = join(train), join(dev)
+                folder = _open(config, sweep, models)
+                listener.say(f"sweep: {folder.path}")
+            prepared = prepare_collections(collections, models, config.data, game, listener)
             for point in points:
-                print(f"{sweep.setting} {point.value} ({len(table.rows) + 1} of {len(sweep.points)})")
-                run = _train(point, folder, f"{sweep.setting}={point.value}", bench, *joined)
-                table = SweepTable(sweep.setting, (*table.rows, _row(point, run, benches, dev)))
-                _write(folder, table, config, sum(map(len, dev)))
+                listener.on_point(sweep.setting, point.value, len(table.rows) + 1, len(sweep.points))
+                run = _train(point, folder, f"{sweep.setting}={point.value}", prepared, listener)
+                table = SweepTable(sweep.setting, (*table.rows, _row(point, run, prepared)))
+                _write(folder, table, config, sum(len(part.graphs["dev"]) for part in prepared.parts))
     assert folder is not None
     return folder, table
 
 
-def _open(config: TrainConfig, sweep: Sweep, bench: Workbench) -> RunDir:
+def _open(config: TrainConfig, sweep: Sweep, models: Models) -> RunDir:
     """The sweep's folder, which is a run's folder that holds runs: made, or found to be resumed."""
-    from searchrl.agent.run_dir import next_free, open_run
-
     output = config.output
     if output.run_name is None and not output.resume:
         name = next_free(output.runs_dir, f"{config.data.label}-{sweep.setting}").name
         output = replace(output, run_name=name)
-    return open_run(replace(config, sweep=str(sweep), output=output), bench.computed)
+    return open_run(replace(config, sweep=str(sweep), output=output), models.computed)
 
 
-def _train(
-    point: Point,
-    folder: RunDir,
-    name: str,
-    bench: Workbench,
-    train: SearchGraph,
-    dev: SearchGraph,
-) -> RunDir:
+def _train(point: Point, folder: RunDir, name: str, prepared: Prepared, listener: Listener) -> RunDir:
     """Train one value's policy in a run folder of its own, unless that was done before."""
-    from searchrl.agent.run_dir import RunDir, open_run
-    from searchrl.cli.train import learn
-
     run = RunDir(folder.path / name)
     if run.finished:
-        print(f"finished before: {run.path}")
+        listener.say(f"finished before: {run.path}")
         return run
     begun = run.config.exists()
     if not begun:
         shutil.rmtree(run.path, ignore_errors=True)  # a kill while it was made leaves an empty folder
     output = replace(point.config.output, runs_dir=folder.path, run_name=name, overwrite=False, resume=begun)
     config = replace(point.config, output=output)
-    learn(config, bench, open_run(config, bench.computed), train, dev, share=False)
+    recorder = Recorder(open_run(config, prepared.models.computed), config.learning.checkpoint_every, None, begun)
+    own = replace(prepared, settings=config.game)
+    train(own, config.learning, [recorder, *listener.callbacks(recorder)], config)
     return run
 
 
-def _row(point: Point, run: RunDir, benches: Sequence[Workbench], graphs: Sequence[SearchGraph]) -> SweepRow:
+def _row(point: Point, run: RunDir, prepared: Prepared) -> SweepRow:
     """What the run's policy does on the dev queries of each collection."""
-    from searchrl.agent.checkpoint import load_policy
-    from searchrl.agent.trainer import greedy_episodes
-    from searchrl.env.batched import GraphTensors, RewardRules
-    from searchrl.evaluation.methods import method_result
-    from searchrl.evaluation.results import SweepRow
-
     policy = load_policy(run.checkpoints / "policy_final.pt").policy
     results = {}
-    for bench, dev in zip(benches, graphs, strict=True):
-        tensors = GraphTensors(dev, RewardRules(bench.reward_source), point.config.game.mask)
+    for part in prepared.parts:
+        dev, data = part.graphs["dev"], part.collection.dataset
+        tensors = GraphTensors(dev, RewardRules(prepared.reward_source), point.config.game.mask)
         ends, steps = greedy_episodes(policy, tensors)
-        name, queries, corpus = bench.dataset.name, bench.queries("dev"), bench.dataset.corpus
-        results[name] = method_result("rl_agent", dev, ends.numpy(), queries, corpus, steps.numpy())
+        queries = part.collection.queries("dev")
+        results[data.name] = method_result("rl_agent", dev, ends.numpy(), queries, data.corpus, steps.numpy())
     return SweepRow.of(point.value, run.path.name, results)
 
 
 def _write(folder: RunDir, table: SweepTable, config: TrainConfig, queries: int) -> None:
-    from searchrl.evaluation.report.page import write_sweep_page
-    from searchrl.files import write_text
-
     facts = {"dataset": config.data.label, "split": "dev", "queries": queries}
     write_sweep_page(folder.path, table, facts)
     write_text(folder.path / "sweep.csv", table.to_csv())

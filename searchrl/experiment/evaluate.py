@@ -1,0 +1,229 @@
+"""A trained agent beside fixed ways to search, on the same queries: one table, its files, one report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from searchrl.agent.card import in_words, paid_by
+from searchrl.agent.checkpoint import PolicyCheckpoint, load_policy
+from searchrl.agent.policy_source import find_policy
+from searchrl.agent.trainer import greedy_episodes
+from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, TrainConfig
+from searchrl.config_file import differences, from_json
+from searchrl.data.dataset import QuerySet, Split
+from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.env.tree import Action
+from searchrl.errors import CheckpointError
+from searchrl.evaluation.comparison import ComparisonTable
+from searchrl.evaluation.methods import compare_methods, human_first
+from searchrl.evaluation.report.charts import write_pictures
+from searchrl.evaluation.report.data import find_run, read_curves
+from searchrl.evaluation.report.page import write_report
+from searchrl.evaluation.results import write_results
+from searchrl.experiment.collection import Collection, read_collection
+from searchrl.experiment.models import Models, open_models
+from searchrl.experiment.parts import reward_source
+from searchrl.experiment.prepare import PreparedCollection, prepare_collection
+from searchrl.experiment.train import Trained
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A checkpoint and where it came from."""
+
+    source: str
+    checkpoint: PolicyCheckpoint
+
+    @property
+    def trained(self) -> TrainConfig:
+        """The settings of its training. Raises ConfigError where they are not this version's."""
+        return from_json(TrainConfig, self.checkpoint.config, self.source)
+
+    def other_formats(self, models: Models) -> str:
+        """One line where the policy was trained with other models or numeric formats than these, else nothing."""
+        if not self.checkpoint.computed:
+            return ""
+        changed = differences(self.checkpoint.computed["models"], models.computed["models"])
+        return f"the policy was trained with other numeric formats or models: {'; '.join(changed)}" if changed else ""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a policy and everything beside it did on the queries of one split."""
+
+    policy: Policy
+    part: PreparedCollection
+    split: Split
+    table: ComparisonTable
+    seed: int
+    computed: dict[str, Any]
+    """Processor and numeric formats."""
+
+    @property
+    def queries(self) -> QuerySet:
+        """The queries that were evaluated."""
+        queries, count = self.part.collection.queries(self.split), len(self.part.graphs[self.split])
+        return queries if len(queries) == count else queries.take(count)
+
+    def __str__(self) -> str:
+        table = f"{len(self.queries)} {self.split} queries:\n{self.table}"
+        return f"{table}\ncomputed: {in_words(self.computed)}"
+
+    def write(self, folder: Path) -> None:
+        """Write TREC runs, ``per_query.jsonl``, ``results.json``, ``report.html`` and pictures into a folder."""
+        dataset, checkpoint = self.part.collection.dataset, self.policy.checkpoint
+        graph, queries = self.part.graphs[self.split], self.queries
+        details = {
+            "checkpoint": self.policy.source,
+            "trained_on": checkpoint.dataset,
+            "dataset": dataset.name,
+            "episode": checkpoint.episode,
+            "split": self.split,
+            "seed": self.seed,
+            "graph": graph.meta["fingerprint"],
+            "version": checkpoint.version,
+            "computed": self.computed,
+        }
+        write_results(folder, self.table, queries, dataset.corpus.ids, details)
+        run = find_run(Path(self.policy.source), Path(checkpoint.config.get("output", {}).get("runs_dir", "runs")))
+        write_report(
+            folder,
+            self.table,
+            graph,
+            queries,
+            dataset.corpus,
+            title=f"Search agent on {dataset.name}, {self.split} queries",
+            facts=self._facts(),
+            notes=dataset.notes,
+            curves=read_curves(run) if run else None,
+        )
+        write_pictures(folder, self.table)
+
+    def _facts(self) -> dict[str, object]:
+        """What the report says about how it came to be."""
+        dataset, game, checkpoint = self.part.collection.dataset, self.part.settings, self.policy.checkpoint
+        queries = self.queries
+        return {
+            "collection": f"{dataset.name}, {len(dataset.corpus):,} documents",
+            "queries": f"{len(queries)} {self.split} queries" + ("" if queries.judged else ", without human judgments"),
+            "policy": f"{self.policy.source}, trained on {checkpoint.dataset}, episode {checkpoint.episode}",
+            "paid in training by": paid_by(checkpoint.config),
+            "retriever": f"{game.retriever}, encoder {checkpoint.config['models']['encoder']}",
+            "reformulator": game.reformulator,
+            "episodes": f"at most {game.max_steps} steps, {game.step_penalty} taken off for each; fusion {game.fusion}",
+            "reranking": f"top {game.rerank_depth}, weight {game.rerank_weight}" if game.rerank_depth else "none",
+            "best_fixed is": " ".join(Action(action).name.lower() for action in checkpoint.best_fixed),
+            "seed": self.seed,
+            "version": checkpoint.version,
+            "computed": in_words(self.computed),
+        }
+
+
+def read_policy(name: str = "auto") -> Policy:
+    """Read a policy: a file, ``hf://USER/REPO``, the name of one that ships with SearchRL, or ``auto``."""
+    path = find_policy(name)
+    return Policy(str(path), load_policy(path))
+
+
+def evaluate(
+    policy: Trained | PolicyCheckpoint | str | Path = "auto",
+    dataset: str | None = None,
+    *,
+    split: Split = "test",
+    num_queries: int = 0,
+    seed: int = 42,
+    device: str = "auto",
+    cache: bool = True,
+    data_dir: Path | None = None,
+    show_progress: bool = False,
+) -> Evaluated:
+    """Compare a policy with fixed ways to search, with the models and rules it was trained with.
+
+    policy: what ``train`` gave, a checkpoint, or what ``read_policy`` takes. dataset: by default what it was trained
+    on. num_queries: the first so many of the split, 0 for all. seed: of the random strategy and the bootstrap.
+    """
+    if isinstance(policy, Trained):
+        policy = policy.final
+    found = Policy("this process", policy) if isinstance(policy, PolicyCheckpoint) else read_policy(str(policy))
+    trained = found.trained
+    data = data_settings(trained, dataset, data_dir)
+    with open_models(model_settings(trained, device=device, cache=cache), trained.game, show_progress) as models:
+        collection = read_collection(data, trained.learning.seed)
+        return evaluate_on(
+            collection, models, found, trained.game, split, limit=num_queries, seed=seed, show_progress=show_progress
+        )
+
+
+def data_settings(
+    trained: TrainConfig, dataset: str | None, data_dir: Path | None = None, mirror: str | None = None
+) -> DataConfig:
+    """What to evaluate on: the collection of training, or another one; never generated queries."""
+    data = replace(trained.data, query_bank=None)
+    if dataset:
+        data = replace(data, dataset=dataset, train_from_dev=data.train_from_dev and dataset in data.datasets)
+    return replace(data, data_dir=data_dir or data.data_dir, mirror=mirror or data.mirror)
+
+
+def model_settings(
+    trained: TrainConfig, *, device: str, cache: bool, lm: str | None = None, serving: EngineConfig | None = None
+) -> ModelConfig:
+    """The models of training, on this device, by this engine."""
+    serving = serving if serving and serving.engine != "auto" else trained.models.serving
+    lm = lm or ("auto" if serving.engine == "http" else trained.models.lm)
+    return replace(trained.models, device=device, cache=cache, lm=lm, serving=serving)
+
+
+def evaluate_on(
+    collection: Collection,
+    models: Models,
+    policy: Policy,
+    game: GameConfig,
+    split: Split,
+    *,
+    limit: int = 0,
+    seed: int = 42,
+    show_progress: bool = False,
+) -> Evaluated:
+    """Play the policy's most probable episodes on a split, and measure them beside everything else.
+
+    Raises CheckpointError where the policy reads other embeddings or features than there are here.
+    """
+    _check_encoder(policy, models)
+    part = prepare_collection(collection, models, game, [split], limit=limit, show_progress=show_progress)
+    _check_features(policy, part)
+    checkpoint, graph = policy.checkpoint, part.graphs[split]
+    queries = collection.queries(split)
+    rules = RewardRules(next(iter(graph.gains)), game.step_penalty)
+    ends, _ = greedy_episodes(checkpoint.policy, GraphTensors(graph, rules, game.mask))
+    table = compare_methods(
+        graph,
+        queries.take(limit) if limit else queries,
+        collection.dataset.corpus,
+        part.game.retriever,
+        ends.numpy(),
+        checkpoint.best_fixed,
+        source=human_first(graph, reward_source(game)),
+        seed=seed,
+    )
+    return Evaluated(policy, part, split, table, seed, models.computed)
+
+
+def _check_encoder(policy: Policy, models: Models) -> None:
+    if policy.checkpoint.encoder != models.encoder.fingerprint:
+        raise CheckpointError(
+            f"{policy.source}: made for the embeddings of encoder {policy.checkpoint.encoder}, but "
+            f"{models.encoder.name} in {models.encoder.dtype} here is {models.encoder.fingerprint}; train a policy for "
+            "this encoder"
+        )
+
+
+def _check_features(policy: Policy, part: PreparedCollection) -> None:
+    names = tuple(policy.checkpoint.feature_names)
+    if names != part.game.feature_names:
+        missing = set(names) ^ set(part.game.feature_names)
+        raise CheckpointError(
+            f"{policy.source}: made for other features (differing: {', '.join(sorted(missing)) or 'their order'}); "
+            "train a policy with this version"
+        )
