@@ -39,7 +39,7 @@ $(VENV)/dev.stamp: $(VENV)/core.stamp
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable ".[dev,sb3,faiss]"
 	touch $@
 
-$(VENV)/docs.stamp: pyproject.toml
+$(VENV)/docs.stamp: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27" ruff
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27" ruff
 	touch $@

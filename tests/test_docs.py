@@ -145,5 +145,17 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+def test_files_that_the_pages_name_are_there() -> None:
+    for page in [*PAGES, REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs" / "api").glob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:searchrl|tests|benchmarks|docs|checkpoints)/[\w/.-]+\.\w+)`", text):
+            made = path == "checkpoints/policy_final.pt"
+            assert made or (REPOSITORY / path).exists(), f"{page.name}: {path}"
+        for module in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE):
+            package, _, name = module.rpartition(".")
+            found = import_module(package if name[0].isupper() else module)
+            assert not name[0].isupper() or hasattr(found, name), f"{page.name}: {module}"
+
+
 def test_the_front_page_stays_short() -> None:
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 130

@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
 from searchrl.command import parse, run_command
 from searchrl.config import DtypeName, EngineConfig, ScorerName, SplitName
 from searchrl.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
