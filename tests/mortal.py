@@ -1,4 +1,4 @@
-"""Runs a stage in a process of its own, which may die by SIGKILL at a chosen moment."""
+"""Runs a command in a process of its own, which may die by SIGKILL at a chosen moment."""
 
 from __future__ import annotations
 
@@ -15,38 +15,47 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["torch.utils.tensorboard", "sentence_transformers", "trl.trainer.reward_trainer", "peft", "datasets", "pandas"]
 )
-"""What takes seconds to import is imported once, by a process that computes nothing, and each stage is its fork."""
+"""What takes seconds to import is imported once, by a process that computes nothing, and each command is its fork."""
 
 
-def run_stage(command: str, name: str, arguments: Sequence[str], folder: Path, dies_at: int = 0) -> int:
-    """Run ``searchrl COMMAND NAME ARGUMENTS`` in ``folder``, with a cache of its own beside it.
+def run(
+    command: str,
+    arguments: Sequence[str],
+    folder: Path,
+    dies_at: int = 0,
+    *,
+    cache: Path | None = None,
+    scripted: bool = True,
+) -> int:
+    """Run ``searchrl COMMAND ARGUMENTS`` in ``folder``, with a cache of its own, by default beside it.
 
     dies_at: before this moment (a file that is about to get its name, answers that are about to be kept, a batch that
-    is about to be learned from) it is killed. Returns how many moments there were. Asserts that it died where it
-    should, and came to a good end otherwise.
+    is about to be learned from) it is killed. scripted: what random weights cannot write is written for them. Returns
+    how many moments there were. Asserts that it died where it should, and came to a good end otherwise.
     """
     log = folder.parent / f"{folder.name}.log"
     parent, child = CONTEXT.Pipe(duplex=False)
-    what = (command, name, *arguments)
-    process = CONTEXT.Process(target=_live, args=(what, str(folder), str(log), dies_at, child))
+    what = (command, *arguments)
+    places = (str(folder), str(cache or f"{folder}.cache"), str(log))
+    process = CONTEXT.Process(target=_live, args=(what, places, dies_at, scripted, child))
     process.start()
     child.close()
-    moments = parent.recv() if parent.poll(120) and not dies_at else 0
-    process.join(120)
+    moments = parent.recv() if parent.poll(300) and not dies_at else 0
+    process.join(300)
     parent.close()
     code = process.exitcode
     process.close()
-    assert code == (-signal.SIGKILL if dies_at else 0), f"{name}: exit code {code}\n{log.read_text()}"
+    assert code == (-signal.SIGKILL if dies_at else 0), f"{' '.join(what)}: exit code {code}\n{log.read_text()}"
     return moments
 
 
-def _live(what: Sequence[str], folder: str, log: str, dies_at: int, pipe: Any) -> None:
-    command, name, *arguments = what
+def _live(what: Sequence[str], places: Sequence[str], dies_at: int, scripted: bool, pipe: Any) -> None:
+    (command, *arguments), (folder, cache, log) = what, places
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for standard in (1, 2):
         os.dup2(stream, standard)
     os.chdir(folder)
-    os.environ["SEARCHRL_CACHE"] = os.environ["XDG_CACHE_HOME"] = f"{folder}.cache"
+    os.environ["SEARCHRL_CACHE"] = os.environ["XDG_CACHE_HOME"] = cache
     moments = 0
 
     def moment() -> None:
@@ -60,15 +69,15 @@ def _live(what: Sequence[str], folder: str, log: str, dies_at: int, pipe: Any) -
             moment()
 
     sys.addaudithook(hook)
-    _watch_answers(moment)
-    if name.startswith("train_"):
+    _watch_answers(moment, scripted)
+    if "train_lora" in arguments or "train_adpo_lora" in arguments:
         _watch_training(moment)
-    importlib.import_module(f"searchrl.cli.{command}").main([name, *arguments])
+    importlib.import_module(f"searchrl.cli.{command}").main(arguments)
     pipe.send(moments)
 
 
-def _watch_answers(moment: Callable[[], None]) -> None:
-    """Answers are kept a few at a time, and what random weights cannot write is written for them."""
+def _watch_answers(moment: Callable[[], None], scripted: bool) -> None:
+    """Answers are kept a few at a time."""
     from searchrl.models.answer_store import AnswerStore
     from searchrl.models.lm_cache import CachedLanguageModel
     from searchrl.models.transformers_lm import TransformersLM
@@ -83,7 +92,8 @@ def _watch_answers(moment: Callable[[], None]) -> None:
         return [f"What is {' '.join(p.split()[-12 - seed % 7 : -4])} {len(p)}?" for p in prompts]
 
     AnswerStore.put = watched  # type: ignore[method-assign]
-    TransformersLM.generate = question  # type: ignore[method-assign,assignment]
+    if scripted:
+        TransformersLM.generate = question  # type: ignore[method-assign,assignment]
     CachedLanguageModel.__init__.__kwdefaults__["chunk"] = 6  # type: ignore[index]
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -101,10 +102,11 @@ def toy_training(folder: Path, resume: bool) -> RunDir:
     trainer = Trainer(tensors, tensors, learning, graph.dim)
     identity = PolicyCheckpoint(trainer.policy, to_json(config), "toy", "none", graph.feature_names, 0, None, [0, 3])
     run = RunDir(folder / "run")
-    with Recorder(run, config, trainer, identity) as recorder:
-        recorder.begin()
-        trainer.run(recorder.on_progress)
-        recorder.finish()
+    recorder = Recorder(run, learning.checkpoint_every, output.checkpoint_dir, resume)
+    with closing(recorder):
+        recorder.on_start(trainer, identity)
+        trainer.run(recorder.on_update)
+        recorder.on_end()
     return run
 
 

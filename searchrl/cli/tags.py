@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from searchrl.cli.fit import say
 from searchrl.command import parse, run_command
-from searchrl.config import (
-    CollectionConfig,
-    ComputeConfig,
-    DtypeName,
-    EngineConfig,
-    LanguageModelConfig,
-    ScorerName,
-    SplitName,
-    at_least,
-    between,
-)
 from searchrl.errors import ConfigError, DataError, nearest
-from searchrl.retrieval.tagtree.settings import TagSettings, TreeSettings
+from searchrl.retrieval.tagtree.settings import AssignConfig, EmbedTagsConfig, GenerateTagsConfig
 
 if TYPE_CHECKING:
     from searchrl.data.dataset import Corpus, Dataset, QuerySet
@@ -31,122 +21,8 @@ if TYPE_CHECKING:
     from searchrl.retrieval.tagtree.tagging import TaggingModel
     from searchrl.retrieval.tagtree.tree import TagTree
 
-TaggerName = Literal["keyphrases", "lm", "lm-write", "lm-choose"]
 TAGGER_USES: Mapping[str, Use] = {"lm-write": "chat", "lm-choose": "likelihoods"}
 """What each way to tag needs of a language model."""
-
-
-@dataclass(frozen=True)
-class GenerateTagsConfig:
-    """Give each document of a collection tags, and write the inventory of them."""
-
-    dataset: str
-    """A BEIR folder, or a name: pydocs (embedded), nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
-    output: Path
-    """JSON inventory: header, documents -> tags, tags -> document ids."""
-    tagger: TaggerName = "keyphrases"
-    """keyphrases: phrases of the documents by frequency and rarity; no model. lm-write: a language model writes tags.
-    lm-choose: it chooses among the documents' own phrases by likelihood. lm: choose below about 1B parameters, else
-    write."""
-    choice: TagSettings = field(default_factory=TagSettings)
-    max_documents: int = 0
-    """Documents that a language model is asked about, a random sample; the others join tags of documents like them
-    where tags are embedded. 0 for all."""
-    seed: int = 42
-    """Seeds which documents those are."""
-    lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
-    prompts: Path | None = None
-    """TOML file that overrides prompts of searchrl/prompts.toml."""
-    collection: CollectionConfig = field(default_factory=CollectionConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse what gives no tags."""
-        at_least("max_documents", self.max_documents, 0)
-        if self.max_documents and self.tagger == "keyphrases":
-            raise ConfigError("max_documents is for language models; keyphrases take seconds for all documents")
-
-
-@dataclass(frozen=True)
-class EmbedTagsConfig:
-    """Embed a collection's tags, cluster them into a tree, and show it as text and as a page."""
-
-    tags: Path
-    """Inventory that generate_tags wrote."""
-    output_dir: Path
-    """Gets tree/ (which assign reads), tree.txt and tree.html."""
-    dataset: str | None = None
-    """The collection of these tags; by default the one that the inventory names."""
-    tree: TreeSettings = field(default_factory=TreeSettings)
-    seed: int = 42
-    """Seeds k-means, which divides sets of tags that are too large for Ward's method."""
-    encoder: str | None = None
-    """Any sentence-transformers model or folder. By default all-MiniLM-L6-v2, which comes with the installation, or the
-    model that is served."""
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
-    serving: EngineConfig = field(default_factory=EngineConfig)
-    collection: CollectionConfig = field(default_factory=CollectionConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse what embeds nothing."""
-        if self.serving.engine == "vllm" or self.serving.golden:
-            what = "engine vllm" if self.serving.engine == "vllm" else "golden"
-            raise ConfigError(f"{what} is for language models; to embed, start a server and use engine http")
-
-
-@dataclass(frozen=True)
-class AssignConfig:
-    """Walk queries down a tag tree, to paths and documents; where the queries are judged, measure what that loses."""
-
-    tree: Path
-    """The tree/ that embed_tags wrote, or the folder it is in."""
-    output: Path | None = None
-    """JSON records: query_id, key_ids, scores, positive_key_ids, as the rerank stage takes them; and paths, scored,
-    compared."""
-    dataset: str | None = None
-    """The collection of the tree; by default the one that it names."""
-    split: SplitName = "test"
-    """Queries to assign."""
-    query: tuple[str, ...] = ()
-    """Texts to assign instead of a split's queries."""
-    top_k: int = 100
-    """Documents kept for each query."""
-    beam_width: int = 16
-    """Clusters that each query follows on a level."""
-    candidates: int = 0
-    """Documents scored for each query; 0: a tenth of the collection, at least twice --top-k."""
-    paths: int = 3
-    """Paths kept for each query, those to the nearest tags."""
-    reward_model: str | None = None
-    """Scores (query, the tags that stand for a cluster) on the way down: preset, hub name or folder."""
-    scorer: ScorerName = "auto"
-    """What that model is; auto: told from its files."""
-    reward_weight: float = 0.5
-    """Its share against the cosine, as z-scores; 1 is the reward model alone."""
-    measure: bool = True
-    """Where the queries have judgments, compare with exact search for every --beams and --shares."""
-    beams: tuple[int, ...] = (4, 8, 16, 32, 64)
-    """Beam widths of that comparison."""
-    shares: tuple[float, ...] = (0.1, 0.2)
-    """Shares of the documents scored, at most, in that comparison."""
-    show: int = 2
-    """Queries whose paths are printed."""
-    dtype: DtypeName = "auto"
-    """Numeric format of the reward model."""
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
-    serving: EngineConfig = field(default_factory=EngineConfig)
-    collection: CollectionConfig = field(default_factory=CollectionConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse what leads nowhere."""
-        for name, least in (("top_k", 1), ("beam_width", 1), ("candidates", 0), ("paths", 0), ("show", 0)):
-            at_least(name, getattr(self, name), least)
-        if self.candidates and self.candidates < self.top_k:
-            raise ConfigError(f"candidates {self.candidates}: must be at least top_k, {self.top_k}, or 0")
-        between("reward_weight", self.reward_weight, 0, 1)
-        if any(width < 1 for width in self.beams) or not all(0 < share <= 1 for share in self.shares):
-            raise ConfigError("beams must be at least 1, shares above 0 and at most 1")
-        if self.reward_model is None and self.serving.engine == "vllm":
-            raise ConfigError("engine vllm is for language models: name one as reward_model")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -174,9 +50,8 @@ def _tags(arguments: Sequence[str]) -> None:
 
 def generate(config: GenerateTagsConfig) -> None:
     """``searchrl tags generate``."""
-    from searchrl.cli.fit import say
     from searchrl.evaluation.stages import check_outputs, load_collection
-    from searchrl.fitting.models import open_models
+    from searchrl.models.loader import open_models
     from searchrl.retrieval.tagtree.inventory import Inventory, InventoryHeader, write_inventory
     from searchrl.retrieval.tagtree.tagging import CONTEXT_TOKENS, PROMPTS, tags_of
 
@@ -203,13 +78,12 @@ def _tagging_model(config: GenerateTagsConfig, documents: int, loader: ModelLoad
     if config.tagger == "keyphrases":
         return None
     from searchrl.device import rng
-    from searchrl.fitting.models import is_small
     from searchrl.models.prompts import load_prompts
     from searchrl.retrieval.tagtree.tagging import CONTEXT_TOKENS, TaggingModel
 
     name, how = config.lm.model_name, config.tagger
     if how == "lm":
-        how = "lm-choose" if is_small(name, loader) else "lm-write"
+        how = "lm-choose" if loader.is_small(name) else "lm-write"
     prompts = load_prompts(config.prompts)
     order = rng(config.seed, "tagtree", "documents").permutation(documents)
     rows = sorted(int(i) for i in order[: config.max_documents or None])
@@ -230,7 +104,6 @@ def _tags_described(inventory: Inventory, path: Path) -> str:
 
 def embed(config: EmbedTagsConfig) -> None:
     """``searchrl tags embed``."""
-    from searchrl.cli.fit import say
     from searchrl.evaluation.index import obtain_index
     from searchrl.evaluation.stages import check_outputs, load_collection
     from searchrl.models.loader import ModelLoader
@@ -275,8 +148,8 @@ def embed(config: EmbedTagsConfig) -> None:
 
 
 def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -> None:
+    from searchrl.evaluation.tag_tree import tree_page, tree_text
     from searchrl.files import write_text
-    from searchrl.retrieval.tagtree.show import tree_page, tree_text
 
     corpus = dataset.corpus
     facts = {
@@ -292,7 +165,6 @@ def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -
 
 def assign(config: AssignConfig) -> None:
     """``searchrl tags assign``."""
-    from searchrl.cli.fit import say
     from searchrl.evaluation.index import obtain_index
     from searchrl.evaluation.stage_files import ranked_queries, write_records
     from searchrl.evaluation.stages import check_outputs, load_collection
@@ -368,13 +240,13 @@ def _check(config: AssignConfig, what: str, found: str, expected: str) -> None:
 
 
 def _guide(config: AssignConfig, tree: TagTree, texts: Sequence[str], loader: ModelLoader) -> MakeGuide | None:
-    """The reward model on the way down, behind the memory of its scores."""
+    """The reward model on the way down, which remembers its scores."""
     if config.reward_model is None:
         return None
-    from searchrl.fitting.models import kept_reward_model
-    from searchrl.retrieval.tagtree.walk import RewardGuide
+    from searchrl.retrieval.tagtree.retriever import RewardGuide
+    from searchrl.reward.registry import ScorerSettings, make_reward
 
-    reward = kept_reward_model(config.reward_model, config.scorer, loader)
+    reward = make_reward(config.reward_model, ScorerSettings(config.scorer), loader)
     return lambda rows: RewardGuide(tree, reward, [texts[row] for row in rows], config.reward_weight)
 
 

@@ -79,7 +79,7 @@ def score_pairs(
 
     batch_size: pairs scored together, about; those of one document stay together, so that a language model reads it
     once for all queries. The batches are always the same, and whole batches are what a reward model with a memory
-    (``reward/checkpoint.py``) keeps: a job that was killed gives the scores that it would have given.
+    (``reward/reward_model.py``) keeps: a job that was killed gives the scores that it would have given.
     """
     from tqdm import tqdm
 

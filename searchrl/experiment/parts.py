@@ -171,4 +171,5 @@ def judging_method(models: ModelConfig, loader: ModelLoader) -> Method:
 
 
 def judging_use(method: Method) -> Use:
+    """What a language model that judges so is asked for."""
     return "likelihoods" if method == "likelihood" else "chat"

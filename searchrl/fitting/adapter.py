@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +15,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from searchrl.fitting.trainable import TrainableReward
+    from searchrl.fitting.training_settings import LoraSettings
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """As the Llama family and its kin call them; a network without any of these gets LoRA on every linear layer."""
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """How wide the adapter is, and where."""
-
-    r: int
-    alpha: int
-    dropout: float
-    target_modules: Sequence[str]
-    """Names of modules; empty: ``PROJECTIONS`` where there are such, else every linear one but the last."""
-    last_layers: int = 0
-    """So many layers at the end only; 0 for all."""
 
 
 def attach(reward: TrainableReward, settings: LoraSettings, seed: int) -> Any:
@@ -51,10 +38,10 @@ def attach(reward: TrainableReward, settings: LoraSettings, seed: int) -> Any:
     config = LoraConfig(
         task_type=reward.task,
         r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
         target_modules=targets,
-        layers_to_transform=_last_layers(reward.network, settings.last_layers, targets),
+        layers_to_transform=_last_layers(reward.network, settings.last_layers or 0, targets),
     )
     try:
         with torch.random.fork_rng(), without_deprecations():

@@ -14,12 +14,12 @@ from searchrl.errors import DataError
 from searchrl.evaluation.index import obtain_index, search
 from searchrl.evaluation.stages import check_outputs, score_pairs
 from searchrl.fitting.documents import read_documents
-from searchrl.fitting.models import kept_reward_model
 from searchrl.fitting.records import RankedKeys, read_query_recs, read_relevance, write_records, write_relevance
 from searchrl.fitting.settings import SampleAdvancedDpoBatchConfig, SampleDpoBatchConfig, TopRelevantKeysConfig
 from searchrl.models.loader import ModelLoader
 from searchrl.queries.writing import QueryRec
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+from searchrl.reward.registry import ScorerSettings, make_reward
 
 Item = TypeVar("Item")
 
@@ -152,7 +152,7 @@ def _by_embedding(
 def _by_reward_model(
     config: TopRelevantKeysConfig, corpus: Corpus, recs: Sequence[QueryRec], ranking: Ranking, loader: ModelLoader
 ) -> Ranking:
-    reward_model = kept_reward_model(config.reward_model, config.scorer, loader)
+    reward_model = make_reward(config.reward_model, ScorerSettings(config.scorer), loader)
     queries = [rec.query for rec in recs]
     scores = score_pairs(reward_model, corpus, queries, ranking.documents, config.request_batch_size)
     order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")

@@ -12,14 +12,14 @@ import numpy as np
 
 from searchrl.errors import DataError
 from searchrl.evaluation.stages import check_outputs
-from searchrl.fitting.models import is_small, kept_reward_model, open_models
 from searchrl.fitting.preference_lists import held_out, write_pairs
 from searchrl.fitting.records import read_sampled
 from searchrl.fitting.settings import JudgeDatasetConfig
 from searchrl.models.language_model import FloatArray, LanguageModel
-from searchrl.models.loader import ModelLoader
+from searchrl.models.loader import ModelLoader, open_models
 from searchrl.models.prompts import Prompts, beginning, load_prompts
 from searchrl.queries.writing import DOCUMENT_WORDS
+from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.reward.reward_model import RewardModel
 
 CHOICES = ("1", "2")
@@ -45,7 +45,7 @@ def judge_dataset(config: JudgeDatasetConfig, say: Callable[[str], None]) -> Non
     with closing(open_models(config.lm)) as loader:
         judge = config.judge
         if judge == "auto":
-            small = is_small(config.lm.model_name, loader) and config.compare == "source"
+            small = loader.is_small(config.lm.model_name) and config.compare == "source"
             judge = "source" if small else "pairwise"
         asked = comparisons([len(r["keys"]) for r in records], own, config.compare == "source")
         if judge == "source":
@@ -144,4 +144,4 @@ def _margins(
     if judge == "pairwise":
         return by_comparison(loader.language_model(config.lm.model_name, "chat"), load_prompts(), queries, pairs)
     scorer: Any = judge
-    return by_scores(kept_reward_model(config.lm.model_name, scorer, loader), queries, pairs)
+    return by_scores(make_reward(config.lm.model_name, ScorerSettings(scorer), loader), queries, pairs)

@@ -108,7 +108,7 @@ class TrainableHead(HeadReward):
 def trainable_reward(
     name: str | None, scorer: ScorerName, choice: DeviceChoice, max_words: int | None, prompts: Path | None
 ) -> TrainableReward:
-    """What is trained under a model's name: as ``make_scorer`` would choose it, but pmi in the place of likelihood.
+    """What is trained under a model's name: as ``make_reward`` would choose it, but pmi in the place of likelihood.
 
     name: None for the device's language model. Raises ConfigError on a scorer that cannot be trained here, or a setting
     it does not have; ModelError where the model cannot be had.

@@ -40,7 +40,8 @@ class TrainableLM(TransformersLM):
     @property
     def fill(self) -> int:
         """The token that padding carries."""
-        return self._fill
+        fill: int = self._fill
+        return fill
 
     @lazy
     def wanted(self) -> dict[Method, list[int]]:

@@ -15,11 +15,12 @@ from searchrl.config import DtypeName
 from searchrl.config_file import to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError
-from searchrl.files import write_text
-from searchrl.fitting.adapter import without_deprecations
-from searchrl.fitting.losses import LossName
+from searchrl.files import new_folder, write_text
+from searchrl.fitting.adapter import attach, last_third, load, merge, without_deprecations
 from searchrl.fitting.preference_lists import PreferenceList, fingerprint
 from searchrl.fitting.run_folder import RunFolder
+from searchrl.fitting.tracking import check_tracking, trackers
+from searchrl.fitting.training_lists import training_lists
 from searchrl.fitting.training_settings import TrainLoraConfig
 
 if TYPE_CHECKING:
@@ -39,12 +40,9 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     the same weights, whether or not the run was killed meanwhile. Raises ConfigError, DataError, ModelError,
     CheckpointError (another run is in the folder), OutputError.
     """
-    from searchrl.fitting.tracking import check_tracking
-    from searchrl.fitting.training_lists import training_lists
     from searchrl.models.folders import default_language_model, language_model_folder
     from searchrl.models.loading import quiet_transformers
 
-    loss = config.loss
     check_installed()
     check_tracking(config.tracking)
     choice = training_device(config.compute.device, config.dtype)
@@ -55,11 +53,11 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
     reward, _ = _trainable(config, choice, folder)
     config = _settled(config, reward, choice)
-    folder.agree(_settings(config, loss, train_lists, test_lists, reward))
+    folder.agree(_settings(config, train_lists, test_lists, reward))
     done = folder.finished()
     if done is None:
         with without_deprecations(), quiet_transformers():
-            done = _fit(config, loss, folder, reward, train_lists, test_lists, say)
+            done = _fit(config, folder, reward, train_lists, test_lists, say)
     del reward  # its network is changed, and takes as much memory as the next
     if config.lora.merge and not folder.merged.exists():
         _merge(*_trainable(config, replace(choice, dtype="float32"), folder), folder)
@@ -99,8 +97,6 @@ def _trainable(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder)
 
 def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceChoice) -> TrainLoraConfig:
     """The same with what depends on model and device decided, so that the run's folder remembers it."""
-    from searchrl.fitting.adapter import last_third
-
     lora, fitting = config.lora, config.fitting
     if lora.last_layers is None:
         few = choice.device == "cpu" and reward.task == "CAUSAL_LM" and not lora.target_modules
@@ -116,7 +112,6 @@ def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceCho
 
 def _settings(
     config: TrainLoraConfig,
-    loss: LossName,
     train_lists: Sequence[PreferenceList],
     test_lists: Sequence[PreferenceList],
     reward: TrainableReward,
@@ -124,27 +119,23 @@ def _settings(
     """What decides the outcome, as JSON values."""
     settings = {name: value for name, value in to_json(config).items() if name not in NOT_COMPARED}
     settings["lora"] = {name: value for name, value in settings["lora"].items() if name not in ("merge", "prompts")}
-    told = {"loss": loss, "train": fingerprint(train_lists), "test": fingerprint(test_lists)}
+    told = {"loss": config.loss, "train": fingerprint(train_lists), "test": fingerprint(test_lists)}
     return {**settings, **told, "model": reward.fingerprint}
 
 
 def _fit(
     config: TrainLoraConfig,
-    loss: LossName,
     folder: RunFolder,
     reward: TrainableReward,
     train_lists: Sequence[PreferenceList],
     test_lists: Sequence[PreferenceList],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    from searchrl.fitting.tracking import trackers
-
     checkpoint = folder.last_checkpoint()
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     data = _encode(config, reward, train_lists)
     trainer = _trainer(
         config,
-        loss,
         folder,
         reward,
         data,
@@ -198,7 +189,6 @@ def _encode(config: TrainLoraConfig, reward: TrainableReward, lists: Sequence[Pr
 
 def _trainer(
     config: TrainLoraConfig,
-    loss: LossName,
     folder: RunFolder,
     reward: TrainableReward,
     data: TrainingData,
@@ -207,16 +197,14 @@ def _trainer(
 ) -> PreferenceTrainer:
     from trl.trainer.reward_config import RewardConfig
 
-    from searchrl.fitting.adapter import LoraSettings, attach
     from searchrl.fitting.trainer import PreferenceTrainer
 
-    lora, fitting = config.lora, config.fitting
+    fitting = config.fitting
     rate, scale = fitting.learning_rate, fitting.scale
     assert rate is not None, "decided by _settled"
     assert scale is not None
     choice = training_device(config.compute.device, config.dtype)
-    shape = LoraSettings(lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules, lora.last_layers or 0)
-    model = attach(reward, shape, fitting.seed)
+    model = attach(reward, config.lora, fitting.seed)
     arguments = RewardConfig(
         output_dir=str(folder.path),
         use_cpu=choice.device == "cpu",
@@ -250,12 +238,11 @@ def _trainer(
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # the trainer does not spread one process over several GPUs
     across = bool(fitting.across_queries)
-    return PreferenceTrainer(reward, model, loss, scale, across, data, test_lists, arguments, trackers_of())
+    return PreferenceTrainer(reward, model, config.loss, scale, across, data, test_lists, arguments, trackers_of())
 
 
 def _save_adapter(trainer: PreferenceTrainer, reward: TrainableReward, folder: RunFolder) -> None:
     """Write the adapter, its head and its tokenizer, whole or not at all."""
-    from searchrl.files import new_folder
 
     network: Any = trainer.model
     shutil.rmtree(folder.adapter, ignore_errors=True)
@@ -265,9 +252,6 @@ def _save_adapter(trainer: PreferenceTrainer, reward: TrainableReward, folder: R
 
 
 def _merge(reward: TrainableReward, base: Path, folder: RunFolder) -> None:
-    from searchrl.files import new_folder
-    from searchrl.fitting.adapter import load, merge
-
     model = load(reward, folder.adapter)
     with new_folder(folder.merged) as place:
         merge(reward, place, model, base)

@@ -63,7 +63,7 @@ class PreferenceDataConfig:
 
 
 @dataclass(frozen=True)
-class LoraConfigFlags:
+class LoraSettings:
     """The model and its adapter."""
 
     model_name: str | None = None
@@ -183,7 +183,7 @@ class TrainLoraConfig:
     """Folder of the run: settings, checkpoints, TensorBoard curves, adapter, merged model. The same command again goes
     on where it stopped."""
     data: PreferenceDataConfig = field(default_factory=PreferenceDataConfig)
-    lora: LoraConfigFlags = field(default_factory=LoraConfigFlags)
+    lora: LoraSettings = field(default_factory=LoraSettings)
     fitting: FittingConfig = field(default_factory=FittingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     dtype: DtypeName = "auto"
@@ -244,7 +244,7 @@ class PipelineConfig:
     """Share of the documents whose queries are held out."""
     max_train: int | None = None
     """Lists (a query and its documents) to train on at most; 0 for all. By default 360 on a CPU, all elsewhere."""
-    lora: LoraConfigFlags = field(default_factory=LoraConfigFlags)
+    lora: LoraSettings = field(default_factory=LoraSettings)
     fitting: FittingConfig = field(default_factory=FittingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     dtype: DtypeName = "auto"

@@ -16,7 +16,6 @@ from searchrl.evaluation.index import obtain_index
 from searchrl.evaluation.stages import check_outputs
 from searchrl.fitting.candidates import ladder
 from searchrl.fitting.documents import read_documents
-from searchrl.fitting.models import is_small, open_models
 from searchrl.fitting.records import read_query_recs, write_records
 from searchrl.fitting.settings import (
     MOST_RUNGS,
@@ -25,7 +24,7 @@ from searchrl.fitting.settings import (
     MakeQueryRecsConfig,
     QueryDpoPairsConfig,
 )
-from searchrl.models.loader import ModelLoader
+from searchrl.models.loader import ModelLoader, open_models
 from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import QueryKind, words
 from searchrl.queries.sources import rows_to_ask
@@ -78,7 +77,7 @@ def make_key_ladders(config: LessRelevantKeysConfig, say: Say) -> None:
         name = config.lm.model_name
         how = config.keys
         if how == "auto":
-            small = is_small(name, loader) or config.n_key_generation > MOST_RUNGS
+            small = loader.is_small(name) or config.n_key_generation > MOST_RUNGS
             how = "corpus" if small else "generate"
         recs = _queries(config, corpus, to_ask, loader)
         rows = [rec.df_id for rec in recs if rec.df_id is not None]
@@ -111,7 +110,7 @@ def make_query_ladders(config: QueryDpoPairsConfig, say: Say) -> None:
         variant = config.variant
         if variant is None:
             by_others = config.queries_json or config.n_query_generation > MOST_RUNGS
-            variant = 2 if by_others or is_small(config.lm.model_name, loader) else 1
+            variant = 2 if by_others or loader.is_small(config.lm.model_name) else 1
         make = {1: _written, 2: _borrowed, 3: _pairs}[variant]
         records = make(config, corpus, rows, loader)
     if not records:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,9 +87,7 @@ class AnswerStore:
 
     def _open(self) -> sqlite3.Connection:
         if self._path is None:
-            connection = sqlite3.connect(":memory:", check_same_thread=False)
-            _prepare(connection)
-            return connection
+            return _connect(":memory:")
         try:
             # One process at a time looks for damage, or two could each move the other's new file aside.
             with locked(Path(f"{self._path}.lock")):
@@ -130,13 +129,9 @@ def cache_stats(path: Path) -> CacheStats:
     """
     if not path.exists():
         return CacheStats(0, 0)
-    store = AnswerStore(path)
-    try:
+    with closing(AnswerStore(path)) as store:
         entries = store._run(lambda c: int(c.execute("SELECT count(*) FROM answers").fetchone()[0]))
-        size = sum(file.stat().st_size for file in _files(path) if file.exists())
-    finally:
-        store.close()
-    return CacheStats(entries, size)
+        return CacheStats(entries, sum(file.stat().st_size for file in _files(path) if file.exists()))
 
 
 def clear_cache(path: Path) -> CacheStats:
@@ -146,26 +141,23 @@ def clear_cache(path: Path) -> CacheStats:
     """
     before = cache_stats(path)
     if path.exists():
-        store = AnswerStore(path)
-
-        def clear(connection: sqlite3.Connection) -> None:
-            with connection:
-                connection.execute("DELETE FROM answers")
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-        try:
-            store._run(clear)
-        finally:
-            store.close()
+        with closing(AnswerStore(path)) as store:
+            store._run(_clear)
     return before
+
+
+def _clear(connection: sqlite3.Connection) -> None:
+    with connection:
+        connection.execute("DELETE FROM answers")
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _fetch(connection: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[tuple[bytes, bytes, int]]:
     return connection.execute(query, keys).fetchall()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path | str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
     try:
         _prepare(connection, str(path))
@@ -175,7 +167,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, name: str = "") -> None:
+def _prepare(connection: sqlite3.Connection, name: str) -> None:
     """Check that the database is whole and ours, or empty; then make its table. Raises CacheError on a foreign one."""
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -184,9 +176,7 @@ def _prepare(connection: sqlite3.Connection, name: str = "") -> None:
     if fault != "ok":
         raise sqlite3.DatabaseError(fault)
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(
-        "PRAGMA synchronous = NORMAL"
-    )  # with WAL, a crash of the machine may lose answers, never the file
+    connection.execute("PRAGMA synchronous = NORMAL")  # with WAL, a crash may lose answers, never the file
     if not tables:
         with connection:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

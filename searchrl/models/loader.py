@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from searchrl.config import DtypeName, EngineConfig, EngineName
+from searchrl.config import DtypeName, EngineConfig, EngineName, LanguageModelConfig
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError, nearest
 from searchrl.files import cache_dir
@@ -137,6 +137,19 @@ class ModelLoader:
             )
         return judging_method(lm.parameters)
 
+    def is_small(self, name: str | None) -> bool:
+        """Whether a language model is too small to follow instructions (``SMALL_MODEL``); None: the device's.
+
+        What a server runs counts as large.
+        """
+        from searchrl.models.folders import SMALL_MODEL, default_language_model, language_model_folder
+        from searchrl.models.loading import causal_lm_facts
+
+        if self.engine == "http":
+            return False
+        name = name or default_language_model("cuda" if self.engine == "vllm" else self.device.device)
+        return causal_lm_facts(name, language_model_folder(name)).parameters < SMALL_MODEL
+
     def _choice(self, name: str | None, use: Use) -> DeviceChoice | None:
         """Device and format of a model in this process; int8 is too rough for what a model writes."""
         if self.engine != "transformers":
@@ -148,37 +161,23 @@ class ModelLoader:
     def _make(
         self, name: str | None, choice: DeviceChoice | None, context_tokens: int, stop_at_newline: bool
     ) -> Engine:
+        cuts: dict[str, Any] = {"max_context_tokens": context_tokens, "stop_at_newline": stop_at_newline}
         if self.engine == "http":
             from searchrl.models.http_lm import HttpLM
 
-            return HttpLM(
-                self.url,
-                name or self.config.engine_model,
-                max_context_tokens=context_tokens,
-                stop_at_newline=stop_at_newline,
-                **self.client,
-            )
+            return HttpLM(self.url, name or self.config.engine_model, **cuts, **self.client)
         if self.engine == "vllm":
             from searchrl.models.vllm_lm import VllmLM
 
+            tensors, pipelines = self.config.tensor_parallel_size, self.config.pipeline_parallel_size
             return VllmLM(
-                name,
-                tensor_parallel_size=self.config.tensor_parallel_size,
-                pipeline_parallel_size=self.config.pipeline_parallel_size,
-                dtype=self._dtype,
-                max_context_tokens=context_tokens,
-                stop_at_newline=stop_at_newline,
+                name, tensor_parallel_size=tensors, pipeline_parallel_size=pipelines, dtype=self._dtype, **cuts
             )
         from searchrl.models.transformers_lm import SHORTEST_CUT, TransformersLM
 
-        return TransformersLM(
-            name,
-            choice,
-            max_context_tokens=context_tokens,
-            # A long context leaves what follows it the least there is.
-            max_continuation_tokens=CONTEXT_TOKENS if context_tokens == CONTEXT_TOKENS else SHORTEST_CUT,
-            stop_at_newline=stop_at_newline,
-        )
+        # A long context leaves what follows it the least there is.
+        rest = CONTEXT_TOKENS if context_tokens == CONTEXT_TOKENS else SHORTEST_CUT
+        return TransformersLM(name, choice, max_continuation_tokens=rest, **cuts)
 
     def _behind_cache(self, engine: Engine) -> CachedLanguageModel:
         from searchrl.models.lm_cache import CHUNK, CachedLanguageModel
@@ -227,3 +226,9 @@ class ModelLoader:
         self._opened.close()
         for made in (self._engines, self._cached, self._checked):
             made.clear()
+
+
+def open_models(config: LanguageModelConfig, show_progress: bool = False) -> ModelLoader:
+    """What makes the models of a stage; to be closed."""
+    device, cache = config.compute.device, config.compute.cache
+    return ModelLoader(config.serving, device=device, dtype=config.dtype, cache=cache, show_progress=show_progress)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from searchrl.data.dataset import Dataset
 from tests.command import files
-from tests.mortal import run_stage
+from tests.mortal import run
 
 DOCUMENTS = 16
 CPU = "--device cpu"
@@ -54,11 +54,11 @@ def test_killed_half_way_and_started_again(tmp_path: Path, small_dataset: Datase
         for number in range(DOCUMENTS):
             (folder / "docs" / f"{number:02}.txt").write_text(small_dataset.corpus.full_text(number))
     for name, flags in STAGES.items():
-        arguments = flags.replace("LM", str(tiny_lm)).replace("HEAD", str(head)).split()
-        moments = run_stage("fit", name, arguments, whole)
+        arguments = [name, *flags.replace("LM", str(tiny_lm)).replace("HEAD", str(head)).split()]
+        moments = run("fit", arguments, whole)
         assert moments, name
-        run_stage("fit", name, arguments, killed, dies_at=moments // 2 + 1)
-        run_stage("fit", name, arguments, killed)
+        run("fit", arguments, killed, dies_at=moments // 2 + 1)
+        run("fit", arguments, killed)
         one, other = written(whole), written(killed)
         assert one.keys() == other.keys(), name
         assert [file for file in one if one[file] != other[file]] == [], name

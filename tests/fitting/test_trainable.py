@@ -10,8 +10,9 @@ import torch
 
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
-from searchrl.fitting.adapter import LoraSettings, attach, last_third
+from searchrl.fitting.adapter import attach, last_third
 from searchrl.fitting.trainable import new_head, trainable_reward
+from searchrl.fitting.training_settings import LoraSettings
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.registry import ScorerSettings, make_reward
 
@@ -65,7 +66,7 @@ def test_every_part_of_the_adapter_learns_and_the_scorer_uses_it(
 ) -> None:
     scorer = trainable_reward(str(request.getfixturevalue(kind)), name, CPU, None, None)
     before = scorer.score(QUERIES, DOCUMENTS)
-    model = attach(scorer, LoraSettings(4, 8, 0.0, ()), seed=1)
+    model = attach(scorer, LoraSettings(r=4, lora_alpha=8), seed=1)
     np.testing.assert_allclose(scorer.score(QUERIES, DOCUMENTS), before, rtol=1e-5, atol=1e-6)
     encoded = [scorer.encode(q, d) for q, d in zip(QUERIES, DOCUMENTS, strict=True)]
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
@@ -101,14 +102,16 @@ def test_a_third_of_the_layers_where_they_have_names(head: Path) -> None:
 
 def test_only_the_last_layers(tiny_lm: Path, head: Path) -> None:
     scorer = trainable_reward(str(tiny_lm), "likelihood", CPU, None, None)
-    model = attach(scorer, LoraSettings(4, 8, 0.0, (), last_layers=1), seed=1)
+    model = attach(scorer, LoraSettings(r=4, lora_alpha=8, last_layers=1), seed=1)
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert trained
     assert all(".layers.1." in name for name in trained), "of two"
     with pytest.raises(ConfigError, match="last_layers 3: the model has 2"):
-        attach(scorer, LoraSettings(4, 8, 0.0, (), last_layers=3), seed=1)
+        attach(scorer, LoraSettings(r=4, lora_alpha=8, last_layers=3), seed=1)
     with pytest.raises(ConfigError, match="needs target_modules"):
-        attach(trainable_reward(str(head), "head", CPU, None, None), LoraSettings(4, 8, 0.0, (), last_layers=1), seed=1)
+        attach(
+            trainable_reward(str(head), "head", CPU, None, None), LoraSettings(r=4, lora_alpha=8, last_layers=1), seed=1
+        )
 
 
 def test_a_new_head_is_the_same_for_a_seed_and_scores(tiny_lm: Path, tmp_path: Path) -> None:
@@ -127,4 +130,4 @@ def test_what_cannot_be_trained_is_said(tiny_lm: Path, head: Path) -> None:
         trainable_reward(str(head), "likelihood", CPU, None, None)
     scorer = trainable_reward(str(head), "auto", CPU, None, None)
     with pytest.raises(ConfigError, match="target_modules no_such"):
-        attach(scorer, LoraSettings(4, 8, 0.0, ("no_such",)), seed=1)
+        attach(scorer, LoraSettings(r=4, lora_alpha=8, target_modules=("no_such",)), seed=1)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from searchrl.data.beir import read_beir_folder, write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
@@ -18,9 +14,8 @@ from searchrl.files import cache_dir
 from searchrl.models.folders import smollm2_folder
 from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import check
-from tests.command import REPOSITORY, Shell
-
-SECONDS = 300
+from tests.command import Shell
+from tests.mortal import run
 
 
 @pytest.fixture
@@ -41,23 +36,6 @@ def short(small_dataset: Dataset, tmp_path: Path) -> tuple[Path, Corpus]:
     return tmp_path / "short", corpus
 
 
-def killed_while_judging(shell: Shell, command: list[str]) -> None:
-    """Run the command in a process of its own until it judges its first questions, and kill that."""
-    script = [sys.executable, str(REPOSITORY / "generate_queries.py"), *command]
-    with (shell.folder / "log").open("w") as log:
-        environment = shell.environment | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-        process = subprocess.Popen(script, cwd=shell.folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            deadline = time.monotonic() + SECONDS
-            while "continuation_logprobs" not in (said := (shell.folder / "log").read_text()):
-                assert process.poll() is None, said
-                assert time.monotonic() < deadline, "no question was asked in time"
-                time.sleep(0.02)
-        finally:
-            process.kill()
-            process.wait()
-
-
 def test_a_killed_command_goes_on_to_a_bank_and_a_folder_that_training_reads(
     with_model: Shell, short: tuple[Path, Corpus], flags: list[str]
 ) -> None:
@@ -66,7 +44,8 @@ def test_a_killed_command_goes_on_to_a_bank_and_a_folder_that_training_reads(
     exported = shell.folder / "made"
     command = ["--dataset", str(folder), "--device", "cpu", *numbers]
     bank_file = shell.folder / "runs" / "queries-short.jsonl"
-    killed_while_judging(shell, command)
+    # Two lots of answers are questions, the third is the first that a question's documents are compared by.
+    run("generate_queries", command, shell.folder, dies_at=3, cache=shell.cache, scripted=False)
     assert not bank_file.exists()
     outcome = shell.generate_queries(*command, "--export-beir", exported).ok
     bank = load_query_bank(bank_file)

@@ -13,10 +13,9 @@ import pytest
 
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
-from searchrl.evaluation.tag_tree import shared
-from searchrl.retrieval.tagtree.show import tree_page, tree_text
+from searchrl.evaluation.tag_tree import shared, tree_page, tree_text
 from tests.command import REPOSITORY, Shell, files
-from tests.mortal import run_stage
+from tests.mortal import run
 from tests.retrieval.tagtree.test_tree import random_tree
 from tests.small_models import small_causal_lm, small_classifier
 from tests.stage_commands import read, tags
@@ -166,17 +165,17 @@ def answers(cache: Path) -> int:
 
 
 def test_a_killed_language_model_stage_goes_on_to_the_same_end(few: Path, tiny_lm: Path, tmp_path: Path) -> None:
-    flags = ["--dataset", str(few), "--tagger", "lm", "--model-name", str(tiny_lm), "--output", "tags.json", *CPU]
-    flags += ["--tags-per-document", "4"]
+    flags = ["generate", "--dataset", str(few), "--tagger", "lm", "--model-name", str(tiny_lm), *CPU]
+    flags += ["--output", "tags.json", "--tags-per-document", "4"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
-    moments = run_stage("tags", "generate", flags, whole)
+    moments = run("tags", flags, whole)
     total = answers(tmp_path / "whole.cache")
-    run_stage("tags", "generate", flags, killed, dies_at=moments // 2)
+    run("tags", flags, killed, dies_at=moments // 2)
     assert 0 < answers(tmp_path / "killed.cache") < total
     assert not (killed / "tags.json").exists()
-    run_stage("tags", "generate", flags, killed)
+    run("tags", flags, killed)
     assert answers(tmp_path / "killed.cache") == total
     assert files(killed) == files(whole)
     content = read(whole / "tags.json")

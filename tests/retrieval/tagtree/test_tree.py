@@ -13,10 +13,9 @@ from searchrl.errors import DataError
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.tagtree import build
 from searchrl.retrieval.tagtree.build import build_tag_tree, cluster, keyphrase_tree, pooled, postings
-from searchrl.retrieval.tagtree.retriever import LEAST_EVIDENCE, TagTreeRetriever, candidates_for
+from searchrl.retrieval.tagtree.retriever import LEAST_EVIDENCE, RewardGuide, TagTreeRetriever, candidates_for, walk
 from searchrl.retrieval.tagtree.settings import TagSettings, TreeSettings
 from searchrl.retrieval.tagtree.tree import NOTHING, TagTree, load_tree, save_tree
-from searchrl.retrieval.tagtree.walk import RewardGuide, walk
 from tests.small_models import OverlapReward
 from tests.tiny import WordEncoder
 
@@ -165,7 +164,7 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     anywhere = np.full(7, -1, dtype=np.int32)
     how = {"beam_width": 2, "candidates": 10}
     whole = TagTreeRetriever(tree, vectors).search(queries, 5, anywhere, **how)
-    monkeypatch.setattr("searchrl.retrieval.tagtree.walk.BLOCK_CELLS", 1)
+    monkeypatch.setattr("searchrl.retrieval.tagtree.retriever.BLOCK_CELLS", 1)
     monkeypatch.setattr("searchrl.retrieval.tagtree.retriever.AT_ONCE", 2)
     parts = TagTreeRetriever(tree, vectors).search(queries, 5, anywhere, **how)
     np.testing.assert_array_equal(whole.ranking.documents, parts.ranking.documents)
