@@ -4,10 +4,16 @@ After ``import searchrl``, ``gymnasium.make("searchrl/Search-v0", dataset="pydoc
 rank and generate texts with reward models; they are imported when first asked for.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import wrapt
+
+# oneDNN keeps a compiled kernel for every shape of input it has met: gigabytes, where no length comes twice. Read
+# when torch first computes.
+for _capacity in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_capacity, "128")
 
 if TYPE_CHECKING:
     from searchrl.agent.checkpoint import load_policy as load_policy
