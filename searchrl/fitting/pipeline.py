@@ -15,8 +15,7 @@ from searchrl.config import LanguageModelConfig
 from searchrl.config_file import to_json
 from searchrl.errors import DataError
 from searchrl.files import file_digest, write_text
-from searchrl.fitting import candidates, documents, judging, settings, training, writing
-from searchrl.fitting.tracking import check_tracking
+from searchrl.fitting import candidates, documents, settings, training, writing
 from searchrl.fitting.training_settings import (
     PipelineConfig,
     PreferenceDataConfig,
@@ -48,9 +47,8 @@ class Step:
 
 def pipeline(config: PipelineConfig, say: Say) -> dict[str, Any]:
     """Do what is left to do; returns what the trained model's ``metrics.json`` holds."""
-    training.check_installed()  # said now, not after an hour of work
+    training.check_installed(config.tracking)  # said now, not after an hour of work
     training.training_device(config.compute.device, config.dtype)
-    check_tracking(config.tracking)
     data = config.output_dir / "data"
     for step in steps(config, data):
         if not do(step, data / "stages", say):
@@ -127,7 +125,7 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
         lists = [data / f"dataset_list_{split}.json" for split in ("train", "test")]
         last = [
             Step("sample_dpo_batch", sample, candidates.sample_for_judging, [relevance, table], [sampled]),
-            Step("judge_dataset", judge, judging.judge_dataset, [sampled], lists),
+            Step("judge_dataset", judge, candidates.judge_dataset, [sampled], lists),
         ]
     return [*found, *last]
 

@@ -13,7 +13,8 @@ import pytest
 
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
-from searchrl.evaluation.tag_tree import shared, tree_page, tree_text
+from searchrl.evaluation.measures import shared
+from searchrl.retrieval.tagtree.tree import tree_page, tree_text
 from tests.command import REPOSITORY, Shell, files
 from tests.mortal import run
 from tests.retrieval.tagtree.test_tree import random_tree

@@ -22,9 +22,9 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import Action
 from searchrl.errors import DataError
+from searchrl.evaluation import charts
 from searchrl.evaluation.comparison import BIN_RULES, BINS, SINGLE_PASS, ComparisonTable, MethodResult
-from searchrl.evaluation.report import charts
-from searchrl.evaluation.report.data import Curves, end_states, explorer_data
+from searchrl.evaluation.report_data import Curves, end_states, explorer_data
 from searchrl.evaluation.results import COSTS, QUALITY, SweepTable
 from searchrl.evaluation.significance import ORACLE, PairedTest
 from searchrl.evaluation.text_table import number, p_value
