@@ -67,16 +67,8 @@ def training_of(config: PipelineConfig) -> TrainLoraConfig:
         max_train=config.max_train,
     )
     kind = TrainAdpoLoraConfig if config.adpo else TrainLoraConfig
-    return kind(
-        config.output_dir / "model",
-        lists,
-        config.lora,
-        config.fitting,
-        config.tracking,
-        config.dtype,
-        config.compute,
-        config.overwrite,
-    )
+    where, same = config.output_dir / "model", (config.lora, config.fitting, config.tracking)
+    return kind(where, lists, *same, config.dtype, config.compute, config.overwrite)
 
 
 def steps(config: PipelineConfig, data: Path) -> list[Step]:
@@ -94,6 +86,7 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
     write = settings.MakeQueryRecsConfig(
         settings.DocumentsConfig(table), queries, kinds=kinds, per_document=config.per_document, seed=seed, lm=lm
     )
+    keep = settings.FilterQueryRecsConfig(queries, kept, config.kinds)
     search = settings.TopRelevantKeysConfig(
         *(kept, table, relevance),
         model_name=config.encoder,
@@ -104,13 +97,7 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
     found = [
         Step("process_data", read, documents.process_data, [corpus] if corpus.exists() else [], [table]),
         Step("make_query_recs", write, writing.make_query_recs, [table], [queries]),
-        Step(
-            "filter_query_recs",
-            settings.FilterQueryRecsConfig(queries, kept, config.kinds),
-            writing.filter_query_recs,
-            [queries],
-            [kept],
-        ),
+        Step("filter_query_recs", keep, writing.filter_query_recs, [queries], [kept]),
         Step("get_top_relevant_keys_embed", search, candidates.find_candidates, [kept, table], [relevance]),
     ]
     ranked = settings.RankedConfig(relevance, table, random_seed=seed)

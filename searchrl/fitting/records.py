@@ -238,8 +238,8 @@ def _batch(record: Record, place: str) -> list[PreferenceList]:
             raise DataError(f"{place}: {str(pair)[:40]} in 'dpo_pairs' is not two different places in 'batch'")
     levels = _levels(len(batch), pairs, place)
     named = {**batch[0], **record} if batch else record
-    group = group_of(named, turns[0][0] if turns else "")
-    return _list([q for q, _ in turns], [d for _, d in turns], levels, group, family_of(named), place)
+    queries, documents = [q for q, _ in turns], [d for _, d in turns]
+    return _list(named, place, queries[0] if turns else "", queries, documents, levels)
 
 
 def _levels(size: int, pairs: Sequence[Sequence[int]], place: str) -> list[int]:
@@ -257,12 +257,12 @@ def _levels(size: int, pairs: Sequence[Sequence[int]], place: str) -> list[int]:
 def _key_ladder(record: Record, place: str) -> list[PreferenceList]:
     query = text_field(record, "query", place)
     keys = [text_field(record, "correspond_key", place), *checked_texts(record, "less_relevant_keys", place)]
-    return _list([query] * len(keys), keys, _falling(keys), group_of(record, query), family_of(record), place)
+    return _list(record, place, query, [query] * len(keys), keys)
 
 
 def _query_ladder(record: Record, place: str) -> list[PreferenceList]:
     key, queries = text_field(record, "key", place), checked_texts(record, "queries", place)
-    return _list(queries, [key] * len(queries), _falling(queries), group_of(record, key), family_of(record), place)
+    return _list(record, place, key, queries, [key] * len(queries))
 
 
 def _query_pairs(record: Record, place: str) -> list[PreferenceList]:
@@ -282,20 +282,23 @@ def _sampled(record: Record, place: str) -> list[PreferenceList]:
     if not isinstance(levels, list) or len(levels) != len(others) or any(type(x) is not int for x in levels):
         raise DataError(f"{place}: 'sampled_levels' must be as many integers as there are 'sampled_keys'")
     top = max(levels, default=0) + 1
-    queries, group = [query] * (len(best) + len(others)), group_of(record, query)
-    return _list(queries, best + others, [top] * len(best) + levels, group, family_of(record), place)
+    queries = [query] * (len(best) + len(others))
+    return _list(record, place, query, queries, best + others, [top] * len(best) + levels)
 
 
 def _list(
-    queries: Sequence[str], documents: Sequence[str], levels: Sequence[int], group: str, family: str, place: str
+    record: Record,
+    place: str,
+    about: str,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    levels: Sequence[int] | None = None,
 ) -> list[PreferenceList]:
+    """The one list of a record; without ``levels`` its pairs stand best first."""
+    levels = range(len(queries))[::-1] if levels is None else levels
     if len(set(levels)) < 2:
         raise DataError(f"{place}: nothing in it is better than anything else")
-    return [PreferenceList(queries, documents, levels, group, family)]
-
-
-def _falling(items: Sequence[str]) -> list[int]:
-    return list(range(len(items)))[::-1]
+    return [PreferenceList(queries, documents, list(levels), group_of(record, about), family_of(record))]
 
 
 def _turns(messages: object, place: str) -> tuple[str, str]:

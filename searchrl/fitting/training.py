@@ -49,7 +49,10 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
     reward, _ = _trainable(config, choice, folder)
     config = _settled(config, reward, choice)
-    folder.agree(_settings(config, train_lists, test_lists, reward))
+    settings = {name: value for name, value in to_json(config).items() if name not in NOT_COMPARED}
+    settings["lora"] = {name: value for name, value in settings["lora"].items() if name not in ("merge", "prompts")}
+    told = {"loss": config.loss, "train": fingerprint(train_lists), "test": fingerprint(test_lists)}
+    folder.agree({**settings, **told, "model": reward.fingerprint})
     done = folder.finished()
     if done is None:
         from searchrl.fitting.trainer import without_deprecations
@@ -118,19 +121,6 @@ def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceCho
         across_queries=traits.across if fitting.across_queries is None else fitting.across_queries,
     )
     return replace(config, lora=lora, fitting=fitting)
-
-
-def _settings(
-    config: TrainLoraConfig,
-    train_lists: Sequence[PreferenceList],
-    test_lists: Sequence[PreferenceList],
-    reward: TrainableReward,
-) -> dict[str, Any]:
-    """What decides the outcome, as JSON values."""
-    settings = {name: value for name, value in to_json(config).items() if name not in NOT_COMPARED}
-    settings["lora"] = {name: value for name, value in settings["lora"].items() if name not in ("merge", "prompts")}
-    told = {"loss": config.loss, "train": fingerprint(train_lists), "test": fingerprint(test_lists)}
-    return {**settings, **told, "model": reward.fingerprint}
 
 
 def _fit(

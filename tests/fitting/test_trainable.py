@@ -86,7 +86,7 @@ def test_every_part_of_the_adapter_learns_and_the_scorer_uses_it(
 def test_a_small_language_model_learns_by_pmi_and_orders_by_likelihood(tiny_lm: Path) -> None:
     learned, own = both(tiny_lm, "auto")
     assert (learned.method, own.method) == ("pmi", "likelihood")
-    assert (learned.across, learned.learning_rate) == (True, 3e-3)
+    assert (learned.traits.across, learned.traits.learning_rate) == (True, 3e-3)
     gained, likely = learned.score(QUERIES, DOCUMENTS), own.score(QUERIES, DOCUMENTS)
     np.testing.assert_allclose(gained[0] - gained[2], likely[0] - likely[2], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(gained[1] - gained[4], likely[1] - likely[4], rtol=1e-3, atol=1e-5)
