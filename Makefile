@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # uv reads its own name for a folder of local wheels.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: train test lint docs clean
+.PHONY: train test test-models lint docs clean
 
 train: $(VENV)/core.stamp
 	$(BIN)/python train.py
@@ -13,6 +13,12 @@ train: $(VENV)/core.stamp
 # Two processes of one thread each: with more, threads of several processes would fight for the same cores.
 test: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# Whatever touches a model, in a numeric format of your choice: make test-models SEARCHRL_DTYPE=bfloat16. A processor
+# without that format emulates it; one without int8 skips.
+test-models: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 SEARCHRL_DTYPE=$(SEARCHRL_DTYPE) $(BIN)/python -m pytest -n 2 -p no:cacheprovider \
+		tests/models tests/reward tests/fitting tests/search tests/env tests/retrieval tests/test_engines.py tests/test_threads.py
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

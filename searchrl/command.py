@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -29,10 +30,10 @@ def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str] 
     try:
         main(sys.argv[1:] if arguments is None else arguments)
     except SearchRLError as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {_as_flags(_one_line(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
-        print(f"\ninterrupted{': ' if str(stop) else ''}{stop}", file=sys.stderr)
+        print(f"\ninterrupted{': ' if str(stop) else ''}{_as_flags(str(stop))}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,3 +89,8 @@ def check_output_file(path: Path, flag: str) -> None:
 def _one_line(error: Exception) -> str:
     """What libraries say within a message may have line breaks."""
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _as_flags(message: str) -> str:
+    """The library names settings, in backquotes; who runs a command knows them as flags."""
+    return re.sub(r"`([a-z][a-z0-9_]*)`", lambda name: f"--{name[1].replace('_', '-')}", message)

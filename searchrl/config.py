@@ -51,12 +51,12 @@ class DataConfig:
         """Refuse what cannot be meant."""
         names = self.datasets
         if len(names) > 1 and not all(names):
-            raise ConfigError(f"--dataset {self.dataset}: an empty name between commas")
+            raise ConfigError(f"`dataset` {self.dataset}: an empty name between commas")
         if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
-            raise ConfigError(f"--dataset {self.dataset}: {repeated[0]} is named twice")
+            raise ConfigError(f"`dataset` {self.dataset}: {repeated[0]} is named twice")
         if len(names) > 1 and self.query_bank:
             raise ConfigError(
-                f"--query-bank {self.query_bank} with --dataset {self.dataset}: a query bank belongs to one dataset"
+                f"`query_bank` {self.query_bank} with `dataset` {self.dataset}: a query bank belongs to one dataset"
             )
 
     @property
@@ -103,19 +103,19 @@ class EngineConfig:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         for name in ("concurrency", "tensor_parallel_size", "pipeline_parallel_size"):
-            at_least(name.replace("_", "-"), getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         if not self.request_timeout > 0:
-            raise ConfigError(f"--request-timeout {self.request_timeout}: must be above 0")
+            raise ConfigError(f"`request_timeout` {self.request_timeout}: must be above 0")
         if self.engine == "http" and not self.base_url:
-            raise ConfigError("--engine http needs --base-url: the server's address, such as http://127.0.0.1:8000")
+            raise ConfigError("`engine` http needs `base_url`: the server's address, such as http://127.0.0.1:8000")
         for name in ("base_url", "engine_model", "api_key_env"):
             if getattr(self, name) is not None and self.engine != "http":
-                raise ConfigError(f"--{name.replace('_', '-')} needs --engine http, not {self.engine}")
+                raise ConfigError(f"`{name}` needs `engine` http, not {self.engine}")
         for name in ("tensor_parallel_size", "pipeline_parallel_size"):
             if getattr(self, name) > 1 and self.engine != "vllm":
-                raise ConfigError(f"--{name.replace('_', '-')} above 1 needs --engine vllm, not {self.engine}")
+                raise ConfigError(f"`{name}` above 1 needs `engine` vllm, not {self.engine}")
         if self.golden is not None and self.engine not in ("http", "vllm"):
-            raise ConfigError("--golden compares another engine with transformers: needs --engine http or vllm")
+            raise ConfigError("`golden` compares another engine with transformers: needs `engine` http or vllm")
 
 
 @dataclass(frozen=True)
@@ -182,11 +182,11 @@ class ModelConfig:
         engine = self.serving.engine
         if engine == "http" and self.lm != "auto":
             raise ConfigError(
-                f"--lm {self.lm} with --engine http, whose server has the model: name it as the server does with "
-                "--engine-model; to compare it with one that runs here, use --golden"
+                f"`lm` {self.lm} with `engine` http, whose server has the model: name it as the server does with "
+                "`engine_model`; to compare it with one that runs here, use `golden`"
             )
         if engine == "http" and self.dtype != "auto" and not self.reward_model:
-            raise ConfigError(f"--dtype {self.dtype} with --engine http, whose server has chosen the numeric format")
+            raise ConfigError(f"`dtype` {self.dtype} with `engine` http, whose server has chosen the numeric format")
 
 
 @dataclass(frozen=True)
@@ -226,23 +226,23 @@ class GameConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
-        at_least("max-steps", self.max_steps, 2)
+        at_least("max_steps", self.max_steps, 2)
         at_least("depth", self.depth, 10)
-        at_least("ann-above", self.ann_above, 0)
+        at_least("ann_above", self.ann_above, 0)
         if self.ann_above and self.retriever == "hybrid":
             raise ConfigError(
-                f"--ann-above {self.ann_above} with --retriever hybrid, which needs the score of every document; "
-                "use --retriever dense, or --ann-above 0"
+                f"`ann_above` {self.ann_above} with `retriever` hybrid, which needs the score of every document; "
+                "use `retriever` dense, or `ann_above` 0"
             )
-        at_least("rerank-depth", self.rerank_depth, 0)
+        at_least("rerank_depth", self.rerank_depth, 0)
         between("anchor", self.anchor, 0.0, 1.0)
-        between("rerank-weight", self.rerank_weight, 0.0, 1.0)
-        at_least("step-penalty", self.step_penalty, 0.0)
+        between("rerank_weight", self.rerank_weight, 0.0, 1.0)
+        at_least("step_penalty", self.step_penalty, 0.0)
         if self.auto_search and self.max_steps > 7:
-            raise ConfigError(f"--max-steps {self.max_steps} with --auto-search: too many states; use 7 or fewer")
+            raise ConfigError(f"`max_steps` {self.max_steps} with `auto_search`: too many states; use 7 or fewer")
         if self.max_steps > 13:
             raise ConfigError(
-                f"--max-steps {self.max_steps}: the tree of states doubles every two steps; use at most 13"
+                f"`max_steps` {self.max_steps}: the tree of states doubles every two steps; use at most 13"
             )
 
 
@@ -295,22 +295,22 @@ class LearningConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be learned with."""
         for name in ("episodes", "batch_size", "hidden", "rollouts", "eval_every", "checkpoint_every"):
-            at_least(name.replace("_", "-"), getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         if not self.lr > 0:
-            raise ConfigError(f"--lr {self.lr}: must be above 0")
+            raise ConfigError(f"`lr` {self.lr}: must be above 0")
         at_least("entropy", self.entropy, 0.0)
-        at_least("loss-aversion", self.loss_aversion, 0.0)
-        between("hard-threshold", self.hard_threshold, 0.0, 1.0)
-        between("hard-ratio", self.hard_ratio, 0.0, 1.0)
-        at_least("warm-up", self.warm_up, 0)
-        at_least("weight-decay", self.weight_decay, 0.0)
+        at_least("loss_aversion", self.loss_aversion, 0.0)
+        between("hard_threshold", self.hard_threshold, 0.0, 1.0)
+        between("hard_ratio", self.hard_ratio, 0.0, 1.0)
+        at_least("warm_up", self.warm_up, 0)
+        at_least("weight_decay", self.weight_decay, 0.0)
         at_least("seed", self.seed, 0)
         if self.estimator == "reinforce" and self.baseline == "leave_one_out":
-            at_least("rollouts (with --baseline leave_one_out)", self.rollouts, 2)
+            at_least("rollouts", self.rollouts, 2)
             if self.batch_size % self.rollouts:
                 raise ConfigError(
-                    f"--batch-size {self.batch_size} is not a multiple of --rollouts {self.rollouts}, "
-                    "which --baseline leave_one_out needs; change one, or use --baseline value"
+                    f"`batch_size` {self.batch_size} is not a multiple of `rollouts` {self.rollouts}, "
+                    "which `baseline` leave_one_out needs; change one, or use `baseline` value"
                 )
 
 
@@ -348,9 +348,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be learned."""
         if self.learning.estimator == "exact" and not self.game.mask:
-            raise ConfigError(
-                "--estimator exact needs the action mask: leave out --no-mask, or use --estimator reinforce"
-            )
+            raise ConfigError("`estimator` exact needs the action mask: turn `mask` on, or use `estimator` reinforce")
 
 
 def pick_settings(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, GameConfig]:
@@ -369,12 +367,12 @@ def pick_settings(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, G
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    """Raise ConfigError where the flag ``--name`` is below ``least``."""
+    """Raise ConfigError where a setting is below ``least``. Names in backquotes are flags to who runs a command."""
     if not value >= least:
-        raise ConfigError(f"--{name} {value}: must be at least {least}")
+        raise ConfigError(f"`{name}` {value}: must be at least {least}")
 
 
 def between(name: str, value: float, low: float, high: float) -> None:
-    """Raise ConfigError where the flag ``--name`` lies outside ``low`` to ``high``."""
+    """Raise ConfigError where a setting lies outside ``low`` to ``high``."""
     if not low <= value <= high:
-        raise ConfigError(f"--{name} {value}: must lie between {low} and {high}")
+        raise ConfigError(f"`{name}` {value}: must lie between {low} and {high}")

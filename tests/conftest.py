@@ -13,12 +13,21 @@ from searchrl.config import DataConfig, GameConfig, ModelConfig
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.pydocs import load_pydocs
+from searchrl.device import FORMAT_VARIABLE, cpu_has_int8
 from searchrl.models.folders import smollm2_folder
 from tests.command import Outcome, Shell
 
 # A shared machine makes single examples slow now and then; that says nothing about the code.
 settings.register_profile("searchrl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("searchrl")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where int8 is forced and this processor has none, everything skips."""
+    if os.environ.get(FORMAT_VARIABLE) == "int8" and not cpu_has_int8("cpu"):
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason="this processor has no int8"))
+
 
 DOCUMENTS = 160
 QUERIES = 12

@@ -115,14 +115,14 @@ def test_a_server_that_hides_its_models_size_cannot_choose_how_to_judge(workbenc
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"engine": "http"}, "needs --base-url"),
-        ({"base_url": "http://x"}, "--base-url needs --engine http"),
-        ({"engine": "vllm", "engine_model": "x"}, "--engine-model needs --engine http"),
-        ({"engine": "transformers", "tensor_parallel_size": 2}, "--tensor-parallel-size above 1 needs --engine vllm"),
-        ({"pipeline_parallel_size": 2}, "--pipeline-parallel-size above 1 needs --engine vllm"),
-        ({"golden": "smollm2-135m"}, "--golden"),
-        ({"concurrency": 0}, "--concurrency 0"),
-        ({"request_timeout": 0.0}, "--request-timeout"),
+        ({"engine": "http"}, "needs `base_url`"),
+        ({"base_url": "http://x"}, "`base_url` needs `engine` http"),
+        ({"engine": "vllm", "engine_model": "x"}, "`engine_model` needs `engine` http"),
+        ({"engine": "transformers", "tensor_parallel_size": 2}, "`tensor_parallel_size` above 1 needs `engine` vllm"),
+        ({"pipeline_parallel_size": 2}, "`pipeline_parallel_size` above 1 needs `engine` vllm"),
+        ({"golden": "smollm2-135m"}, "`golden`"),
+        ({"concurrency": 0}, "`concurrency` 0"),
+        ({"request_timeout": 0.0}, "`request_timeout`"),
     ],
 )
 def test_settings_that_contradict_each_other(settings, says):
@@ -149,7 +149,7 @@ def test_a_policy_is_trained_over_http_and_evaluated_with_any_engine(shell, smal
         server.asked.clear()
         outcome = shell.eval(*f"--device cpu --num-queries 2 {engine}".split(), "--output-dir", name).ok
         assert ("/v1/completions" in server.asked) == (name == "as trained")
-        tables.append(outcome.out[outcome.out.index("2 test queries:") : outcome.out.index("results:")])
+        tables.append(outcome.out[outcome.out.index("2 test queries:") : outcome.out.index("computed:")])
     assert tables[0] == tables[1]
 
 

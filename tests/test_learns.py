@@ -66,5 +66,5 @@ def test_same_seed_same_weights_other_seed_other_weights() -> None:
 def test_without_the_mask_there_is_no_exact_gradient() -> None:
     graph = toy_graph()
     free = GraphTensors(graph, RewardRules("qrels", PENALTY), use_mask=False)
-    with pytest.raises(ConfigError, match=r"--estimator exact needs the action mask.*--estimator reinforce"):
+    with pytest.raises(ConfigError, match=r"`estimator` exact needs the action mask.*`estimator` reinforce"):
         Trainer(free, free, LearningConfig(estimator="exact"), graph.dim)

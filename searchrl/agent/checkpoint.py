@@ -107,7 +107,7 @@ def save_torch(path: Path, content: dict[str, Any]) -> None:
 def load_torch(path: Path) -> dict[str, Any]:
     """``torch.load`` of tensors and plain values only. Raises CheckpointError when that is not what the file holds."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; train one with train.py, or name another with --checkpoint")
+        raise CheckpointError(f"{path}: no such checkpoint; train one with train.py, or name another with `checkpoint`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it likes on a damaged or foreign file

@@ -61,7 +61,7 @@ def open_run(config: TrainConfig, computed: Mapping[str, Any] | None = None) -> 
     output = config.output
     wanted = settings_of(config)
     if output.run_name is not None and (output.run_name in ("", "..") or Path(output.run_name).name != output.run_name):
-        raise ConfigError(f"--run-name {output.run_name!r}: must be a plain folder name")
+        raise ConfigError(f"`run_name` {output.run_name!r}: must be a plain folder name")
     if output.resume:
         run = _find_resumable(output.runs_dir, output.run_name, wanted)
         _check_computed(run, computed)
@@ -75,7 +75,7 @@ def open_run(config: TrainConfig, computed: Mapping[str, Any] | None = None) -> 
     try:
         run.path.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(f"{run.path}: cannot be made ({error.strerror}); choose another --runs-dir") from error
+        raise OutputError(f"{run.path}: cannot be made ({error.strerror}); choose another `runs_dir`") from error
     recorded = to_json(config) | ({"computed": dict(computed)} if computed else {})
     write_text(run.config, json.dumps(recorded, indent=2) + "\n")
     return run
@@ -119,22 +119,22 @@ def cut_metrics(run: RunDir, episode: int) -> None:
 def _clear(run: RunDir, overwrite: bool) -> None:
     """Remove the run that stands in the way, if that was asked for and it is one."""
     if not run.config.is_file():
-        raise OutputError(f"{run.path} exists and is not a run's folder; choose another --run-name")
+        raise OutputError(f"{run.path} exists and is not a run's folder; choose another `run_name`")
     if not overwrite:
         raise OutputError(
-            f"{run.path} exists; use --overwrite to replace that run, --resume to go on with it, or another --run-name"
+            f"{run.path} exists; use `overwrite` to replace that run, `resume` to go on with it, or another `run_name`"
         )
     try:
         shutil.rmtree(run.path)
     except OSError as error:
-        raise OutputError(f"{run.path}: cannot be replaced ({error.strerror}); choose another --run-name") from error
+        raise OutputError(f"{run.path}: cannot be replaced ({error.strerror}); choose another `run_name`") from error
 
 
 def _find_resumable(runs_dir: Path, name: str | None, wanted: dict[str, Any]) -> RunDir:
     if name is not None:
         run = RunDir(runs_dir / name)
         if not run.config.exists():
-            raise CheckpointError(f"{run.path}: no run to resume there; start one without --resume")
+            raise CheckpointError(f"{run.path}: no run to resume there; start one without `resume`")
         if changed := differences(_recorded(run), wanted):
             raise _refusal(run, changed)
         return run
@@ -144,7 +144,7 @@ def _find_resumable(runs_dir: Path, name: str | None, wanted: dict[str, Any]) ->
         with suppress(CheckpointError):  # somebody else's folder need not stand in the way
             changes[run] = differences(_recorded(run), wanted)
     if not changes:
-        raise CheckpointError(f"{runs_dir}: no run to resume; start one without --resume")
+        raise CheckpointError(f"{runs_dir}: no run to resume; start one without `resume`")
     same = [run for run, changed in changes.items() if not changed]
     if not same:
         raise _refusal(*list(changes.items())[-1])
@@ -154,7 +154,7 @@ def _find_resumable(runs_dir: Path, name: str | None, wanted: dict[str, Any]) ->
 def _refusal(run: RunDir, changed: list[str]) -> CheckpointError:
     return CheckpointError(
         f"{run.path}: cannot resume, the settings changed: {'; '.join(changed)}; "
-        "give the settings of then, or start a new run without --resume"
+        "give the settings of then, or start a new run without `resume`"
     )
 
 

@@ -60,9 +60,7 @@ class Trainer:
 
     def __init__(self, train: GraphTensors, dev: GraphTensors, config: LearningConfig, dim: int) -> None:
         if config.estimator == "exact" and not train.use_mask:
-            raise ConfigError(
-                "--estimator exact needs the action mask: leave out --no-mask, or use --estimator reinforce"
-            )
+            raise ConfigError("`estimator` exact needs the action mask: turn `mask` on, or use `estimator` reinforce")
         seed_everything(config.seed)
         self.train_graph = train.with_loss_aversion(config.loss_aversion)
         self.dev_graph = dev

@@ -44,7 +44,7 @@ class EmbedConfig:
     """Keep the document vectors, finished parts of a job that was killed included, for the next command."""
 
     def __post_init__(self) -> None:
-        at_least("top-k", self.top_k, 1)
+        at_least("top_k", self.top_k, 1)
         if self.serving.engine == "vllm" or self.serving.golden:
             flag = "--engine vllm" if self.serving.engine == "vllm" else "--golden"
             raise ConfigError(f"{flag} is for language models; to embed, start a server and use --engine http")
@@ -89,8 +89,8 @@ class RerankConfig:
     """Keep every batch of scores, so that a job that was killed goes on, and another --interpolate costs nothing."""
 
     def __post_init__(self) -> None:
-        at_least("top-k", self.top_k, 1)
-        at_least("request-batch-size", self.request_batch_size, 1)
+        at_least("top_k", self.top_k, 1)
+        at_least("request_batch_size", self.request_batch_size, 1)
         between("interpolate", self.interpolate, 0, 1)
         _check_instances(self.num_instances)
 
@@ -253,7 +253,7 @@ def _ndcg(config: NdcgConfig) -> None:
 
 def _check_instances(num_instances: int) -> None:
     """Raise ConfigError on several copies of a model: one process has one."""
-    at_least("num-instances", num_instances, 1)
+    at_least("num_instances", num_instances, 1)
     if num_instances > 1:
         raise ConfigError(
             f"--num-instances {num_instances}: one process runs one copy of a model. Start a server with several "

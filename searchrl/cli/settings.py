@@ -45,7 +45,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be evaluated."""
-        at_least("num-queries", self.num_queries, 0)
+        at_least("num_queries", self.num_queries, 0)
         at_least("seed", self.seed, 0)
 
 
@@ -86,7 +86,7 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
-        at_least("num-queries", self.num_queries, 1)
+        at_least("num_queries", self.num_queries, 1)
         at_least("seed", self.seed, 0)
 
 
@@ -136,9 +136,9 @@ class GenerateConfig:
         """Refuse what cannot be generated."""
         numbers = ("num-single", "num-multi", "num-adversarial")
         for name in numbers:
-            at_least(name, getattr(self, name.replace("-", "_")), 0)
+            at_least(name.replace("-", "_"), getattr(self, name.replace("-", "_")), 0)
         if not (self.num_single or self.num_multi or self.num_adversarial):
             raise ConfigError(f"{', '.join(f'--{name} 0' for name in numbers)}: nothing to make; raise one of them")
-        at_least("queries-per-doc", self.queries_per_doc, 1)
+        at_least("queries_per_doc", self.queries_per_doc, 1)
         at_least("show", self.show, 0)
         at_least("seed", self.seed, 0)

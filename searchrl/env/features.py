@@ -183,7 +183,7 @@ def members(groups: str) -> list[str]:
     names = [name.strip() for name in groups.split(",") if name.strip()]
     for name in names:
         if name not in GROUPS:
-            raise ConfigError(f"--hide {groups}: there is no group of features {name!r}; {nearest(name, GROUPS)}")
+            raise ConfigError(f"`hide` {groups}: there is no group of features {name!r}; {nearest(name, GROUPS)}")
     return [feature for name in names for feature in GROUPS[name]]
 
 

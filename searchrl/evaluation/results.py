@@ -227,7 +227,7 @@ def read_records(path: Path) -> list[RankedQuery]:
     """
     content = read_json(path)
     if not isinstance(content, list):
-        raise DataError(f"{path}: a JSON array of records is expected, which the embed stage writes to its --output")
+        raise DataError(f"{path}: a JSON array of records is expected, which the embed stage writes to its `output`")
     ranked: dict[str, RankedQuery] = {}
     for row, record in enumerate(content, start=1):
         place = f"{path}, record {row}"

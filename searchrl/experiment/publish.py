@@ -18,7 +18,7 @@ def check_target(target: Path) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{target}: cannot be made ({error.strerror}); give another --checkpoint-dir") from error
+        raise OutputError(f"{target}: cannot be made ({error.strerror}); give another `checkpoint_dir`") from error
     _refuse_foreign(target, ["policy_best.pt", "policy_final.pt"], _published(target))
 
 
@@ -54,7 +54,7 @@ def _published(target: Path) -> list[str]:
     except (OSError, ValueError, TypeError) as error:
         raise OutputError(
             f"{ledger}: cannot be read ({error}); remove it with the policies beside it, or give another "
-            "--checkpoint-dir"
+            "`checkpoint_dir`"
         ) from error
 
 
@@ -63,5 +63,5 @@ def _refuse_foreign(target: Path, names: list[str], published: list[str]) -> Non
         if (target / name).exists() and name not in published:
             raise OutputError(
                 f"{target / name}: not written by a training run, so it is not replaced; move it away, or give another "
-                "--checkpoint-dir"
+                "`checkpoint_dir`"
             )

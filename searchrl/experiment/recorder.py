@@ -82,7 +82,7 @@ class Recorder(Callback):
     def save_state(self) -> str:
         """Save where training stands, between two updates, and say how to go on."""
         self._trainer.save(self.run.state)
-        return f"saved at episode {self._trainer.episode}; go on with the same command and --resume"
+        return f"saved at episode {self._trainer.episode}; go on with the same command and `resume`"
 
     def _after_evaluation(self, progress: Progress) -> None:
         dev, report, episode = progress.dev, progress.report, progress.episode

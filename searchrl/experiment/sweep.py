@@ -54,7 +54,7 @@ class Sweep:
 
 def read_sweep(config: TrainConfig) -> Sweep:
     """Read ``--sweep``. Raises ConfigError for what is no number, a number that a run cannot have, or a repeat."""
-    flag = f"--sweep {config.sweep}"
+    flag = f"`sweep` {config.sweep}"
     name, equals, listed = (config.sweep or "").partition("=")
     if not equals:
         raise ConfigError(f"{flag}: write NAME=VALUE,VALUE,..., as in step-penalty=0,.01,.02")

@@ -108,7 +108,7 @@ def import_faiss() -> Any:
             return importlib.import_module("faiss")
     except ImportError as error:
         raise ConfigError(
-            f"--ann-above needs FAISS ({error}); pip install faiss-cpu, or search exactly with --ann-above 0"
+            f"`ann_above` needs FAISS ({error}); pip install faiss-cpu, or search exactly with `ann_above` 0"
         ) from error
 
 

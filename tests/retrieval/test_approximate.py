@@ -123,8 +123,8 @@ def test_without_faiss_the_error_says_how_to_install_it(monkeypatch: pytest.Monk
 
 
 def test_hybrid_and_negative_sizes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="--ann-above 5 with --retriever hybrid"):
+    with pytest.raises(ConfigError, match="`ann_above` 5 with `retriever` hybrid"):
         GameConfig(ann_above=5, retriever="hybrid")
-    with pytest.raises(ConfigError, match="--ann-above -1"):
+    with pytest.raises(ConfigError, match="`ann_above` -1"):
         GameConfig(ann_above=-1)
     assert GameConfig().ann_above == 0
