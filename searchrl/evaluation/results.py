@@ -178,7 +178,7 @@ def _format(row: str, column: str) -> str:
 
 
 Values = Mapping[str, Mapping[str, float]]
-"""Measure -> query id -> value, as ``metrics.evaluate`` gives them."""
+"""Measure -> query id -> value, as ``measures.evaluate`` gives them."""
 
 
 @dataclass(frozen=True)
