@@ -97,7 +97,7 @@ def _tables(session: Session, played: Played) -> Mapping[str, object]:
     from searchrl.agent.trainer import greedy_episodes
     from searchrl.cli import describe
     from searchrl.env.batched import GraphTensors, RewardRules
-    from searchrl.evaluation.methods import compare_methods, human_first
+    from searchrl.evaluation.comparison import compare_methods, human_first
 
     bench = session.bench
     split, dev = list(played.graphs.items())[-1]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from searchrl.command import parse, run_command
-from searchrl.config import DtypeName, EngineConfig, ScorerName, SplitName
+from searchrl.config import CollectionConfig, DtypeName, EngineConfig, ScorerName, SplitName, at_least, between
 from searchrl.errors import ConfigError
 
 
@@ -39,17 +39,12 @@ class EmbedConfig:
     serving: EngineConfig = field(default_factory=EngineConfig)
     num_instances: int = 1
     """Copies of the model: one in this process; several are a server's (--engine http)."""
-    data_dir: Path | None = None
-    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
-    mirror: str | None = None
-    """Base address to download BEIR zips from instead of the public host."""
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
     cache: bool = True
     """Keep the document vectors, finished parts of a job that was killed included, for the next command."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be ranked."""
-        if self.top_k < 1:
-            raise ConfigError(f"--top-k {self.top_k}: must be at least 1")
+        at_least("top_k", self.top_k, 1)
         if self.serving.engine == "vllm" or self.serving.golden:
             flag = "--engine vllm" if self.serving.engine == "vllm" else "--golden"
             raise ConfigError(f"{flag} is for language models; to embed, start a server and use --engine http")
@@ -89,20 +84,14 @@ class RerankConfig:
     serving: EngineConfig = field(default_factory=EngineConfig)
     num_instances: int = 1
     """Copies of the model: one in this process; several are a server's (--engine http)."""
-    data_dir: Path | None = None
-    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
-    mirror: str | None = None
-    """Base address to download BEIR zips from instead of the public host."""
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
     cache: bool = True
     """Keep every batch of scores, so that a job that was killed goes on, and another --interpolate costs nothing."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be reranked."""
-        for name, value in (("top-k", self.top_k), ("request-batch-size", self.request_batch_size)):
-            if value < 1:
-                raise ConfigError(f"--{name} {value}: must be at least 1")
-        if not 0.0 <= self.interpolate <= 1.0:
-            raise ConfigError(f"--interpolate {self.interpolate}: must lie between 0 and 1")
+        at_least("top_k", self.top_k, 1)
+        at_least("request_batch_size", self.request_batch_size, 1)
+        between("interpolate", self.interpolate, 0, 1)
         _check_instances(self.num_instances)
 
 
@@ -126,13 +115,9 @@ class NdcgConfig:
     """Further measures, as ir_measures names them: AP, RR@10, ERR@20, P(rel=2)@5, Rprec, Bpref ..."""
     output: Path | None = None
     """JSON file with the means and every query's values."""
-    data_dir: Path | None = None
-    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
-    mirror: str | None = None
-    """Base address to download BEIR zips from instead of the public host."""
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured."""
         if not self.results:
             raise ConfigError("name the files to measure: --output-eval of the embed and rerank stages, or TREC runs")
         if not self.k_values or min(self.k_values) < 1:
@@ -179,7 +164,8 @@ def ndcg(arguments: Sequence[str] | None = None) -> None:
 
 def _embed(config: EmbedConfig) -> None:
     from searchrl.device import choose_device
-    from searchrl.evaluation import stage_files, stages
+    from searchrl.evaluation import results as files
+    from searchrl.evaluation import stages
     from searchrl.files import cache_dir
     from searchrl.models.loader import ModelLoader
 
@@ -188,25 +174,26 @@ def _embed(config: EmbedConfig) -> None:
     similarity = choose_device(config.similarity_device)
     with closing(ModelLoader(config.serving, device=config.device)) as loader:
         encoder = loader.encoder(config.model_name)
-        dataset = stages.load_collection(config.dataset_path, config.data_dir, config.mirror)
+        dataset = stages.load_collection(config.dataset_path, config.collection.data_dir, config.collection.mirror)
         queries = stages.judged_queries(dataset, config.split)
         print(stages.describe(dataset, config.split, queries), flush=True)
         cache = cache_dir() if config.cache else None
         ranked = stages.embed(dataset, queries, encoder, top_k=config.top_k, cache=cache, device=similarity.device)
-    stage_files.write_records(config.output, ranked, queries.qrels)
-    means = stage_files.write_evaluation(config.output_eval, ranked, queries.qrels, "embed")
+    files.write_records(config.output, ranked, queries.qrels)
+    means = files.write_evaluation(config.output_eval, ranked, queries.qrels, "embed")
     print(_metrics_table({"embed": means}))
 
 
 def _rerank(config: RerankConfig) -> None:
-    from searchrl.evaluation import stage_files, stages
+    from searchrl.evaluation import results as files
+    from searchrl.evaluation import stages
     from searchrl.models.loader import ModelLoader
     from searchrl.reward.registry import ScorerSettings, make_reward
 
     evaluation = stages.evaluation_outputs("--output-eval", config.output_eval)
     stages.check_outputs(("--output", config.output), *evaluation, inputs=[config.embed_output])
-    ranked = stage_files.read_records(config.embed_output)
-    dataset = stages.load_collection(config.dataset_path, config.data_dir, config.mirror)
+    ranked = files.read_records(config.embed_output)
+    dataset = stages.load_collection(config.dataset_path, config.collection.data_dir, config.collection.mirror)
     queries = stages.judged_queries(dataset, config.split)
     stages.resolve(ranked, queries, dataset.corpus, config.embed_output)  # before a model is loaded
     print(stages.describe(dataset, config.split, queries), flush=True)
@@ -226,24 +213,25 @@ def _rerank(config: RerankConfig) -> None:
             {"pre_key_ids": query.key_ids, "embed_scores": query.scores, "rerank_scores": row[: len(query.key_ids)]}
             for query, row in zip(ranked, after.scores.tolist(), strict=True)
         ]
-        stage_files.write_records(config.output, after.ranked, queries.qrels, more)
+        files.write_records(config.output, after.ranked, queries.qrels, more)
     means = {
-        "embed": stage_files.mean_values(stage_files.judge(ranked, queries.qrels)),
-        "rerank": stage_files.write_evaluation(config.output_eval, after.ranked, queries.qrels, "rerank"),
+        "embed": files.mean_values(files.judge(ranked, queries.qrels)),
+        "rerank": files.write_evaluation(config.output_eval, after.ranked, queries.qrels, "rerank"),
     }
     print(_metrics_table(means))
 
 
 def _ndcg(config: NdcgConfig) -> None:
-    from searchrl.evaluation import stage_files, stages
+    from searchrl.evaluation import results as files
+    from searchrl.evaluation import stages
     from searchrl.evaluation.measures import evaluate, parse_measure
     from searchrl.evaluation.text_table import number, text_table
 
     stages.check_outputs(("--output", config.output), inputs=config.results)
     for measure in config.measures:
         parse_measure(measure)
-    results = {str(path): stage_files.read_results(path) for path in config.results}
-    dataset = stages.load_collection(config.dataset_path, config.data_dir, config.mirror)
+    results = {str(path): files.read_results(path) for path in config.results}
+    dataset = stages.load_collection(config.dataset_path, config.collection.data_dir, config.collection.mirror)
     queries = stages.judged_queries(dataset, config.split)
     print(stages.describe(dataset, config.split, queries), flush=True)
 
@@ -254,9 +242,9 @@ def _ndcg(config: NdcgConfig) -> None:
         stages.check_answered(run, queries, path)
         values[path] = evaluate(run, queries.qrels, names)
     if config.output:
-        stage_files.write_metrics(config.output, values)
+        files.write_metrics(config.output, values)
     for path, by_measure in values.items():
-        means = stage_files.mean_values(by_measure)
+        means = files.mean_values(by_measure)
         rows = [[f"@{k}", *(number(means[f"{name}@{k}"]) for name in at_cutoffs)] for k in config.k_values]
         print(f"\n{path}\n{text_table(['cutoff', *at_cutoffs], rows)}")
         if config.measures:
@@ -265,8 +253,7 @@ def _ndcg(config: NdcgConfig) -> None:
 
 def _check_instances(num_instances: int) -> None:
     """Raise ConfigError on several copies of a model: one process has one."""
-    if num_instances < 1:
-        raise ConfigError(f"--num-instances {num_instances}: must be at least 1")
+    at_least("num_instances", num_instances, 1)
     if num_instances > 1:
         raise ConfigError(
             f"--num-instances {num_instances}: one process runs one copy of a model. Start a server with several "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from searchrl.command import parse, run_command
-from searchrl.config import SplitName
+from searchrl.config import SplitName, at_least
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def _datasets(config: CompareConfig) -> list[tuple[Path, list[Path]]]:
     """Each data set's judgments and run files. Raises ConfigError where flags do not fit together."""
     from searchrl.evaluation.runs import run_paths
 
-    if config.seed < 0:
-        raise ConfigError(f"--seed {config.seed}: must be at least 0")
+    at_least("seed", config.seed, 0)
     if not config.runs or not config.qrels:
         missing = "name the run files to compare" if not config.runs else "--qrels is missing: who judged the queries?"
         raise ConfigError(f"{missing} (searchrl compare a.run b.run --qrels QRELS)")

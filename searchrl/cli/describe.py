@@ -13,7 +13,7 @@ from searchrl.config import GameConfig
 from searchrl.data.dataset import Split
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.env.graph import SearchGraph
-from searchrl.evaluation.methods import compare_methods, human_first
+from searchrl.evaluation.comparison import compare_methods, human_first
 from searchrl.evaluation.text_table import number, text_table
 from searchrl.experiment.collection import Collection
 from searchrl.experiment.models import Models
@@ -45,7 +45,7 @@ def dataset(collection: Collection) -> str:
 
 def reward_model(part: PreparedCollection) -> str:
     """How well the reward model agrees with people, where there is one and there are people's judgments."""
-    from searchrl.evaluation.reward_quality import reward_quality
+    from searchrl.evaluation.measures import reward_quality
     from searchrl.reward.gain import Judgments
 
     graph, queries = part.graphs["train"], part.collection.queries("train")

@@ -12,7 +12,7 @@ from searchrl.errors import ConfigError, nearest
 from searchrl.fitting import settings, training_settings
 
 if TYPE_CHECKING:
-    from searchrl.fitting.run_folder import RunFolder
+    from searchrl.fitting.training import RunFolder
 
 STAGES: Mapping[str, tuple[type[Any], str]] = {
     "pipeline": (training_settings.PipelineConfig, "pipeline.pipeline"),
@@ -22,7 +22,7 @@ STAGES: Mapping[str, tuple[type[Any], str]] = {
     "get_top_relevant_keys_embed": (settings.TopRelevantKeysConfig, "candidates.find_candidates"),
     "sample_dpo_batch": (settings.SampleDpoBatchConfig, "candidates.sample_for_judging"),
     "sample_advanced_dpo_batch": (settings.SampleAdvancedDpoBatchConfig, "candidates.sample_orders"),
-    "judge_dataset": (settings.JudgeDatasetConfig, "judging.judge_dataset"),
+    "judge_dataset": (settings.JudgeDatasetConfig, "candidates.judge_dataset"),
     "make_query_and_less_relevant_keys_recs": (settings.LessRelevantKeysConfig, "writing.make_key_ladders"),
     "make_query_dpo_pairs": (settings.QueryDpoPairsConfig, "writing.make_query_ladders"),
     "train_lora": (training_settings.TrainLoraConfig, "training.train"),
@@ -57,7 +57,7 @@ def _fit(arguments: Sequence[str]) -> None:
     module, function = where.split(".")
     result = getattr(import_module(f"searchrl.fitting.{module}"), function)(config, say)
     if result is not None:
-        from searchrl.fitting.run_folder import RunFolder
+        from searchrl.fitting.training import RunFolder
 
         folder = config.output_dir / "model" if stage == "pipeline" else config.output_dir
         say(report(result, RunFolder(folder), config.lora.merge))

@@ -75,8 +75,7 @@ def _make(config: GenerateConfig, dataset: Dataset, models: Models, output: Path
     from searchrl.errors import ModelError
     from searchrl.experiment.parts import make_retriever, make_writer
     from searchrl.models.prompts import load_prompts
-    from searchrl.queries.filters import Filters
-    from searchrl.queries.generate import Generator
+    from searchrl.queries.generate import Filters, Generator
     from searchrl.queries.writing import QuestionWriter
 
     corpus, judge, prompts = dataset.corpus, models.reward_model, load_prompts(config.prompts)

@@ -16,7 +16,7 @@ from searchrl.retrieval.tagtree.settings import AssignConfig, EmbedTagsConfig, G
 if TYPE_CHECKING:
     from searchrl.data.dataset import Corpus, Dataset, QuerySet
     from searchrl.models.loader import ModelLoader, Use
-    from searchrl.retrieval.tagtree.inventory import Inventory
+    from searchrl.retrieval.tagtree.build import Inventory
     from searchrl.retrieval.tagtree.retriever import Found, MakeGuide
     from searchrl.retrieval.tagtree.tagging import TaggingModel
     from searchrl.retrieval.tagtree.tree import TagTree
@@ -52,7 +52,7 @@ def generate(config: GenerateTagsConfig) -> None:
     """``searchrl tags generate``."""
     from searchrl.evaluation.stages import check_outputs, load_collection
     from searchrl.models.loader import open_models
-    from searchrl.retrieval.tagtree.inventory import Inventory, InventoryHeader, write_inventory
+    from searchrl.retrieval.tagtree.build import Inventory, InventoryHeader, write_inventory
     from searchrl.retrieval.tagtree.tagging import CONTEXT_TOKENS, PROMPTS, tags_of
 
     check_outputs(("output", config.output))
@@ -104,11 +104,9 @@ def _tags_described(inventory: Inventory, path: Path) -> str:
 
 def embed(config: EmbedTagsConfig) -> None:
     """``searchrl tags embed``."""
-    from searchrl.evaluation.index import obtain_index
-    from searchrl.evaluation.stages import check_outputs, load_collection
+    from searchrl.evaluation.stages import check_outputs, load_collection, obtain_index
     from searchrl.models.loader import ModelLoader
-    from searchrl.retrieval.tagtree.build import as_corpus, build_tag_tree
-    from searchrl.retrieval.tagtree.inventory import read_inventory, read_inventory_for
+    from searchrl.retrieval.tagtree.build import as_corpus, build_tag_tree, read_inventory, read_inventory_for
     from searchrl.retrieval.tagtree.tree import save_tree
 
     files = [config.output_dir / name for name in ("tree.txt", "tree.html")]
@@ -148,8 +146,8 @@ def embed(config: EmbedTagsConfig) -> None:
 
 
 def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -> None:
-    from searchrl.evaluation.tag_tree import tree_page, tree_text
     from searchrl.files import write_text
+    from searchrl.retrieval.tagtree.tree import tree_page, tree_text
 
     corpus = dataset.corpus
     facts = {
@@ -165,10 +163,9 @@ def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -
 
 def assign(config: AssignConfig) -> None:
     """``searchrl tags assign``."""
-    from searchrl.evaluation.index import obtain_index
-    from searchrl.evaluation.stage_files import ranked_queries, write_records
-    from searchrl.evaluation.stages import check_outputs, load_collection
-    from searchrl.evaluation.tag_tree import measure, measured_table
+    from searchrl.evaluation.measures import measure_tag_tree, measured_table
+    from searchrl.evaluation.results import ranked_queries, write_records
+    from searchrl.evaluation.stages import check_outputs, load_collection, obtain_index
     from searchrl.models.loader import ModelLoader
     from searchrl.retrieval.tagtree.retriever import TagTreeRetriever, candidates_for
     from searchrl.retrieval.tagtree.tree import load_tree
@@ -204,7 +201,7 @@ def assign(config: AssignConfig) -> None:
         for row in range(min(config.show, len(queries))):
             say(_paths_described(queries, corpus, paths[row], int(found.ranking.documents[row, 0]), row))
         if config.measure and queries.judged:
-            measured = measure(
+            measured = measure_tag_tree(
                 retriever,
                 queries,
                 vectors,

@@ -1,23 +1,31 @@
-"""Measures of rankings against human judgments, query by query: every measure that ir_measures knows, by its name.
+"""How good rankings are by human judgments, in every measure that ir_measures knows; reward models and tag trees, too.
 
 nDCG, precision, recall, average precision and the like come from trec_eval through pytrec_eval, ERR from TREC's gdeval.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from searchrl.data.dataset import Qrels, QuerySet
-from searchrl.errors import ConfigError, DataError, nearest
-from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+from searchrl.data.dataset import Corpus, Qrels, QuerySet
+from searchrl.errors import ConfigError, DataError, ModelError, nearest
+from searchrl.evaluation.text_table import number, text_table
+from searchrl.retrieval.dense import DenseIndex
+from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray, Ranking
+from searchrl.reward.gain import own_document
 
 if TYPE_CHECKING:
     import ir_measures
+
+    from searchrl.retrieval.tagtree.retriever import MakeGuide, TagTreeRetriever
+
 
 MEASURES = ("nDCG@10", "Recall@100", "MRR@10")
 """What every table shows unless told otherwise."""
@@ -136,3 +144,167 @@ def evaluate_ranking(
         )
     values = evaluate(ranking_to_run(queries.ids, doc_ids, ranking), queries.qrels, measures)
     return {measure: np.array([by_query[query] for query in queries.ids]) for measure, by_query in values.items()}
+
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RewardQuality:
+    """Agreement of scores with human judgments. AUC: .5 is chance; correlations: 0 is. NaN where undefined."""
+
+    auc: float
+    """Over all pairs together: does a score mean the same from query to query?"""
+    auc_within: float
+    """Mean over queries: does the model tell relevant from not relevant among one query's documents?"""
+    kendall: float
+    """Mean over queries of Kendall's tau-b between scores and grades."""
+    spearman: float
+    """Mean over queries of Spearman's rank correlation between scores and grades."""
+    queries: int
+    """Queries with both relevant and other documents among the scored; the means are over these."""
+    pairs: int
+    """Scored (query, document) pairs."""
+    relevant: int
+    """Those of the pairs that humans judged relevant."""
+
+    def __str__(self) -> str:
+        counts = f"{self.queries} queries, {self.pairs} pairs, {self.relevant} of them relevant"
+        if math.isnan(self.auc):
+            return f"unknown: the judgments do not tell the scored documents apart ({counts})"
+        overall = f"AUC {self.auc:.3f} over all pairs"
+        if not self.queries:
+            return f"{overall}; undefined within queries ({counts})"
+        within = f"{self.auc_within:.3f} within a query, tau-b {self.kendall:.3f}, Spearman {self.spearman:.3f}"
+        return f"{overall}, {within} ({counts})"
+
+
+def reward_quality(scores: ArrayLike, grades: ArrayLike) -> RewardQuality:
+    """Measure how well raw scores agree with human grades.
+
+    scores: (n, pool), row i the pool of query i, NaN where the pool is shorter. grades: (n, pool), relevant above 0;
+    NaN (not judged) and negative count as 0. A row in which all scores are equal counts as AUC .5 and correlation 0:
+    such a model said nothing. Raises DataError if the shapes differ, ModelError on an infinite score.
+    """
+    from scipy import stats
+
+    score = np.asarray(scores, dtype=np.float64)
+    grade = np.fmax(np.asarray(grades, dtype=np.float64), 0.0)
+    if score.ndim != 2 or score.shape != grade.shape:
+        raise DataError(f"scores of shape {score.shape} and grades of shape {grade.shape}: need two (queries, pool)")
+    if np.isinf(score).any():
+        raise ModelError("the reward model gave an infinite score; scores must be finite")
+    known = ~np.isnan(score)
+    relevant = known & (grade > 0)
+    both = relevant.any(axis=1) & (known & ~relevant).any(axis=1)
+    flat, flat_relevant = score[known][None], relevant[known][None]
+    rows = [(score[i, known[i]], grade[i, known[i]]) for i in np.flatnonzero(both)]
+    varied = [np.ptp(s) > 0 for s, _ in rows]
+    taus = [stats.kendalltau(s, g).statistic if v else 0.0 for (s, g), v in zip(rows, varied, strict=True)]
+    rhos = [stats.spearmanr(s, g).statistic if v else 0.0 for (s, g), v in zip(rows, varied, strict=True)]
+    return RewardQuality(
+        auc=float(auc(flat, flat_relevant)[0]),
+        auc_within=_mean(auc(score[both], relevant[both])),
+        kendall=_mean(taus),
+        spearman=_mean(rhos),
+        queries=int(both.sum()),
+        pairs=int(known.sum()),
+        relevant=int(relevant.sum()),
+    )
+
+
+def auc(scores: FloatArray, relevant: NDArray[np.bool_]) -> FloatArray:
+    """Area under the ROC curve of each row: the chance that a relevant document outscores another, ties half.
+
+    scores: (n, m), NaN for absent. relevant: (n, m). Returns (n,), NaN where a row lacks either kind.
+    Source: the rank-sum identity, Hanley and McNeil (1982).
+    """
+    from scipy.stats import rankdata
+
+    known = ~np.isnan(scores)
+    positives = (relevant & known).sum(axis=1).astype(np.float64)
+    contrasts = positives * (known.sum(axis=1) - positives)
+    ranks = rankdata(np.where(known, scores, np.inf), axis=1) if scores.size else scores  # inf: past all others
+    rank_sum = np.where(relevant & known, ranks, 0.0).sum(axis=1)
+    above = rank_sum - positives * (positives + 1) / 2
+    return np.asarray(np.divide(above, contrasts, out=np.full_like(above, np.nan), where=contrasts > 0))
+
+
+def _mean(values: ArrayLike) -> float:
+    array = np.asarray(values, dtype=np.float64)
+    return float(array.mean()) if array.size else float("nan")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Means over the queries. scored, compared: documents scored, and tags and clusters compared with a query, both as
+    shares of the collection. values: measure -> its value. overlap: share of exact search's documents that were found.
+    beam_width is None for exact search itself.
+    """
+
+    beam_width: int | None
+    scored: float
+    compared: float
+    values: dict[str, float]
+    overlap: float
+
+
+def measure_tag_tree(
+    retriever: TagTreeRetriever,
+    queries: QuerySet,
+    vectors: NDArray[np.float32],
+    corpus: Corpus,
+    k: int,
+    *,
+    beams: Sequence[int],
+    shares: Sequence[float],
+    guide: MakeGuide | None = None,
+) -> list[Measured]:
+    """Exact search, then every share of the documents with every beam width. vectors: the queries', (n, dim).
+
+    Queries without judgments are left out; one at least must have them.
+    """
+    rows = [i for i, name in enumerate(queries.ids) if name in queries.qrels]
+    queries = QuerySet([queries.ids[i] for i in rows], [queries.texts[i] for i in rows], queries.qrels)
+    vectors = vectors[rows]
+    of_judged = None if guide is None else lambda places: guide([rows[place] for place in places])
+    exclude = own_document(queries, corpus)
+    exact = DenseIndex(retriever.vectors).search(vectors, k, exclude)
+    wanted = (f"Recall@{k}", "nDCG@10")
+
+    def means(ranking: Ranking) -> dict[str, float]:
+        values = evaluate_ranking(ranking, queries, corpus.ids, wanted)
+        return {name: float(by_query.mean()) for name, by_query in values.items()}
+
+    measured = [Measured(None, 1.0, 0.0, means(exact), 1.0)]
+    for share in shares:
+        for beam in beams:
+            candidates = max(k, round(share * len(corpus)))
+            found = retriever.search(vectors, k, exclude, beam_width=beam, candidates=candidates, guide=of_judged)
+            scored, compared = (float(n.mean()) / len(corpus) for n in (found.scored, found.walk.compared))
+            overlap = shared(found.ranking.documents, exact.documents)
+            measured.append(Measured(beam, scored, compared, means(found.ranking), overlap))
+    return measured
+
+
+def shared(found: IntArray, exact: IntArray) -> float:
+    """Share of the documents in rows of ``exact`` that stand in the same row of ``found``."""
+    there = [np.isin(e[e != NO_DOCUMENT], f).mean() for f, e in zip(found, exact, strict=True) if (e >= 0).any()]
+    return float(np.mean(there)) if there else 1.0
+
+
+def measured_table(rows: Sequence[Measured]) -> str:
+    """The rows as text."""
+    names = list(rows[0].values)
+    header = ["search", "documents scored", "tags and clusters compared", *names, "overlap with exact"]
+    cells = [
+        [
+            "exact" if row.beam_width is None else f"beam {row.beam_width}",
+            f"{row.scored:.1%}",
+            f"{row.compared:.1%}",
+            *(number(row.values[name]) for name in names),
+            f"{row.overlap:.1%}",
+        ]
+        for row in rows
+    ]
+    return text_table(header, cells)

@@ -130,9 +130,8 @@ def paired_tests(
     return tests
 
 
-def paired_tests_text(tests: Sequence[PairedTest]) -> str:
-    """One row per method and baseline: difference, interval, p-values, wins/ties/losses."""
-    header = ["method", "against", "difference", "95% interval", "p t-test", "p random.", "p Holm", "W/T/L"]
+def paired_test_rows(tests: Sequence[PairedTest]) -> list[list[str]]:
+    """One row per method and baseline: both, difference, interval, p-values (t-test, randomisation, Holm), W/T/L."""
     rows = []
     for test in tests:
         c = test.comparison
@@ -140,7 +139,13 @@ def paired_tests_text(tests: Sequence[PairedTest]) -> str:
         p_values = [p_value(p) for p in (c.p_ttest, c.p_randomisation, test.p_holm)]
         counts = f"{c.wins}/{c.ties}/{c.losses}"
         rows.append([test.method, test.baseline, number(c.mean_difference, "+.4f"), interval, *p_values, counts])
-    return text_table(header, rows)
+    return rows
+
+
+def paired_tests_text(tests: Sequence[PairedTest]) -> str:
+    """The tests as a table."""
+    header = ["method", "against", "difference", "95% interval", "p t-test", "p random.", "p Holm", "W/T/L"]
+    return text_table(header, paired_test_rows(tests))
 
 
 def paired_tests_json(tests: Sequence[PairedTest]) -> list[dict[str, Any]]:

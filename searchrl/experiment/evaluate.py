@@ -16,11 +16,10 @@ from searchrl.data.dataset import QuerySet, Split
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.env.tree import Action
 from searchrl.errors import CheckpointError
-from searchrl.evaluation.comparison import ComparisonTable
-from searchrl.evaluation.methods import compare_methods, human_first
-from searchrl.evaluation.report.charts import write_pictures
-from searchrl.evaluation.report.data import find_run, read_curves
-from searchrl.evaluation.report.page import write_report
+from searchrl.evaluation.charts import write_pictures
+from searchrl.evaluation.comparison import ComparisonTable, compare_methods, human_first
+from searchrl.evaluation.report import write_report
+from searchrl.evaluation.report_data import find_run, read_curves
 from searchrl.evaluation.results import write_results
 from searchrl.experiment.collection import Collection, read_collection
 from searchrl.experiment.models import Models, open_models

@@ -17,8 +17,8 @@ from searchrl.config import GameConfig, LearningConfig, TrainConfig
 from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.env.features import members
 from searchrl.errors import ConfigError, nearest
-from searchrl.evaluation.methods import method_result
-from searchrl.evaluation.report.page import write_sweep_page
+from searchrl.evaluation.comparison import method_result
+from searchrl.evaluation.report import write_sweep_page
 from searchrl.evaluation.results import SweepRow, SweepTable
 from searchrl.experiment.callbacks import Listener
 from searchrl.experiment.models import Models, open_models

@@ -15,7 +15,7 @@ from searchrl.agent.trainer import Progress, Trainer
 from searchrl.config import LearningConfig, TrainConfig
 from searchrl.config_file import to_json
 from searchrl.env.batched import GraphTensors, RewardRules
-from searchrl.evaluation.methods import human_first
+from searchrl.evaluation.comparison import human_first
 from searchrl.experiment.callbacks import Callback
 from searchrl.experiment.prepare import Prepared
 

@@ -29,6 +29,7 @@ Row = tuple[str, str, str]
 """id, title, text."""
 
 TEXT_FILES = (".txt", ".md", ".rst")
+TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 STREAM_BUFFER = 10_000
 """Rows held while a stream is shuffled: a row may move about so far."""
 
@@ -37,15 +38,7 @@ def process_data(config: ProcessDataConfig, say: Callable[[str], None]) -> None:
     """Write a source's documents as tables, shuffled."""
     folder = config.output_dir
     check_outputs(*(("output_dir", folder / name) for name in ("df.csv", "df_small.csv", "dataset_dict.json")))
-    rows = read_source(
-        config.dataset_name,
-        text_column=config.text_column,
-        config=config.dataset_config,
-        split=config.split,
-        sample=config.n_sample,
-        seed=config.random_seed,
-        stream=config.stream,
-    )
+    rows = read_source(config)
     order = rng(config.random_seed, "process_data").permutation(len(rows))[: config.n_sample]
     table = table_of([rows[i] for i in order])
     _save_dataset_dict(table, folder)
@@ -104,24 +97,25 @@ def table_of(rows: Sequence[tuple[str, str, str]]) -> Any:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def read_source(
-    name: str, *, text_column: str, config: str | None, split: str, sample: int | None, seed: int, stream: bool
-) -> list[Row]:
-    """All documents of a source in its own order; of a hub data set that is streamed, ``sample`` of its beginning.
+def read_source(config: ProcessDataConfig) -> list[Row]:
+    """All documents of a source in its own order; of a hub data set that is streamed, some of its beginning.
 
-    name: a folder of text files (a document each) or tables, a BEIR folder, one table (.csv, .tsv, .jsonl, .json,
-    .parquet) or text file, a dataset's name as ``train.py`` takes it, or ``owner/name`` on the hub. Raises DataError
-    where there is nothing, ConfigError on a name that is none of these, DownloadError where the hub does not answer.
+    Raises DataError where there is nothing, ConfigError on a name that is no source, DownloadError where the hub does
+    not answer.
     """
+    name, text_column = config.dataset_name, config.text_column
     path = Path(name).expanduser()
     if path.is_dir():
         rows = _from_folder(path, text_column)
     elif path.is_file():
         rows = _from_file(path, text_column, path.parent)
     elif "/" in name and not name.startswith((".", "/", "~")) and name.count("/") == 1:
-        rows = _from_hub(name, text_column, config, split, sample, seed, stream)
+        rows = _from_hub(config)
     else:
-        rows = _from_dataset(name)
+        from searchrl.data.load import load_dataset
+
+        corpus = load_dataset(name).corpus
+        rows = list(zip(corpus.ids, corpus.titles, corpus.texts, strict=True))
     kept = [row for row in rows if row[1].strip() or row[2].strip()]
     if not kept:
         raise DataError(f"{name}: no document has any text")
@@ -141,9 +135,8 @@ def _from_folder(folder: Path, text_column: str) -> list[Row]:
 
 def _from_file(path: Path, text_column: str, root: Path) -> list[Row]:
     name = path.relative_to(root).as_posix()
-    suffix = path.suffix.lower()
-    if suffix in TABLES:
-        return _rows(TABLES[suffix](path), text_column, name, str(path))
+    if path.suffix.lower() in TABLES:
+        return _rows(_table(path), text_column, name, str(path))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -166,25 +159,17 @@ def _rows(records: Iterable[dict[str, Any]], text_column: str, name: str, place:
     return rows
 
 
-def _from_dataset(name: str) -> list[Row]:
-    from searchrl.data.load import load_dataset
-
-    corpus = load_dataset(name).corpus
-    return list(zip(corpus.ids, corpus.titles, corpus.texts, strict=True))
-
-
-def _from_hub(
-    name: str, text_column: str, config: str | None, split: str, sample: int | None, seed: int, stream: bool
-) -> list[Row]:
+def _from_hub(config: ProcessDataConfig) -> list[Row]:
     from datasets import load_dataset
 
-    if stream and sample is None:
+    name, sample = config.dataset_name, config.n_sample
+    if config.stream and sample is None:
         raise ConfigError("stream needs n_sample: how much of the stream to keep")
     try:
-        found = load_dataset(name, config, split=split, streaming=stream)
-        if stream:
-            found = found.shuffle(seed=seed, buffer_size=STREAM_BUFFER).take(sample)
-        return _rows(iter(found), text_column, name, name)
+        found = load_dataset(name, config.dataset_config, split=config.split, streaming=config.stream)
+        if config.stream:
+            found = found.shuffle(seed=config.random_seed, buffer_size=STREAM_BUFFER).take(sample)
+        return _rows(iter(found), config.text_column, name, name)
     except DataError:
         raise
     except Exception as error:  # the hub and its data sets fail in as many ways as there are formats
@@ -194,33 +179,18 @@ def _from_hub(
         ) from error
 
 
-def _from_json(path: Path) -> list[dict[str, Any]]:
-    return [record for _, record in read_records(path)]
+def _table(path: Path) -> list[dict[str, Any]]:
+    """The records of a table."""
+    suffix = path.suffix.lower()
+    if suffix in (".json", ".jsonl"):
+        return [record for _, record in (read_records if suffix == ".json" else read_jsonl)(path)]
+    if suffix == ".parquet":
+        import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
-
-def _from_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [record for _, record in read_jsonl(path)]
-
-
-def _from_csv(path: Path) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = read_table(path, "\t" if path.suffix.lower() == ".tsv" else ",").to_dict("records")
-    return records
-
-
-def _from_parquet(path: Path) -> list[dict[str, Any]]:
-    import pandas as pd  # type: ignore[import-untyped,unused-ignore]
-
-    try:
-        records: list[dict[str, Any]] = pd.read_parquet(path).to_dict("records")
-    except (OSError, ValueError, ImportError) as error:
-        raise DataError(f"{path}: not a Parquet file ({next(iter(str(error).splitlines()), '')})") from error
-    return records
-
-
-TABLES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
-    ".csv": _from_csv,
-    ".tsv": _from_csv,
-    ".jsonl": _from_jsonl,
-    ".json": _from_json,
-    ".parquet": _from_parquet,
-}
+        try:
+            table: Any = pd.read_parquet(path)
+        except (OSError, ValueError, ImportError) as error:
+            raise DataError(f"{path}: not a Parquet file ({next(iter(str(error).splitlines()), '')})") from error
+    else:
+        table = read_table(path, "\t" if suffix == ".tsv" else ",")
+    return list(table.to_dict("records"))

@@ -15,8 +15,7 @@ from searchrl.config import LanguageModelConfig
 from searchrl.config_file import to_json
 from searchrl.errors import DataError
 from searchrl.files import file_digest, write_text
-from searchrl.fitting import candidates, documents, judging, settings, training, writing
-from searchrl.fitting.tracking import check_tracking
+from searchrl.fitting import candidates, documents, settings, training, writing
 from searchrl.fitting.training_settings import (
     PipelineConfig,
     PreferenceDataConfig,
@@ -48,9 +47,8 @@ class Step:
 
 def pipeline(config: PipelineConfig, say: Say) -> dict[str, Any]:
     """Do what is left to do; returns what the trained model's ``metrics.json`` holds."""
-    training.check_installed()  # said now, not after an hour of work
+    training.check_installed(config.tracking)  # said now, not after an hour of work
     training.training_device(config.compute.device, config.dtype)
-    check_tracking(config.tracking)
     data = config.output_dir / "data"
     for step in steps(config, data):
         if not do(step, data / "stages", say):
@@ -69,16 +67,8 @@ def training_of(config: PipelineConfig) -> TrainLoraConfig:
         max_train=config.max_train,
     )
     kind = TrainAdpoLoraConfig if config.adpo else TrainLoraConfig
-    return kind(
-        config.output_dir / "model",
-        lists,
-        config.lora,
-        config.fitting,
-        config.tracking,
-        config.dtype,
-        config.compute,
-        config.overwrite,
-    )
+    where, same = config.output_dir / "model", (config.lora, config.fitting, config.tracking)
+    return kind(where, lists, *same, config.dtype, config.compute, config.overwrite)
 
 
 def steps(config: PipelineConfig, data: Path) -> list[Step]:
@@ -96,6 +86,7 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
     write = settings.MakeQueryRecsConfig(
         settings.DocumentsConfig(table), queries, kinds=kinds, per_document=config.per_document, seed=seed, lm=lm
     )
+    keep = settings.FilterQueryRecsConfig(queries, kept, config.kinds)
     search = settings.TopRelevantKeysConfig(
         *(kept, table, relevance),
         model_name=config.encoder,
@@ -106,13 +97,7 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
     found = [
         Step("process_data", read, documents.process_data, [corpus] if corpus.exists() else [], [table]),
         Step("make_query_recs", write, writing.make_query_recs, [table], [queries]),
-        Step(
-            "filter_query_recs",
-            settings.FilterQueryRecsConfig(queries, kept, config.kinds),
-            writing.filter_query_recs,
-            [queries],
-            [kept],
-        ),
+        Step("filter_query_recs", keep, writing.filter_query_recs, [queries], [kept]),
         Step("get_top_relevant_keys_embed", search, candidates.find_candidates, [kept, table], [relevance]),
     ]
     ranked = settings.RankedConfig(relevance, table, random_seed=seed)
@@ -127,7 +112,7 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
         lists = [data / f"dataset_list_{split}.json" for split in ("train", "test")]
         last = [
             Step("sample_dpo_batch", sample, candidates.sample_for_judging, [relevance, table], [sampled]),
-            Step("judge_dataset", judge, judging.judge_dataset, [sampled], lists),
+            Step("judge_dataset", judge, candidates.judge_dataset, [sampled], lists),
         ]
     return [*found, *last]
 

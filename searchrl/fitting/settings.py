@@ -40,7 +40,6 @@ class ProcessDataConfig:
     """Seeds the shuffle."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be sampled."""
         if self.n_sample is not None:
             at_least("n_sample", self.n_sample, 1)
         at_least("random_seed", self.random_seed, 0)
@@ -58,7 +57,6 @@ class DocumentsConfig:
     """Documents to work on, the first of the table; 0 for all."""
 
     def __post_init__(self) -> None:
-        """Refuse a number below none."""
         at_least("max_documents", self.max_documents, 0)
 
 
@@ -76,7 +74,6 @@ class RankedConfig:
     """Seeds the draws."""
 
     def __post_init__(self) -> None:
-        """Refuse what seeds nothing."""
         at_least("random_seed", self.random_seed, 0)
 
 
@@ -96,7 +93,6 @@ class MakeQueryRecsConfig:
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what asks for nothing."""
         at_least("per_document", self.per_document, 1)
         if not self.kinds:
             raise ConfigError("kinds is empty: titles, questions or keywords")
@@ -118,7 +114,6 @@ class FilterQueryRecsConfig:
     """Words of a query at most."""
 
     def __post_init__(self) -> None:
-        """Refuse what keeps nothing."""
         if not 1 <= self.min_words <= self.max_words:
             raise ConfigError(f"min_words {self.min_words} and max_words {self.max_words}: no length is both")
 
@@ -154,7 +149,6 @@ class TopRelevantKeysConfig:
     serving: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what finds nothing."""
         for name, least in (("k_key", 1), ("request_batch_size", 1), ("batch_tokens", 0)):
             at_least(name, getattr(self, name), least)
         if self.serving.engine == "vllm" or self.serving.golden:
@@ -174,7 +168,6 @@ class SampleDpoBatchConfig:
     """Documents drawn from all others."""
 
     def __post_init__(self) -> None:
-        """Refuse what leaves nothing to compare."""
         if self.n_retrieved < 0 or self.n_random < 0 or self.n_retrieved + self.n_random < 1:
             raise ConfigError("n_retrieved and n_random: at least one document must stand against a query's own")
 
@@ -192,7 +185,6 @@ class SampleAdvancedDpoBatchConfig:
     """The order of the sampled keys counts; otherwise only that the query's own is better than each."""
 
     def __post_init__(self) -> None:
-        """Refuse what leaves nothing to compare."""
         at_least("n_sampled_keys", self.n_sampled_keys, 1)
 
 
@@ -222,7 +214,6 @@ class JudgeDatasetConfig:
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
         if self.judge == "source" and self.compare == "all":
             raise ConfigError(
                 "judge source says nothing about two documents that a query was not written from: "
@@ -257,7 +248,6 @@ class LessRelevantKeysConfig:
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what makes no ladder."""
         for name, least in (("n_key_generation", 1), ("depth", 1)):
             at_least(name, getattr(self, name), least)
         if self.keys == "generate" and self.n_key_generation > MOST_RUNGS:
@@ -287,7 +277,6 @@ class QueryDpoPairsConfig:
     lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what makes no ladder."""
         at_least("n_query_generation", self.n_query_generation, 1 if self.variant == 3 else 2)
         if self.variant == 1 and self.n_query_generation > MOST_RUNGS:
             raise ConfigError(f"n_query_generation {self.n_query_generation}: variant 1 has {MOST_RUNGS} rungs")

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+import transformers
+from torch import Tensor, nn
 
 from searchrl.config import ScorerName
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
-from searchrl.models.folders import judging_method
+from searchrl.files import sealed_folder
+from searchrl.models.folders import SMALL_MODEL, default_language_model, judging_method, language_model_folder
 from searchrl.models.loader import CONTEXT_TOKENS
+from searchrl.models.loading import causal_lm_facts, loading
+from searchrl.models.packed import batch_rows, pack
+from searchrl.models.prompts import beginning, load_prompts
+from searchrl.models.tokens import Tokens, first_tokens, pad, text_start, text_tokens
+from searchrl.models.transformers_lm import SHORTEST_CUT, TransformersLM
 from searchrl.reward.head import Encoded, HeadReward
-from searchrl.reward.registry import KEY_WORDS, TOKENS_PER_WORD
+from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method
+from searchrl.reward.registry import KEY_WORDS, TOKENS_PER_WORD, detect_kind
 from searchrl.reward.reward_model import RewardModel
+from searchrl.threads import lazy
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-    from torch import Tensor, nn
+@dataclass(frozen=True)
+class Traits:
+    """What training has to know of a reward model."""
 
-    from searchrl.reward.lm import Method
+    task: Literal["SEQ_CLS", "CAUSAL_LM"]
+    """PEFT's name for the kind of network."""
+    scale: float
+    """What a difference of scores is multiplied by to be read as a logit."""
+    learning_rate: float
+    """What it is trained with unless told otherwise."""
+    across: bool
+    """Whether scores of different queries can be compared, and so may be trained to."""
 
 
 class TrainableReward(RewardModel, Protocol):
     """A ``RewardModel`` over a network whose layers may be changed in place; ``score`` then uses them as they are."""
 
     @property
-    def task(self) -> Literal["SEQ_CLS", "CAUSAL_LM"]:
-        """PEFT's name for the kind of network."""
+    def traits(self) -> Traits:
+        """How it is trained."""
         ...
 
     @property
@@ -38,21 +59,6 @@ class TrainableReward(RewardModel, Protocol):
     @property
     def tokenizer(self) -> Any:
         """The network's tokenizer."""
-        ...
-
-    @property
-    def scale(self) -> float:
-        """What a difference of scores is multiplied by to be read as a logit."""
-        ...
-
-    @property
-    def learning_rate(self) -> float:
-        """What it is trained with unless told otherwise."""
-        ...
-
-    @property
-    def across(self) -> bool:
-        """Whether scores of different queries can be compared, and so may be trained to."""
         ...
 
     def encode(self, query: str, document: str) -> Any:
@@ -74,10 +80,7 @@ class TrainableReward(RewardModel, Protocol):
 class TrainableHead(HeadReward):
     """Implements ``TrainableReward`` on the raw output of a sequence classification model."""
 
-    task: Literal["SEQ_CLS"] = "SEQ_CLS"
-    scale = 1.0
-    across = True
-    learning_rate = 2e-4
+    traits = Traits("SEQ_CLS", scale=1.0, learning_rate=2e-4, across=True)
 
     @property
     def network(self) -> nn.Module:
@@ -113,10 +116,6 @@ def trainable_reward(
     name: None for the device's language model. Raises ConfigError on a scorer that cannot be trained here, or a setting
     it does not have; ModelError where the model cannot be had.
     """
-    from searchrl.models.folders import default_language_model, language_model_folder
-    from searchrl.models.loading import causal_lm_facts
-    from searchrl.reward.registry import detect_kind
-
     if choice.dtype == "int8":
         raise ConfigError("dtype int8 cannot be trained: use float32, or bfloat16 where the device computes it")
     name = name or default_language_model(choice.device)
@@ -131,10 +130,6 @@ def trainable_reward(
         if max_words is not None or prompts is not None:
             raise ConfigError("max_key_words and prompts are for language models: this model has a head")
         return TrainableHead(folder, choice.device, choice.dtype)
-    from searchrl.fitting.trainable_lm import TrainableLM, trainable_lm
-    from searchrl.models.prompts import load_prompts
-    from searchrl.models.transformers_lm import SHORTEST_CUT
-
     method: Method = kind  # type: ignore[assignment]
     if kind == "lm":
         # Trained as pmi, a model also orders a query's documents by likelihood; the other way about, queries of
@@ -145,7 +140,8 @@ def trainable_reward(
     context = max(CONTEXT_TOKENS, TOKENS_PER_WORD * words)
     rest = CONTEXT_TOKENS if context == CONTEXT_TOKENS else SHORTEST_CUT  # the cuts that ``ModelLoader`` makes
     lm = TrainableLM(str(folder), choice, max_context_tokens=context, max_continuation_tokens=rest)
-    return trainable_lm(lm, method, load_prompts(prompts), words)
+    trained = {"likelihood": TrainableLikelihood, "pmi": TrainablePmi}.get(method, TrainableChoice)
+    return trained(lm, method, load_prompts(prompts), words)
 
 
 def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> Path:
@@ -154,13 +150,6 @@ def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> 
     The head reads the last token, which a chat template must end. Built once: a whole folder is used as it is. Raises
     ModelError where the model has no class with a head.
     """
-    import torch
-    import transformers
-
-    from searchrl.files import sealed_folder
-    from searchrl.models.folders import default_language_model, language_model_folder
-    from searchrl.models.loading import loading
-
     library: Any = transformers
     name = name or default_language_model(choice.device)
     source = language_model_folder(name)
@@ -179,3 +168,160 @@ def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> 
         tokenizer.save_pretrained(folder)
 
     return sealed_folder(place, build)
+
+
+SCALES: dict[Method, float] = {"likelihood": 3.0, "pmi": 3.0, "yes_no": 1.0, "graded": 10.0}
+"""See ``Traits.scale``. Were each query written from its relevant documents, a likelihood's would be the
+query's length, by Bayes's rule. Measured on human judgments, the untrained likelihood is as sure as it may be at 2; at
+10 training does little but unlearn false certainty. A grade's expectation lies in [0, 1], too narrow for a logit."""
+
+
+class TrainableLM(TransformersLM):
+    """The transformers backend with its parts at hand."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, loaded at the first call."""
+        network: nn.Module = self._model
+        return network
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self._tokenizer
+
+    @property
+    def fill(self) -> int:
+        """The token that padding carries."""
+        fill: int = self._fill
+        return fill
+
+    @lazy
+    def wanted(self) -> dict[Method, list[int]]:
+        """The tokens that answers begin with."""
+        return {
+            "yes_no": first_tokens(self._tokenizer, ANSWERS),
+            "graded": first_tokens(self._tokenizer, GRADES),
+        }
+
+    def context_tokens(self, text: str) -> Tokens:
+        """A context as ``continuation_logprobs`` reads it."""
+        tokens = text_tokens(self._tokenizer, [text], self._max_context, special=True)[text]
+        return tokens or (text_start(self._tokenizer),)
+
+    def continuation_tokens(self, text: str) -> Tokens:
+        """A continuation as ``continuation_logprobs`` reads it."""
+        return text_tokens(self._tokenizer, [text], self._max_continuation, special=False)[text]
+
+    def prompt_tokens(self, prompt: str) -> Tokens:
+        """A prompt as ``choice_logprobs`` reads it. Raises ModelError where it exceeds what the model reads."""
+        return self._prompt_tokens([prompt], 1)[0]
+
+
+@dataclass(frozen=True)
+class _LMReward(LMReward):
+    """What the four methods have in common."""
+
+    lm: TrainableLM
+
+    @property
+    def traits(self) -> Traits:
+        """See ``TrainableReward``. Small models take, and in a few minutes need, larger steps; a likelihood depends on
+        the query's own words, whatever the document.
+        """
+        rate = 3e-3 if self.lm.parameters < SMALL_MODEL else 2e-4
+        return Traits("CAUSAL_LM", SCALES[self.method], rate, across=self.method != "likelihood")
+
+    @property
+    def network(self) -> nn.Module:
+        """See ``TrainableReward``."""
+        return self.lm.network
+
+    @property
+    def tokenizer(self) -> Any:
+        """See ``TrainableReward``."""
+        return self.lm.tokenizer
+
+
+class TrainableLikelihood(_LMReward):
+    """Implements ``TrainableReward`` on the mean log-probability of the query given the document."""
+
+    def encode(self, query: str, document: str) -> tuple[Tokens, Tokens]:
+        """See ``TrainableReward``: a context and its continuation."""
+        context = self.prompts.likelihood_context.format(document=beginning(document, self.max_document_words))
+        continuation = self.prompts.likelihood_continuation.format(query=query)
+        return self.lm.context_tokens(context), self.lm.continuation_tokens(continuation)
+
+    def length(self, encoded: tuple[Tokens, Tokens]) -> int:
+        """See ``TrainableReward``."""
+        return len(encoded[0]) + len(encoded[1]) - 1
+
+    def forward(self, network: nn.Module, encoded: Sequence[tuple[Tokens, Tokens]]) -> Tensor:
+        """See ``TrainableReward``. A document's tokens run once for all queries that stand with it here."""
+        groups: dict[Tokens, dict[Tokens, None]] = {}
+        for context, continuation in encoded:
+            groups.setdefault(context, {})[continuation] = None
+        rows = pack({context: list(continuations) for context, continuations in groups.items()})
+        packed = batch_rows(rows, self.lm.fill)
+        width, device = packed.input_ids.shape[1], next(network.parameters()).device
+        # Padding goes to the left, so that the rows end together: then few columns hold all predictions, and only
+        # these pass through the vocabulary, the widest layer by far.
+        shift = torch.tensor([width - len(row) for row in rows])
+        back = (torch.arange(width) - shift[:, None]) % width
+        mask = packed.attention_mask.gather(2, back[:, None, :, None].expand(-1, 1, -1, width))
+        mask = mask.gather(3, back[:, None, None, :].expand(-1, 1, width, -1))
+        row, column = packed.predictors // width, packed.predictors % width
+        columns, place = torch.unique(column + shift[row], return_inverse=True)
+        logits = network(
+            input_ids=packed.input_ids.gather(1, back).to(device),
+            attention_mask=mask.to(device),
+            position_ids=packed.position_ids.gather(1, back).to(device),
+            logits_to_keep=columns.to(device),
+            use_cache=False,
+        ).logits
+        chosen = logits[row.to(device), place.to(device)].float()
+        tokens = chosen.gather(1, packed.targets.to(device)[:, None])[:, 0] - chosen.logsumexp(1)
+        means = torch.stack([part.mean() for part in torch.split(tokens, list(packed.lengths))])
+        at = {(r.context, c): i for i, (r, c) in enumerate((r, c) for r in rows for c in r.continuations)}
+        return means[[at[pair] for pair in encoded]]
+
+
+class TrainablePmi(TrainableLikelihood):
+    """Implements ``TrainableReward`` on what the document adds to that: it learns what no document says, too."""
+
+    def forward(self, network: nn.Module, encoded: Sequence[tuple[Tokens, Tokens]]) -> Tensor:
+        """See ``TrainableReward``. All queries stand in one row after the empty document."""
+        empty, _ = self.encode("", "")
+        alone = {continuation: i for i, continuation in enumerate(dict.fromkeys(c for _, c in encoded))}
+        both = super().forward(network, [*encoded, *((empty, continuation) for continuation in alone)])
+        return both[: len(encoded)] - both[len(encoded) :][[alone[continuation] for _, continuation in encoded]]
+
+
+class TrainableChoice(_LMReward):
+    """Implements ``TrainableReward`` on an answer's probability: the logit of Yes, or the expected grade."""
+
+    def encode(self, query: str, document: str) -> Tokens:
+        """See ``TrainableReward``: a prompt."""
+        prompt = self.prompts.yes_no if self.method == "yes_no" else self.prompts.graded
+        return self.lm.prompt_tokens(prompt.format(query=query, document=beginning(document, self.max_document_words)))
+
+    def length(self, encoded: Tokens) -> int:
+        """See ``TrainableReward``."""
+        return len(encoded)
+
+    def forward(self, network: nn.Module, encoded: Sequence[Tokens]) -> Tensor:
+        """See ``TrainableReward``."""
+        device = next(network.parameters()).device
+        ids, mask = pad(encoded, self.lm.fill, "left")
+        logits: Tensor = network(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
+            logits_to_keep=1,
+            use_cache=False,
+        ).logits
+        logits = logits[:, -1, self.lm.wanted[self.method]].float()
+        if self.method == "yes_no":
+            return logits[:, 0] - logits[:, 1]
+        grades = torch.linspace(0.0, 1.0, len(GRADES), device=device)
+        return logits.softmax(-1) @ grades

@@ -1,23 +1,133 @@
-"""TRL's reward trainer over preference lists of any length, scored by any ``TrainableReward``."""
+"""LoRA (Hu et al. 2021) on a reward model by PEFT, and its training on preference lists of any length by TRL."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import PrinterCallback
+from tqdm import tqdm
+from transformers import AutoConfig, PrinterCallback, TrainerCallback, integrations
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
+from trl.trainer.utils import disable_dropout_in_model
 
 from searchrl.device import rng
-from searchrl.fitting.losses import LossName, list_losses
-from searchrl.fitting.preference_lists import PreferenceList
-from searchrl.fitting.quality import PreferenceQuality, preference_quality
+from searchrl.errors import ConfigError, ModelError
+from searchrl.files import write_text
+from searchrl.fitting.lists import PreferenceQuality, list_losses, preference_quality
+from searchrl.fitting.records import PreferenceList
 from searchrl.fitting.trainable import TrainableReward
+from searchrl.fitting.training_settings import FittingConfig, LoraSettings, LossName, TrackingConfig
+from searchrl.models.loading import quiet_transformers
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""As the Llama family and its kin call them; a network without any of these gets LoRA on every linear layer."""
+
+
+def attach(reward: TrainableReward, settings: LoraSettings, seed: int) -> Any:
+    """Put a fresh adapter into the reward model's network and return PEFT's model around it; only the adapter, and a
+    reward head, are trainable, and these are float32 whatever the base's format.
+
+    The base's own dropout is switched off, as TRL does: the same pair must score the same. Raises ConfigError where no
+    module has one of the names, or there are fewer layers.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    disable_dropout_in_model(reward.network)
+    targets = _targets(reward.network, settings.target_modules)
+    # TASK_TYPE SEQ_CLS also saves the head, which a plain LoraConfig would leave out of the adapter.
+    config = LoraConfig(
+        task_type=reward.traits.task,
+        r=settings.r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets,
+        layers_to_transform=_last_layers(reward.network, settings.last_layers or 0, targets),
+    )
+    try:
+        with torch.random.fork_rng(), without_deprecations():
+            torch.manual_seed(seed)
+            network: Any = reward.network
+            model: Any = get_peft_model(network, config)
+    except ValueError as error:
+        raise ConfigError(f"target_modules {' '.join(settings.target_modules)}: {error}") from error
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # PEFT leaves a head in the base's format
+    return model
+
+
+def merge(reward: TrainableReward, folder: Path, model: Any, base: Path) -> None:
+    """Write the network with its adapter worked in, and its tokenizer, as a new folder; the network is changed.
+
+    The network should be in float32: in a coarser format the sum of weight and adapter would be rounded away.
+
+    What else lies in ``base`` for a reward to go by (a chat template's file, sentence-transformers' own) is kept.
+    """
+    merged = model.merge_and_unload()
+    merged.config = AutoConfig.from_pretrained(base, local_files_only=True)
+    with quiet_transformers():
+        merged.save_pretrained(folder)
+    reward.tokenizer.save_pretrained(folder)
+    extra = base / "config_sentence_transformers.json"
+    if extra.is_file():
+        write_text(folder / extra.name, extra.read_text(encoding="utf-8"))
+
+
+def load(reward: TrainableReward, folder: Path) -> Any:
+    """Put a saved adapter, head included, into a reward model's network. Raises ModelError where it does not fit."""
+    from peft import PeftModel
+
+    network: Any = reward.network
+    try:
+        with without_deprecations():
+            return PeftModel.from_pretrained(network, str(folder))
+    except Exception as error:  # a foreign or damaged folder fails in as many ways as there are files
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"{folder} is not an adapter for this model ({reason})") from error
+
+
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Keep out of a command's output which names TRL, PEFT and transformers are going to change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def last_third(network: Any) -> int:
+    """A third of the network's layers; 0, for all, where they have none of ``PROJECTIONS``."""
+    named = not isinstance(_targets(network, ()), str)
+    return int(network.config.get_text_config().num_hidden_layers) // 3 if named else 0
+
+
+def _targets(network: nn.Module, names: Sequence[str]) -> list[str] | str:
+    if names:
+        return list(names)
+    there = {name.rpartition(".")[2] for name, _ in network.named_modules()}
+    found = [name for name in PROJECTIONS if name in there]
+    return found or "all-linear"
+
+
+def _last_layers(network: Any, count: int, targets: list[str] | str) -> list[int] | None:
+    """Numbers of the last ``count`` layers; None for all."""
+    if not count:
+        return None
+    layers = int(network.config.get_text_config().num_hidden_layers)
+    if count > layers:
+        raise ConfigError(f"last_layers {count}: the model has {layers}")
+    if isinstance(targets, str):
+        raise ConfigError(f"last_layers {count} needs target_modules for this model: the names of its projections")
+    return list(range(layers - count, layers))
+
 
 CHUNK_BATCHES = 50
 """Lists are sorted by length within chunks of so many batches: little padding, and still another order every epoch."""
@@ -44,6 +154,13 @@ class TrainingData:
             "encoded": [pair for place in members for pair in self.encoded[place]],
             "levels": [torch.tensor(self.lists[place].levels) for place in members],
         }
+
+
+def encoded(reward: TrainableReward, lists: Sequence[PreferenceList], fitting: FittingConfig) -> TrainingData:
+    """The lists' tokens, and the order in which training meets them."""
+    pairs = [[reward.encode(q, d) for q, d in zip(one.queries, one.documents, strict=True)] for one in lists]
+    lengths = [max(map(reward.length, own)) for own in pairs]
+    return TrainingData(lists, pairs, training_order(lengths, fitting.batch_size, fitting.epochs, fitting.seed))
 
 
 def training_order(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[list[int]]:
@@ -145,7 +262,7 @@ class PreferenceTrainer(RewardTrainer):
         """Accuracy and AUC on the held-out lists by the reward model's own ``score``, logged."""
         quality = self.quality()
         self.last_look = (self.state.global_step, quality)
-        metrics = quality.as_metrics()
+        metrics = {f"eval_{name}": x for name, x in asdict(quality).items() if name not in ("lists", "pairs")}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -158,3 +275,46 @@ class PreferenceTrainer(RewardTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The run's own files say what was done."""
+
+
+def trackers(config: TrackingConfig, folder: Path, curves: Path, step: int) -> list[Any]:
+    """Callbacks for the trainer. curves: TensorBoard's folder. step: the update that a resumed run begins after."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    library: Any = integrations  # whose types say little
+    writer = SummaryWriter(str(curves), purge_step=step + 1 if step else None)
+    callbacks = [library.TensorBoardCallback(writer), _Bar()]
+    if config.wandb_project is not None:
+        import wandb
+
+        wandb.init(project=config.wandb_project, name=config.wandb_run_name, dir=str(folder), mode=config.wandb_mode)
+        callbacks += [library.WandbCallback(), _Finish(wandb)]
+    return callbacks
+
+
+class _Finish(TrainerCallback):
+    """Has Weights & Biases write out the last of its curves: it would do so when Python ends."""
+
+    def __init__(self, wandb: Any) -> None:
+        self._wandb = wandb
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self._wandb.finish()
+
+
+class _Bar(TrainerCallback):
+    """Shows how far training is, and what was logged last."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="update")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        shown = {name: f"{logs[name]:.3f}" for name in ("loss", "accuracy", "eval_accuracy") if name in (logs or {})}
+        if shown:
+            self._bar.set_postfix(shown)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.close()

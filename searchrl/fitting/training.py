@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchrl.config import DtypeName
-from searchrl.config_file import to_json
+from searchrl.config_file import differences, to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
-from searchrl.errors import ConfigError
+from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.files import new_folder, write_text
-from searchrl.fitting.adapter import attach, last_third, load, merge, without_deprecations
-from searchrl.fitting.preference_lists import PreferenceList, fingerprint
-from searchrl.fitting.run_folder import RunFolder
-from searchrl.fitting.tracking import check_tracking, trackers
-from searchrl.fitting.training_lists import training_lists
-from searchrl.fitting.training_settings import TrainLoraConfig
+from searchrl.fitting.lists import fingerprint, training_lists
+from searchrl.fitting.records import PreferenceList
+from searchrl.fitting.training_settings import TrackingConfig, TrainLoraConfig
+from searchrl.models.folders import default_language_model, language_model_folder
 
 if TYPE_CHECKING:
     from searchrl.fitting.trainable import TrainableReward
-    from searchrl.fitting.trainer import PreferenceTrainer, TrainingData
+    from searchrl.fitting.trainer import PreferenceTrainer
+
 
 NOT_COMPARED = ("output_dir", "overwrite", "tracking", "compute", "data")
 """Settings that do not change what is computed, or are told by fingerprints."""
@@ -40,11 +40,7 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     the same weights, whether or not the run was killed meanwhile. Raises ConfigError, DataError, ModelError,
     CheckpointError (another run is in the folder), OutputError.
     """
-    from searchrl.models.folders import default_language_model, language_model_folder
-    from searchrl.models.loading import quiet_transformers
-
-    check_installed()
-    check_tracking(config.tracking)
+    check_installed(config.tracking)
     choice = training_device(config.compute.device, config.dtype)
     folder = RunFolder(config.output_dir)
     folder.check()
@@ -53,22 +49,38 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
     reward, _ = _trainable(config, choice, folder)
     config = _settled(config, reward, choice)
-    folder.agree(_settings(config, train_lists, test_lists, reward))
+    settings = {name: value for name, value in to_json(config).items() if name not in NOT_COMPARED}
+    settings["lora"] = {name: value for name, value in settings["lora"].items() if name not in ("merge", "prompts")}
+    told = {"loss": config.loss, "train": fingerprint(train_lists), "test": fingerprint(test_lists)}
+    folder.agree({**settings, **told, "model": reward.fingerprint})
     done = folder.finished()
     if done is None:
+        from searchrl.fitting.trainer import without_deprecations
+        from searchrl.models.loading import quiet_transformers
+
         with without_deprecations(), quiet_transformers():
             done = _fit(config, folder, reward, train_lists, test_lists, say)
     del reward  # its network is changed, and takes as much memory as the next
     if config.lora.merge and not folder.merged.exists():
-        _merge(*_trainable(config, replace(choice, dtype="float32"), folder), folder)
+        from searchrl.fitting.trainer import load, merge
+
+        reward, base = _trainable(config, replace(choice, dtype="float32"), folder)
+        model = load(reward, folder.adapter)
+        with new_folder(folder.merged) as place:
+            merge(reward, place, model, base)
     return done
 
 
-def check_installed() -> None:
-    """Raise ConfigError with the install command where the libraries for training are missing."""
+def check_installed(tracking: TrackingConfig) -> None:
+    """Raise ConfigError with the install command where the libraries for training, or those asked for, are missing."""
     for package in ("trl", "peft", "accelerate", "datasets"):
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"training a reward model needs the package {package}: {INSTALL}")
+    if tracking.wandb_project is not None and importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            f"wandb_project {tracking.wandb_project}: Weights & Biases is not installed: pip install wandb "
+            "(TensorBoard's curves are written in any case)"
+        )
 
 
 def training_device(name: str, dtype: DtypeName) -> DeviceChoice:
@@ -85,7 +97,6 @@ def training_device(name: str, dtype: DtypeName) -> DeviceChoice:
 def _trainable(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder) -> tuple[TrainableReward, Path]:
     """The reward model, untrained, and the folder its model was read from."""
     from searchrl.fitting.trainable import new_head, trainable_reward
-    from searchrl.models.folders import default_language_model, language_model_folder
 
     lora = config.lora
     name, kind = lora.model_name or default_language_model(choice.device), lora.scorer
@@ -97,30 +108,19 @@ def _trainable(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder)
 
 def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceChoice) -> TrainLoraConfig:
     """The same with what depends on model and device decided, so that the run's folder remembers it."""
-    lora, fitting = config.lora, config.fitting
+    from searchrl.fitting.trainer import last_third
+
+    lora, fitting, traits = config.lora, config.fitting, reward.traits
     if lora.last_layers is None:
-        few = choice.device == "cpu" and reward.task == "CAUSAL_LM" and not lora.target_modules
+        few = choice.device == "cpu" and traits.task == "CAUSAL_LM" and not lora.target_modules
         lora = replace(lora, last_layers=last_third(reward.network) if few else 0)
     fitting = replace(
         fitting,
-        learning_rate=fitting.learning_rate or reward.learning_rate,
-        scale=fitting.scale or reward.scale,
-        across_queries=reward.across if fitting.across_queries is None else fitting.across_queries,
+        learning_rate=fitting.learning_rate or traits.learning_rate,
+        scale=fitting.scale or traits.scale,
+        across_queries=traits.across if fitting.across_queries is None else fitting.across_queries,
     )
     return replace(config, lora=lora, fitting=fitting)
-
-
-def _settings(
-    config: TrainLoraConfig,
-    train_lists: Sequence[PreferenceList],
-    test_lists: Sequence[PreferenceList],
-    reward: TrainableReward,
-) -> dict[str, Any]:
-    """What decides the outcome, as JSON values."""
-    settings = {name: value for name, value in to_json(config).items() if name not in NOT_COMPARED}
-    settings["lora"] = {name: value for name, value in settings["lora"].items() if name not in ("merge", "prompts")}
-    told = {"loss": config.loss, "train": fingerprint(train_lists), "test": fingerprint(test_lists)}
-    return {**settings, **told, "model": reward.fingerprint}
 
 
 def _fit(
@@ -133,15 +133,7 @@ def _fit(
 ) -> dict[str, Any]:
     checkpoint = folder.last_checkpoint()
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    data = _encode(config, reward, train_lists)
-    trainer = _trainer(
-        config,
-        folder,
-        reward,
-        data,
-        test_lists,
-        trackers_of=lambda: trackers(config.tracking, folder.path, folder.curves, step),
-    )
+    trainer = _trainer(config, folder, reward, train_lists, test_lists, step)
     before = None
     if test_lists:
         if not folder.before.exists():  # the fresh adapter changes nothing yet
@@ -159,7 +151,10 @@ def _fit(
     if test_lists:
         after = after or trainer.quality()
         say(f"after: {after}")
-    _save_adapter(trainer, reward, folder)
+    shutil.rmtree(folder.adapter, ignore_errors=True)
+    with new_folder(folder.adapter) as place:  # the head included
+        network.save_pretrained(str(place))
+        reward.tokenizer.save_pretrained(place)
     during = [e for e in trainer.state.log_history if "eval_accuracy" in e and e["step"] < updates]
     metrics = {
         "before": before,
@@ -175,35 +170,24 @@ def _fit(
     return metrics
 
 
-def _encode(config: TrainLoraConfig, reward: TrainableReward, lists: Sequence[PreferenceList]) -> TrainingData:
-    from searchrl.fitting.trainer import TrainingData, training_order
-
-    encoded = [
-        [reward.encode(query, document) for query, document in zip(one.queries, one.documents, strict=True)]
-        for one in lists
-    ]
-    lengths = [max(map(reward.length, pairs)) for pairs in encoded]
-    fitting = config.fitting
-    return TrainingData(lists, encoded, training_order(lengths, fitting.batch_size, fitting.epochs, fitting.seed))
-
-
 def _trainer(
     config: TrainLoraConfig,
     folder: RunFolder,
     reward: TrainableReward,
-    data: TrainingData,
+    train_lists: Sequence[PreferenceList],
     test_lists: Sequence[PreferenceList],
-    trackers_of: Callable[[], list[Any]],
+    step: int,
 ) -> PreferenceTrainer:
     from trl.trainer.reward_config import RewardConfig
 
-    from searchrl.fitting.trainer import PreferenceTrainer
+    from searchrl.fitting.trainer import PreferenceTrainer, attach, encoded, trackers
 
     fitting = config.fitting
     rate, scale = fitting.learning_rate, fitting.scale
     assert rate is not None, "decided by _settled"
     assert scale is not None
     choice = training_device(config.compute.device, config.dtype)
+    data = encoded(reward, train_lists, fitting)
     model = attach(reward, config.lora, fitting.seed)
     arguments = RewardConfig(
         output_dir=str(folder.path),
@@ -238,23 +222,8 @@ def _trainer(
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # the trainer does not spread one process over several GPUs
     across = bool(fitting.across_queries)
-    return PreferenceTrainer(reward, model, config.loss, scale, across, data, test_lists, arguments, trackers_of())
-
-
-def _save_adapter(trainer: PreferenceTrainer, reward: TrainableReward, folder: RunFolder) -> None:
-    """Write the adapter, its head and its tokenizer, whole or not at all."""
-
-    network: Any = trainer.model
-    shutil.rmtree(folder.adapter, ignore_errors=True)
-    with new_folder(folder.adapter) as place:
-        network.save_pretrained(str(place))
-        reward.tokenizer.save_pretrained(place)
-
-
-def _merge(reward: TrainableReward, base: Path, folder: RunFolder) -> None:
-    model = load(reward, folder.adapter)
-    with new_folder(folder.merged) as place:
-        merge(reward, place, model, base)
+    watching = trackers(config.tracking, folder.path, folder.curves, step)
+    return PreferenceTrainer(reward, model, config.loss, scale, across, data, test_lists, arguments, watching)
 
 
 def _peak_memory() -> float:
@@ -267,3 +236,84 @@ def _peak_memory() -> float:
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+class RunFolder:
+    """A run's folder, and what lies in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings = path / "training.json"
+        """What was asked for, and fingerprints of data and model."""
+        self.base = path / "base"
+        """The model that got a new head."""
+        self.before = path / "before.json"
+        """Quality before training."""
+        self.curves = path / "tensorboard"
+        self.adapter = path / "adapter"
+        """The trained adapter, head included."""
+        self.merged = path / "merged"
+        """The model with the adapter worked in."""
+        self.metrics = path / "metrics.json"
+        """Quality before, during and after, time and memory; written last."""
+
+    def check(self) -> None:
+        """Raise OutputError where the folder is something else than a run's. Changes nothing."""
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise OutputError(f"{self.path}: is a file; give a folder with output_dir")
+            known = self.settings.exists() or self.base.exists()
+            if self.path.is_dir() and any(self.path.iterdir()) and not known:
+                raise OutputError(f"{self.path}: is not empty and not a training run; give another output_dir")
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+
+    def open(self, overwrite: bool) -> None:
+        """Make the folder, or empty it of another run. Raises OutputError where that cannot be."""
+        try:
+            if overwrite and self.settings.exists():
+                shutil.rmtree(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+    def agree(self, wanted: Mapping[str, Any]) -> None:
+        """Note what is asked for, or raise CheckpointError where the run here was asked for something else."""
+        plain = json.loads(json.dumps(wanted))
+        if not self.settings.exists():
+            write_text(self.settings, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+            return
+        changed = differences(_read(self.settings), plain)
+        if changed:
+            raise CheckpointError(
+                f"{self.path}: holds another run: {'; '.join(changed)}; give another output_dir, or set overwrite"
+            )
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that was written whole; what a kill left of others is removed."""
+        whole = []
+        for folder in self.path.glob("checkpoint-*"):
+            try:
+                state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))  # written last
+                whole.append((int(state["global_step"]), folder))
+            except (OSError, ValueError, KeyError, TypeError):
+                shutil.rmtree(folder, ignore_errors=True)
+        return max(whole)[1] if whole else None
+
+    def finished(self) -> dict[str, Any] | None:
+        """What ``metrics.json`` says, where the run came to its end."""
+        with contextlib.suppress(FileNotFoundError):
+            return _read(self.metrics)
+        return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); set overwrite, or another output_dir") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not what was written; set overwrite, or another output_dir")
+    return content

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from searchrl.config import CollectionConfig, ComputeConfig, DtypeName, EngineConfig, at_least
 from searchrl.errors import ConfigError
-from searchrl.fitting.losses import LossName
 from searchrl.fitting.settings import JudgeName
 
+LossName = Literal["pairwise", "listwise"]
 ScorerFlag = Literal["auto", "likelihood", "pmi", "yes_no", "graded", "head"]
 
 
@@ -49,7 +49,6 @@ class PreferenceDataConfig:
     collection: CollectionConfig = field(default_factory=CollectionConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what is contradictory."""
         if self.dataset is not None and self.dataset_list_test is not None:
             raise ConfigError("dataset_list_test goes with dataset_list_train; with dataset use test_split")
         if self.dataset is not None and self.train_split == self.test_split:
@@ -95,7 +94,6 @@ class LoraSettings:
     """Write the model with the adapter worked in, OUTPUT_DIR/merged, which is used by name."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
         at_least("r", self.r, 1)
         at_least("lora_alpha", self.lora_alpha, 1)
         at_least("last_layers", self.last_layers or 0, 0)
@@ -144,7 +142,6 @@ class FittingConfig:
     """Seeds adapter, order and samples."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be learned with."""
         for name in ("batch_size", "gradient_accumulation_steps", "evaluation_steps", "save_steps", "logging_steps"):
             at_least(name, getattr(self, name), 1)
         for name in ("epochs", "learning_rate", "max_grad_norm", "scale"):
@@ -169,7 +166,6 @@ class TrackingConfig:
     """offline: into OUTPUT_DIR/wandb, which `wandb sync` uploads."""
 
     def __post_init__(self) -> None:
-        """Refuse what would be ignored."""
         if self.wandb_project is None and self.wandb_run_name is not None:
             raise ConfigError("wandb_run_name needs wandb_project")
 
@@ -193,7 +189,6 @@ class TrainLoraConfig:
     """Remove what another command left in --output-dir."""
 
     def __post_init__(self) -> None:
-        """Refuse to learn from nothing, or from two things."""
         if (self.data.dataset is None) == (self.data.dataset_list_train is None):
             raise ConfigError("give one of dataset_list_train and dataset, which say what to learn from")
 
@@ -254,6 +249,5 @@ class PipelineConfig:
     """Train anew where model/ holds another run."""
 
     def __post_init__(self) -> None:
-        """Refuse unknown kinds of queries."""
         if not self.kinds or not set(self.kinds) <= {"titles", "questions", "keywords"}:
             raise ConfigError(f"kinds {' '.join(self.kinds)}: choose of titles, questions, keywords")

@@ -12,8 +12,7 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import DataError, ModelError
-from searchrl.evaluation.index import obtain_index
-from searchrl.evaluation.stages import check_outputs
+from searchrl.evaluation.stages import check_outputs, obtain_index
 from searchrl.fitting.candidates import ladder
 from searchrl.fitting.documents import read_documents
 from searchrl.fitting.records import read_query_recs, write_records
@@ -27,8 +26,7 @@ from searchrl.fitting.settings import (
 from searchrl.models.loader import ModelLoader, open_models
 from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import QueryKind, words
-from searchrl.queries.sources import rows_to_ask
-from searchrl.queries.writing import FittingWriter, QueryRec
+from searchrl.queries.writing import FittingWriter, QueryRec, rows_to_ask
 
 Say = Callable[[str], None]
 WritingConfig = MakeQueryRecsConfig | LessRelevantKeysConfig | QueryDpoPairsConfig

@@ -20,10 +20,10 @@ from searchrl.data.query_bank import FORMAT, load_query_bank
 from searchrl.data.records import read_records
 from searchrl.data.trec import read_trec_qrels, read_trec_run
 from searchrl.errors import SearchRLError
+from searchrl.evaluation.results import read_records as read_stage_records
+from searchrl.evaluation.results import read_results
 from searchrl.evaluation.runs import read_judgments
-from searchrl.evaluation.stage_files import read_records as read_stage_records
-from searchrl.evaluation.stage_files import read_results
-from searchrl.retrieval.tagtree.inventory import read_inventory
+from searchrl.retrieval.tagtree.build import read_inventory
 
 AWKWARD = [10**400, 10**39, -1, True, float("nan"), float("inf"), None, "", " ", "d1", "\ud800", "\0", "1", [], {}]
 """Numbers that no float holds and strings that no file can hold are among them."""

@@ -11,9 +11,8 @@ import numpy as np
 from searchrl.agent import strategies
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.env.graph import SearchGraph
-from searchrl.evaluation.comparison import ComparisonTable
-from searchrl.evaluation.methods import method_result
-from searchrl.evaluation.report.page import write_report
+from searchrl.evaluation.comparison import ComparisonTable, method_result
+from searchrl.evaluation.report import write_report
 from searchrl.reward.gain import Judgments
 from tests.toy import toy_graph
 

@@ -16,9 +16,8 @@ from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.trec import read_trec_run
 from searchrl.errors import DataError
-from searchrl.evaluation.index import PartwiseEncoder, obtain_index, search, search_with_torch
 from searchrl.evaluation.measures import evaluate
-from searchrl.evaluation.stages import load_collection
+from searchrl.evaluation.stages import PartwiseEncoder, load_collection, obtain_index, search, search_with_torch
 from searchrl.models.encoder import Encoder
 from searchrl.retrieval.dense import DenseIndex, build_dense_index
 from tests.command import REPOSITORY, Shell, files

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from searchrl.data.dataset import Dataset
 from searchrl.evaluation.measures import evaluate
-from searchrl.evaluation.stage_files import RankedQuery, read_results, write_evaluation, write_records
+from searchrl.evaluation.results import RankedQuery, read_results, write_evaluation, write_records
 from tests.command import Outcome, Shell, files
 from tests.evaluation.stage_case import read
 

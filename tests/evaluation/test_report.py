@@ -21,11 +21,11 @@ from PIL import Image
 from searchrl.data.dataset import QuerySet
 from searchrl.env.tree import build_tree
 from searchrl.errors import DataError, OutputError
+from searchrl.evaluation import charts
+from searchrl.evaluation.charts import Point, write_pictures
 from searchrl.evaluation.comparison import ComparisonTable
-from searchrl.evaluation.report import charts
-from searchrl.evaluation.report.charts import Point, write_pictures
-from searchrl.evaluation.report.data import Curves, end_states, find_run, first_words, read_curves, visits
-from searchrl.evaluation.report.page import embedded_json, headroom_captured, render, write_report, write_sweep_page
+from searchrl.evaluation.report import embedded_json, headroom_captured, render, write_report, write_sweep_page
+from searchrl.evaluation.report_data import Curves, end_states, find_run, first_words, read_curves, visits
 from searchrl.evaluation.results import SweepRow, SweepTable
 from tests.command import Outcome, Shell
 from tests.evaluation import report_case as case

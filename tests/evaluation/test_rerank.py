@@ -16,7 +16,7 @@ from searchrl.data.trec import read_trec_run
 from searchrl.device import DeviceChoice
 from searchrl.errors import DataError
 from searchrl.evaluation.measures import evaluate
-from searchrl.evaluation.stage_files import read_records
+from searchrl.evaluation.results import read_records
 from searchrl.evaluation.stages import score_pairs
 from searchrl.models.http_client import HttpClient
 from searchrl.models.transformers_lm import TransformersLM

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from searchrl.errors import DataError, ModelError
-from searchrl.evaluation.reward_quality import auc, reward_quality
+from searchrl.evaluation.measures import auc, reward_quality
 
 NAN = float("nan")
 

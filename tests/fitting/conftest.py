@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from searchrl.fitting.preference_lists import write_pairs
+from searchrl.fitting.records import write_pairs
 from tests.small_models import CHAT, small_causal_lm, small_classifier
 
 WORDS = "red green blue apple stone river cloud metal paper glass tiger piano lemon chair table".split()

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.fitting.losses import list_losses, listwise_loss, loss_across, pairwise_loss
+from searchrl.fitting.lists import list_losses, listwise_loss, loss_across, pairwise_loss
 
 SCORES = st.lists(st.floats(-5, 5), min_size=2, max_size=6)
 

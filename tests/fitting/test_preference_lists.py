@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.errors import DataError
 from searchrl.fitting.candidates import draw_others, ladder
-from searchrl.fitting.preference_lists import (
+from searchrl.fitting.lists import divide, joined, lists_from_qrels, preference_quality
+from searchrl.fitting.records import (
     PreferenceList,
-    divide,
-    joined,
     message,
     read_lists,
     write_pairs,
 )
-from searchrl.fitting.quality import preference_quality
-from searchrl.fitting.training_lists import lists_from_qrels
+from searchrl.fitting.training_settings import PreferenceDataConfig
 
 TEXTS = st.text(min_size=1, max_size=12).filter(
     lambda text: text.strip() and not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
@@ -145,13 +143,13 @@ def test_from_judgments() -> None:
     corpus = Corpus([*"abcdefgh", "q1"], [""] * 9, [f"text {i}" for i in range(8)] + [""])
     queries = QuerySet(["q1", "q2"], ["one", "two"], {"q1": {"a": 2, "b": 1, "c": 0, "x": 1}, "q2": {"c": 0}})
     ranked = np.array([[0, 2, 3, 8, 4], [0, 1, 2, 3, -1]], dtype=np.int32)
-    settings = {"positives": 4, "negatives": 2, "random_negatives": 1, "seed": 0}
-    (one,) = lists_from_qrels(queries, corpus, ranked, **settings)
+    settings = PreferenceDataConfig(positives=4, negatives=2, random_negatives=1)
+    (one,) = lists_from_qrels(queries, corpus, ranked, settings, 0)
     assert list(one.documents[:2]) == ["text 0", "text 1"]
     assert list(one.levels) == [2, 1, 0, 0, 0]
     assert set(one.documents[2:4]) <= {"text 2", "text 3", "text 4"}, "what is not relevant in the ranking"
     assert len(set(one.documents)) == 5
-    assert one == lists_from_qrels(queries, corpus, ranked, **settings)[0]
+    assert one == lists_from_qrels(queries, corpus, ranked, settings, 0)[0]
 
 
 class ByLength:

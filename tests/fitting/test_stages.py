@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from searchrl.data.dataset import Dataset
-from searchrl.fitting import candidates, judging, writing
+from searchrl.fitting import candidates, writing
 from searchrl.fitting.documents import read_documents
-from searchrl.fitting.preference_lists import held_out, read_lists
+from searchrl.fitting.records import held_out, read_lists
 from searchrl.models.transformers_lm import TransformersLM
 from tests.command import Shell, files
 from tests.stage_commands import fit, read
@@ -225,7 +225,7 @@ def test_the_pipeline_goes_on_where_it_stopped(
 
     monkeypatch.setattr(writing, "make_query_recs", stands_in)
     flags = ("--corpus", "docs", "--writer", tiny_lm, "--model-name", head, "--device", "cpu", "--epochs", 1, *adpo)
-    module, stage = (candidates, "sample_orders") if adpo else (judging, "judge_dataset")
+    module, stage = (candidates, "sample_orders") if adpo else (candidates, "judge_dataset")
     assert fit(place, "pipeline", *flags, "--output-dir", "whole").ok
     with monkeypatch.context() as patch:
 

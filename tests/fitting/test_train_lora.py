@@ -10,11 +10,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from searchrl.device import DeviceChoice
-from searchrl.fitting.adapter import load
-from searchrl.fitting.preference_lists import read_lists
-from searchrl.fitting.quality import preference_quality
+from searchrl.fitting.lists import preference_quality
+from searchrl.fitting.records import read_lists
 from searchrl.fitting.trainable import trainable_reward
-from searchrl.fitting.trainer import PreferenceTrainer
+from searchrl.fitting.trainer import PreferenceTrainer, load
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.registry import ScorerSettings, make_reward
 from tests.command import Shell

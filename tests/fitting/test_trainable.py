@@ -10,8 +10,8 @@ import torch
 
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
-from searchrl.fitting.adapter import attach, last_third
 from searchrl.fitting.trainable import new_head, trainable_reward
+from searchrl.fitting.trainer import attach, last_third
 from searchrl.fitting.training_settings import LoraSettings
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.registry import ScorerSettings, make_reward
@@ -72,7 +72,7 @@ def test_every_part_of_the_adapter_learns_and_the_scorer_uses_it(
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):  # the first update moves one factor of each product, the second the other
         optimizer.zero_grad()
-        (scorer.scale * scorer.forward(model, encoded)).var().backward()
+        (scorer.traits.scale * scorer.forward(model, encoded)).var().backward()
         optimizer.step()
     still = [n for n, p in model.named_parameters() if p.requires_grad and not p.grad.abs().sum() > 0]
     assert not still
@@ -86,7 +86,7 @@ def test_every_part_of_the_adapter_learns_and_the_scorer_uses_it(
 def test_a_small_language_model_learns_by_pmi_and_orders_by_likelihood(tiny_lm: Path) -> None:
     learned, own = both(tiny_lm, "auto")
     assert (learned.method, own.method) == ("pmi", "likelihood")
-    assert (learned.across, learned.learning_rate) == (True, 3e-3)
+    assert (learned.traits.across, learned.traits.learning_rate) == (True, 3e-3)
     gained, likely = learned.score(QUERIES, DOCUMENTS), own.score(QUERIES, DOCUMENTS)
     np.testing.assert_allclose(gained[0] - gained[2], likely[0] - likely[2], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(gained[1] - gained[4], likely[1] - likely[4], rtol=1e-3, atol=1e-5)

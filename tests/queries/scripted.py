@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 from searchrl.data.dataset import Corpus
 from searchrl.models.prompts import load_prompts
-from searchrl.queries.filters import Filters
-from searchrl.queries.generate import Generator
+from searchrl.queries.generate import Filters, Generator
 from searchrl.queries.writing import QuestionWriter
 from searchrl.reward.reward_model import RewardModel
 from tests.tiny import retriever_of

@@ -11,8 +11,7 @@ from searchrl.models.language_model import FloatArray
 from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import REASONS
 from searchrl.queries.generate import PATIENCE, Generator
-from searchrl.queries.sources import sources
-from searchrl.queries.writing import QuestionWriter, part
+from searchrl.queries.writing import QuestionWriter, part, sources
 from searchrl.retrieval.lexical import LexicalIndex
 from tests.queries.scripted import Scripted, by_document, generator_of
 from tests.small_models import OverlapReward

@@ -7,7 +7,7 @@ import pytest
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import DataError
-from searchrl.queries.sources import SAME, sources, without_keywords
+from searchrl.queries.writing import SAME, sources, without_keywords
 from searchrl.retrieval.lexical import LexicalIndex
 from tests.tiny import corpus_of, retriever_of
 

@@ -36,7 +36,6 @@ class TagSettings:
     """Drop tags of more than this share of the documents."""
 
     def __post_init__(self) -> None:
-        """Refuse what gives no tags."""
         at_least("tags_per_document", self.tags_per_document, 1)
         at_least("min_documents", self.min_documents, 0)
         if not 0 < self.max_share <= 1:
@@ -64,7 +63,6 @@ class TreeSettings:
     """Tags that stand for a node: near its middle, and with many documents."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no tree."""
         between("text_share", self.text_share, 0, 1)
         for name, least in (("nearest", 0), ("branching", 2), ("leaf_size", 1), ("representatives", 1)):
             at_least(name, getattr(self, name), least)
@@ -94,7 +92,6 @@ class GenerateTagsConfig:
     collection: CollectionConfig = field(default_factory=CollectionConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what gives no tags."""
         at_least("max_documents", self.max_documents, 0)
         if self.max_documents and self.tagger == "keyphrases":
             raise ConfigError("max_documents is for language models; keyphrases take seconds for all documents")
@@ -121,7 +118,6 @@ class EmbedTagsConfig:
     collection: CollectionConfig = field(default_factory=CollectionConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what embeds nothing."""
         if self.serving.engine == "vllm" or self.serving.golden:
             what = "engine vllm" if self.serving.engine == "vllm" else "golden"
             raise ConfigError(f"{what} is for language models; to embed, start a server and use engine http")
@@ -171,7 +167,6 @@ class AssignConfig:
     collection: CollectionConfig = field(default_factory=CollectionConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what leads nowhere."""
         for name, least in (("top_k", 1), ("beam_width", 1), ("candidates", 0), ("paths", 0), ("show", 0)):
             at_least(name, getattr(self, name), least)
         if self.candidates and self.candidates < self.top_k:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.errors import DataError
-from searchrl.retrieval.tagtree.inventory import (
+from searchrl.retrieval.tagtree.build import (
     Inventory,
     InventoryHeader,
     read_inventory,

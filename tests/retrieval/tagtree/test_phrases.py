@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.errors import DataError
-from searchrl.retrieval.tagtree.phrases import (
+from searchrl.retrieval.tagtree.tagging import (
     MOST_WORDS,
     Phrases,
     best_phrases,

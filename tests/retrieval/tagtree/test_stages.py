@@ -13,7 +13,8 @@ import pytest
 
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
-from searchrl.evaluation.tag_tree import shared, tree_page, tree_text
+from searchrl.evaluation.measures import shared
+from searchrl.retrieval.tagtree.tree import tree_page, tree_text
 from tests.command import REPOSITORY, Shell, files
 from tests.mortal import run
 from tests.retrieval.tagtree.test_tree import random_tree
@@ -106,18 +107,18 @@ def test_ranked_records_can_be_reranked(planted: Shell, small_folder: Path, tmp_
             "no phrase occurs in 150 to 150",
         ),
         ("generate", "--output x.json --dataset {data} --max-share 2", "max_share 2.0: must be above 0"),
-        ("generate", "--output x.json --dataset {data} --tags-per-document 0", "tags_per_document 0"),
+        ("generate", "--output x.json --dataset {data} --tags-per-document 0", "--tags-per-document 0"),
         ("generate", "--output x.json --dataset {data} --max-documents 9", "max_documents is for language models"),
         ("generate", "--output . --dataset {data}", "is a folder; name a file with output"),
         ("generate", "--output x.json --dataset {data} --tagger lm --model-name ./none", "none"),
         ("embed", "--tags none.json --output-dir x", "none.json: no such file"),
         ("embed", "--tags tags.json --output-dir x --dataset pydocs", "made for another collection"),
-        ("embed", "--tags tags.json --output-dir x --branching 1", "branching 1: must be at least 2"),
-        ("embed", "--tags tags.json --output-dir x --text-share 2", "text_share 2.0: must lie between 0 and 1"),
+        ("embed", "--tags tags.json --output-dir x --branching 1", "--branching 1: must be at least 2"),
+        ("embed", "--tags tags.json --output-dir x --text-share 2", "--text-share 2.0: must lie between 0 and 1"),
         ("embed", "--tags tags.json --output-dir tags.json", "tags.json"),
         ("assign", "--tree none", "no tag tree here; searchrl tags embed makes one"),
         ("assign", "--tree tree --dataset pydocs", "the collection is not what the tree was made with"),
-        ("assign", "--tree tree --beam-width 0", "beam_width 0: must be at least 1"),
+        ("assign", "--tree tree --beam-width 0", "--beam-width 0: must be at least 1"),
         ("assign", "--tree tree --candidates 5", "candidates 5: must be at least top_k, 100, or 0"),
         ("assign", "--tree tree --shares 0", "shares above 0"),
         ("assign", "--tree tree --output .", "is a folder; name a file with output"),

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from searchrl.models.prompts import beginning, load_prompts
-from searchrl.retrieval.tagtree.phrases import Phrases
-from searchrl.retrieval.tagtree.tagging import OFFERED, SHOWN_WORDS, chosen_tags, parse, written_tags
+from searchrl.retrieval.tagtree.tagging import OFFERED, SHOWN_WORDS, Phrases, chosen_tags, parse, written_tags
 
 PROMPTS = load_prompts()
 

@@ -22,11 +22,11 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import Action
 from searchrl.errors import DataError
+from searchrl.evaluation import charts
 from searchrl.evaluation.comparison import BIN_RULES, BINS, SINGLE_PASS, ComparisonTable, MethodResult
-from searchrl.evaluation.report import charts
-from searchrl.evaluation.report.data import Curves, end_states, explorer_data
+from searchrl.evaluation.report_data import Curves, end_states, explorer_data
 from searchrl.evaluation.results import COSTS, QUALITY, SweepTable
-from searchrl.evaluation.significance import ORACLE, PairedTest
+from searchrl.evaluation.significance import ORACLE, PairedTest, paired_test_rows
 from searchrl.evaluation.text_table import number, p_value
 from searchrl.files import write_text
 
@@ -204,13 +204,11 @@ def _comparison(table: ComparisonTable) -> dict[str, Any]:
 
 def _tests(tests: Sequence[PairedTest]) -> dict[str, Any]:
     """Each method against single pass and best fixed, query by query."""
-    rows = []
-    for test in tests:
-        c = test.comparison
-        interval = f"[{number(c.ci_low, '+.4f')}, {number(c.ci_high, '+.4f')}]"
-        p_values = [p_value(p) for p in (c.p_ttest, c.p_randomisation, test.p_holm)]
-        counts = Markup("{}/{}/{} {}").format(c.wins, c.ties, c.losses, _shares(c.wins, c.ties, c.losses))
-        rows.append([test.method, test.baseline, number(c.mean_difference, "+.4f"), interval, *p_values, counts])
+    counts = [(test.comparison.wins, test.comparison.ties, test.comparison.losses) for test in tests]
+    rows = [
+        [*row[:-1], Markup("{} {}").format(row[-1], _shares(*own))]
+        for row, own in zip(paired_test_rows(tests), counts, strict=True)
+    ]
     header = ["method", "against", "difference", "95% interval", "p, t-test", "p, randomisation", "p, Holm", "W/T/L"]
     return {"header": header, "rows": rows}
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from searchrl.env.tree import ROOT, Action, Tree
 from searchrl.evaluation.comparison import BIN_RULES, BINS, ComparisonTable, DifficultyTable
-from searchrl.evaluation.report.data import visits
+from searchrl.evaluation.report_data import visits
 from searchrl.files import write_bytes
 
 if TYPE_CHECKING:

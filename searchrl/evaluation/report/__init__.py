@@ -1,1 +1,0 @@
-"""The report of an evaluation: one HTML page for someone who was not there."""

@@ -1,0 +1,256 @@
+"""The lists that a training command asks for, what training minimises on them, and how well a model keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from searchrl.data.dataset import Corpus, QuerySet
+from searchrl.device import choose_device, rng
+from searchrl.errors import DataError
+from searchrl.evaluation.measures import reward_quality
+from searchrl.fitting.candidates import draw, draw_others
+from searchrl.fitting.records import PreferenceList, held_out, read_lists
+from searchrl.fitting.training_settings import LossName, PreferenceDataConfig, TrainLoraConfig
+from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray
+from searchrl.reward.reward_model import RewardModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+TrainAndTest = tuple[list[PreferenceList], list[PreferenceList]]
+
+CPU_LISTS = 360
+"""Lists that a CPU learns from unless told otherwise; about half an hour with the embedded language model."""
+
+
+def training_lists(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainAndTest:
+    """Lists to train on and to test on, capped as asked. Raises DataError where there are none to train on."""
+    data, seed = config.data, config.fitting.seed
+    train, test = _from_judgments(config, say) if data.dataset is not None else _from_files(data, seed)
+    if not train:
+        raise DataError("no preferences are left to train on: give more, or a smaller test_share")
+    most = data.max_train
+    if most is None:
+        most = CPU_LISTS if choose_device(config.compute.device).device == "cpu" else 0
+    sampled, test = _sample(train, most, seed), _sample(test, data.max_test, seed)
+    drawn = f"{len(sampled)} of {len(train)}" if len(sampled) < len(train) else f"{len(train)}"
+    say(f"{drawn} preference lists to train on, {len(test)} of other queries to test on")
+    return sampled, test
+
+
+def _from_files(data: PreferenceDataConfig, seed: int) -> TrainAndTest:
+    assert data.dataset_list_train is not None
+    train = joined(read_lists(data.dataset_list_train))
+    if data.dataset_list_test is not None:
+        return train, joined(read_lists(data.dataset_list_test))
+    return divide(train, seed, data.test_share)
+
+
+def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainAndTest:
+    from searchrl.evaluation import stages
+    from searchrl.evaluation.stages import obtain_index
+    from searchrl.models.loader import ModelLoader
+    from searchrl.reward.gain import own_document
+
+    data, seed = config.data, config.fitting.seed
+    assert data.dataset is not None
+    dataset = stages.load_collection(data.dataset, data.collection.data_dir, data.collection.mirror)
+    found = []
+    with closing(ModelLoader(device=config.compute.device, cache=config.compute.cache)) as loader:
+        splits = [stages.judged_queries(dataset, split) for split in (data.train_split, data.test_split)]
+        say(stages.describe(dataset, data.train_split, splits[0]))
+        encoder = loader.encoder(data.encoder)
+        index = obtain_index(dataset.corpus, encoder, loader.cache)
+        for queries in splits:
+            vectors = encoder.encode(queries.texts, kind="query")
+            ranking = index.search(vectors, data.negatives_depth, own_document(queries, dataset.corpus))
+            found.append(lists_from_qrels(queries, dataset.corpus, ranking.documents, data, seed))
+    return found[0], found[1]
+
+
+def joined(lists: Sequence[PreferenceList]) -> list[PreferenceList]:
+    """The same preferences, pairs of one query with the same better document as one list: it is scored but once."""
+    kept: dict[object, PreferenceList] = {}
+    for place, one in enumerate(lists):
+        key: object = place
+        if len(one) == 2 and one.levels[0] > one.levels[1] and one.queries[0] == one.queries[1]:
+            key = (one.group, one.family, one.queries[0], one.documents[0])
+        if key in kept:
+            first, worse = kept[key], one.documents[1]
+            if worse not in first.documents:
+                queries, documents = [*first.queries, one.queries[1]], [*first.documents, worse]
+                kept[key] = replace(first, queries=queries, documents=documents, levels=[*first.levels, 0])
+        else:
+            kept[key] = one if key is place else replace(one, levels=[1, 0])
+    return list(kept.values())
+
+
+def fingerprint(lists: Iterable[PreferenceList]) -> str:
+    """16 hex digits that change with any text, level or place."""
+    digest = hashlib.sha256()
+    for one in lists:
+        fields = [list(one.queries), list(one.documents), list(one.levels), one.group]
+        digest.update(json.dumps(fields).encode())
+    return digest.hexdigest()[:16]
+
+
+def divide(
+    lists: Sequence[PreferenceList], seed: int, share: float
+) -> tuple[list[PreferenceList], list[PreferenceList]]:
+    """Lists to train on and lists to test on; no family is in both."""
+    test = [held_out(one.family or one.group, seed, share) for one in lists]
+    return [x for x, t in zip(lists, test, strict=True) if not t], [x for x, t in zip(lists, test, strict=True) if t]
+
+
+def lists_from_qrels(
+    queries: QuerySet, corpus: Corpus, ranked: IntArray, data: PreferenceDataConfig, seed: int
+) -> list[PreferenceList]:
+    """One list a query: up to ``positives`` relevant documents, at the level of their grade, and at level 0 others.
+
+    ranked: (n, depth) corpus indices, best first, ``NO_DOCUMENT`` past the end: ``negatives`` are drawn from what is
+    not relevant there, ``random_negatives`` from the whole corpus. What people did not judge counts as not relevant, as
+    in all such training; a few are. A query without a relevant or without another document is left out, and its own
+    document (the one with its id) is never used. Draws depend on the query's id and ``seed`` alone.
+    """
+    lists = []
+    for query_id, text, row in zip(queries.ids, queries.texts, ranked, strict=True):
+        random = rng(seed, "preference lists", query_id)
+        grades = {
+            corpus.position[d]: grade
+            for d, grade in queries.qrels.get(query_id, {}).items()
+            if grade > 0 and d in corpus.position and d != query_id and corpus.full_text(corpus.position[d])
+        }
+        taken = {*grades, corpus.position.get(query_id, NO_DOCUMENT), NO_DOCUMENT}
+        relevant = draw(random, sorted(grades), data.positives)
+        others = draw(random, [int(d) for d in row if d not in taken and corpus.full_text(int(d))], data.negatives)
+        anywhere = draw_others(random, len(corpus), data.random_negatives, {*taken, *others})
+        others += [d for d in anywhere if corpus.full_text(d)]
+        if relevant and others and text.strip():
+            documents = [*relevant, *others]
+            levels = [grades.get(d, 0) for d in documents]
+            texts = [corpus.full_text(d) for d in documents]
+            lists.append(PreferenceList([text] * len(texts), texts, levels, query_id))
+    return lists
+
+
+def _sample(lists: Sequence[PreferenceList], most: int, seed: int) -> list[PreferenceList]:
+    """At most so many, in the order they had; 0: all."""
+    if not most or len(lists) <= most:
+        return list(lists)
+    return [lists[i] for i in sorted(rng(seed, "sample of lists").choice(len(lists), size=most, replace=False))]
+
+
+def pairwise_loss(scores: Tensor, levels: Tensor) -> Tensor:
+    """Mean over all ordered pairs of -log P(better beats worse), P by Bradley and Terry (1952): a logistic of the
+    difference of scores.
+
+    scores: (n,). levels: (n,) integers, not all equal. Returns a scalar.
+    """
+    from torch.nn.functional import softplus
+
+    better = levels[:, None] > levels[None, :]
+    return softplus(scores[None, :] - scores[:, None])[better].mean()
+
+
+def listwise_loss(scores: Tensor, levels: Tensor) -> Tensor:
+    """-log-likelihood of the list's order under the Plackett-Luce model (Plackett 1975), per choice made.
+
+    ListMLE (Xia, Liu, Wang, Zhang, Li 2008, "Listwise approach to learning to rank: theory and algorithm"): the best is
+    chosen among all, the next among the rest, and so on. Of equals, each is chosen over what lies below it, and never
+    over one another; so one positive among negatives is a softmax cross-entropy, and a pair is Bradley and Terry's.
+
+    scores: (n,). levels: (n,) integers, not all equal. Returns a scalar.
+    """
+    import torch
+
+    rivals = (levels[:, None] > levels[None, :]) | torch.eye(len(levels), dtype=torch.bool, device=levels.device)
+    chosen = rivals.sum(1) > 1
+    among = scores[None, :].expand(len(scores), -1).masked_fill(~rivals, float("-inf")).logsumexp(1)
+    return (among - scores)[chosen].mean()
+
+
+def loss_across(scores: Tensor, levels: list[Tensor]) -> Tensor | None:
+    """Bradley and Terry's loss between lists: what is best in one should outscore what is worst in each other one.
+
+    Without it scores have no common scale: only differences within a list are learned. What lies between best and worst
+    is left out, for levels of different lists need not mean the same. scores: (total,), list after list. Returns a
+    scalar; None for a single list.
+    """
+    import torch
+    from torch.nn.functional import softplus
+
+    if len(levels) < 2:
+        return None
+    best = torch.cat([level == level.max() for level in levels])
+    worst = torch.cat([level == level.min() for level in levels])
+    sizes = torch.tensor([len(level) for level in levels], device=best.device)
+    of = torch.arange(len(levels), device=best.device).repeat_interleave(sizes)
+    compared = best[:, None] & worst[None, :] & (of[:, None] != of[None, :])
+    return softplus(scores[None, :] - scores[:, None])[compared].mean()
+
+
+def list_losses(name: LossName, scores: Tensor, levels: list[Tensor], across: bool = False) -> Tensor:
+    """Mean loss of several lists whose scores (total,) stand one after another; with ``across``, the mean of that and
+    of the loss between them.
+    """
+    import torch
+
+    loss = pairwise_loss if name == "pairwise" else listwise_loss
+    parts = torch.split(scores, [len(part) for part in levels])
+    within = torch.stack([loss(part, level) for part, level in zip(parts, levels, strict=True)]).mean()
+    between = loss_across(scores, levels) if across else None
+    return within if between is None else (within + between) / 2
+
+
+@dataclass(frozen=True)
+class PreferenceQuality:
+    """Agreement with preferences: .5 is chance throughout. NaN where undefined."""
+
+    accuracy: float
+    """Share of all (better, worse) pairs that the scores order so; equal scores count half."""
+    auc: float
+    """Chance that what is best in a list outscores what is not, over all lists together."""
+    auc_within: float
+    """The same within a group (a query), averaged over groups."""
+    margin: float
+    """Mean difference of scores, better minus worse."""
+    lists: int
+    pairs: int
+
+    def __str__(self) -> str:
+        counts = f"{self.pairs} pairs in {self.lists} lists"
+        return f"accuracy {self.accuracy:.3f}, AUC {self.auc:.3f} ({self.auc_within:.3f} within a query; {counts})"
+
+
+def preference_quality(reward_model: RewardModel, lists: Sequence[PreferenceList]) -> PreferenceQuality:
+    """Score every distinct (query, document) of the lists once, in one call, and compare. At least one list."""
+    distinct = list(dict.fromkeys(p for one in lists for p in zip(one.queries, one.documents, strict=True)))
+    scores = reward_model.score([query for query, _ in distinct], [document for _, document in distinct])
+    score_of = dict(zip(distinct, scores.astype(np.float64).tolist(), strict=True))
+    differences = []
+    pools: dict[str, dict[tuple[str, str], bool]] = {}
+    for one in lists:
+        members = list(zip(one.queries, one.documents, strict=True))
+        values = [score_of[member] for member in members]
+        differences += [values[i] - values[j] for i, j in one.pairs]
+        best = max(one.levels)
+        pool = pools.setdefault(one.group, {})
+        for member, level in zip(members, one.levels, strict=True):
+            pool[member] = pool.get(member, False) or level == best
+    width = max(len(pool) for pool in pools.values())
+    matrix, relevant = np.full((len(pools), width), np.nan), np.zeros((len(pools), width))
+    for row, pool in enumerate(pools.values()):
+        matrix[row, : len(pool)] = [score_of[member] for member in pool]
+        relevant[row, : len(pool)] = list(pool.values())
+    judged = reward_quality(matrix, relevant)
+    gaps = np.array(differences)
+    accuracy = float((gaps > 0).mean() + (gaps == 0).mean() / 2)
+    return PreferenceQuality(accuracy, judged.auc, judged.auc_within, float(gaps.mean()), len(lists), len(gaps))
