@@ -21,10 +21,9 @@ from benchmarks.measure import once
 from benchmarks.naive import NaiveEncoder, NaiveLM
 from searchrl.data.dataset import QuerySet, Split
 from searchrl.device import rng
-from searchrl.env.build import GraphSettings
+from searchrl.env.build import GraphSettings, obtain_graph
 from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph
-from searchrl.env.obtain import obtain_graph
 from searchrl.errors import ConfigError
 from searchrl.models.folders import encoder_folder, language_model_folder
 from searchrl.models.language_model import FloatArray

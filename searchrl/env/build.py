@@ -1,25 +1,29 @@
-"""Build a search graph: play every legal sequence of actions, state by state, all queries of a state together.
+"""Get a search graph: the stored one where there is one, else built, under a bar if wanted, and stored.
 
-Three stages: play every state, have everything that was found scored by the reward model, look at every state
-with what it said.
-Each step is kept as a part (``parts.py``), so that a build that was killed repeats at most the step in flight.
+To build one is to play every legal sequence of actions, state by state, all queries of a state together, in three
+stages: play every state, have everything that was found scored by the reward model, look at every state with what it
+said. Each step is kept as a part, so that a build that was killed repeats at most the step in flight.
 """
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from searchrl.data.dataset import QuerySet
 from searchrl.device import processor
-from searchrl.env.game import Game
-from searchrl.env.graph import SearchGraph, fingerprint, graph_of
-from searchrl.env.parts import Part, Parts, part_of, state_of, state_part
+from searchrl.env.game import Game, part_of, state_of, state_part
+from searchrl.env.graph import SearchGraph, fingerprint, graph_of, load_graph
 from searchrl.env.tree import Node, build_tree
-from searchrl.files import Array
+from searchrl.errors import CacheError
+from searchrl.files import Array, Part, Parts, StoredParts, locked, save_arrays
 from searchrl.retrieval.ranking import FloatArray, IntArray
 from searchrl.reward.gain import (
     DEFAULT_CALIBRATION,
@@ -30,7 +34,7 @@ from searchrl.reward.gain import (
     own_document,
     ranking_ndcg,
 )
-from searchrl.reward.pool import JudgedPool
+from searchrl.reward.reward_model import JudgedPool
 
 GAIN_DEPTH = 10
 """Gains are nDCG@10."""
@@ -214,3 +218,77 @@ def gains_in_pool(documents: IntArray, pool: IntArray, worth: Gains) -> Gains:
     """Look up the gains of (n, k) documents among each query's pool (n, P); 0 for a document outside it."""
     same = (documents[:, :, None] == pool[:, None, :]) & (documents >= 0)[:, :, None]
     return np.where(same.any(axis=2), np.take_along_axis(worth, same.argmax(axis=2), axis=1), 0.0)
+
+
+logger = logging.getLogger(__name__)
+
+
+def obtain_graph(
+    game: Game,
+    queries: QuerySet,
+    settings: GraphSettings,
+    cache: Path | None,
+    on_progress: OnProgress | None = None,
+) -> SearchGraph:
+    """Load the stored graph of these queries, or build and store it. A damaged one is rebuilt after a log warning.
+
+    A build that was killed goes on where it stopped. Of several processes that want the same graph one builds it and
+    the others wait. Raises OutputError where the cache cannot be written.
+    """
+    if cache is None:
+        return build_graph(game, queries, settings, on_progress)
+    name = fingerprint(describe(game, queries, settings))
+    folder = cache / "graphs" / name
+    with locked(cache / "locks" / f"graph-{name}.lock"):
+        graph = _load(folder)
+        if graph is None:
+            parts = StoredParts(folder.with_name(f".{name}.parts"))
+            save_arrays(folder, *finish(game, queries, settings, parts, on_progress))
+            graph = load_graph(folder)
+        for leftover in folder.parent.glob(f".{name}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return graph
+
+
+def _load(folder: Path) -> SearchGraph | None:
+    try:
+        return load_graph(folder) if folder.exists() else None
+    except CacheError as error:
+        logger.warning("The stored graph is damaged and will be rebuilt: %s", error)
+        return None
+
+
+class BuildBar:
+    """A bar for each stage that ``obtain_graph`` reports, with units/s and the time left; none for a graph only loaded.
+
+    What a killed build had finished stands in the bar from the beginning and does not count as speed.
+    """
+
+    def __init__(self, title: str, show: bool = True) -> None:
+        self._title = title
+        self._show = show
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(self, stage: str, unit: str, done: int, total: int) -> None:
+        """``done`` of ``total`` units of a stage are finished; the first call of a stage comes before its work."""
+        from tqdm import tqdm
+
+        if stage != self._stage:
+            self._close()
+            self._stage = stage
+            title = f"{self._title}: {stage}"
+            self._bar = tqdm(desc=title, unit=unit, initial=done, total=total, disable=not self._show, leave=False)
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> BuildBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

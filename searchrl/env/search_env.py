@@ -13,14 +13,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from searchrl.data.dataset import QuerySet
-from searchrl.env.batched import RewardRules
 from searchrl.env.build import GAIN_DEPTH, GraphSettings, build_graph
 from searchrl.env.game import Game, State
+from searchrl.env.graph import RewardRules
 from searchrl.env.tree import N_ACTIONS, ROOT, Action, build_tree
 from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 from searchrl.reward.gain import Judgments, own_document
-from searchrl.reward.pool import JudgedPool
+from searchrl.reward.reward_model import JudgedPool
 
 Obs = dict[str, NDArray[Any]]
 

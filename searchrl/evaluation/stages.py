@@ -39,10 +39,11 @@ def embed(
 
     cache: where document vectors are kept, None for nowhere. device: where similarities are computed.
     """
-    from searchrl.evaluation.index import obtain_index, search
+    from searchrl.evaluation.index import search
+    from searchrl.retrieval.dense import build_dense_index
     from searchrl.reward.gain import own_document
 
-    index = obtain_index(dataset.corpus, encoder, cache)
+    index = build_dense_index(dataset.corpus, encoder, cache, show_progress=True, resumable=True)
     vectors = encoder.encode(queries.texts, kind="query", show_progress=True, description="encode queries")
     ranking = search(index, vectors, top_k, own_document(queries, dataset.corpus), device)
     return ranked_queries(queries.ids, dataset.corpus.ids, ranking)
@@ -83,7 +84,7 @@ def score_pairs(
     """
     from tqdm import tqdm
 
-    from searchrl.reward.pool import JudgedPool
+    from searchrl.reward.reward_model import JudgedPool
 
     book = JudgedPool(reward_model, corpus, texts)
     batches = book.batches(documents, batch_size)

@@ -11,13 +11,14 @@ import numpy as np
 from searchrl.data.dataset import Corpus
 from searchrl.device import choose_device, rng
 from searchrl.errors import DataError
-from searchrl.evaluation.index import obtain_index, search
+from searchrl.evaluation.index import search
 from searchrl.evaluation.stages import check_outputs, score_pairs
 from searchrl.fitting.documents import read_documents
 from searchrl.fitting.records import RankedKeys, read_query_recs, read_relevance, write_records, write_relevance
 from searchrl.fitting.settings import SampleAdvancedDpoBatchConfig, SampleDpoBatchConfig, TopRelevantKeysConfig
 from searchrl.models.loader import ModelLoader
 from searchrl.queries.writing import QueryRec
+from searchrl.retrieval.dense import build_dense_index
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 from searchrl.reward.registry import ScorerSettings, make_reward
 
@@ -141,7 +142,7 @@ def _by_embedding(
         from searchrl.models.folders import DEFAULT_ENCODER
 
         encoder = Encoder(config.model_name or DEFAULT_ENCODER, loader.device.device, token_budget=config.batch_tokens)
-    index = obtain_index(corpus, encoder, loader.cache)
+    index = build_dense_index(corpus, encoder, loader.cache, show_progress=True, resumable=True)
     vectors = encoder.encode(
         [rec.query for rec in recs], kind="query", show_progress=True, description="encode queries"
     )

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from searchrl.models.folders import SMALL_MODEL
-from searchrl.models.packed import batch_rows, pack
 from searchrl.models.prompts import Prompts, beginning
-from searchrl.models.tokens import Tokens, first_tokens, pad, text_start, text_tokens
+from searchrl.models.tokens import Tokens, batch_rows, first_tokens, pack, pad, text_start, text_tokens
 from searchrl.models.transformers_lm import TransformersLM
 from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method
 from searchrl.threads import lazy

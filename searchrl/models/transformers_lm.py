@@ -14,8 +14,18 @@ from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import default_language_model, language_model_folder
 from searchrl.models.language_model import FloatArray, check_generation, finished
 from searchrl.models.loading import causal_lm_facts, folder_fingerprint, format_name, load_causal_lm
-from searchrl.models.packed import PackedForward, pack, share_prefixes
-from searchrl.models.tokens import Tokens, first_tokens, pad, prompt_tokens, text_start, text_tokens, token_batches
+from searchrl.models.tokens import (
+    PackedForward,
+    Tokens,
+    first_tokens,
+    pack,
+    pad,
+    prompt_tokens,
+    share_prefixes,
+    text_start,
+    text_tokens,
+    token_batches,
+)
 from searchrl.threads import lazy, one_at_a_time
 
 GENERATION_BUDGET = 4
@@ -208,7 +218,7 @@ class TransformersLM:
     def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.continuation_logprobs``; an empty continuation scores 0, the logarithm of certainty.
 
-        Each distinct context is computed once for all its continuations (``packed.py``).
+        Each distinct context is computed once for all its continuations (``tokens.py``).
         """
         starts = text_tokens(self._tokenizer, contexts, self._max_context, special=True)
         endings = text_tokens(self._tokenizer, continuations, self._max_continuation, special=False)

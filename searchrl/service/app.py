@@ -18,8 +18,7 @@ from searchrl.search.services import Services
 from searchrl.service.config import ServerConfig
 from searchrl.service.middleware import AccessControl, CountRequests, Disconnect
 from searchrl.service.routes import router
-from searchrl.service.service import Refused, Service
-from searchrl.service.upload import Stalled, TooLarge
+from searchrl.service.service import Refused, Service, Stalled, TooLarge
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ def make_service(config: ServerConfig) -> Service:
     lm = loader.language_model(lm_name(models), "chat")
     agent = None
     if config.checkpoint:
-        from searchrl.search.agent import Agent
+        from searchrl.search.corpus import Agent
 
         agent = Agent(config.checkpoint, models, encoder)
     service = Service(config, Services(None, lm, encoder, scorer=reward, engine=loader), agent)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from searchrl.config import RetrieverName
-from searchrl.search.first_stage import DEPTH
+from searchrl.search.corpus import DEPTH
 from searchrl.service.corpora import NAME
 
 MAX_TEXT = 20_000

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.bench import Bench
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
 from searchrl.env.build import GraphSettings, build_graph
 from searchrl.env.game import Game
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import BatchedSearchEnv, GraphTensors, RewardRules, SearchGraph
 from searchrl.env.search_env import SearchEnv
 from searchrl.env.tree import ROOT, Action
 from searchrl.errors import ConfigError
@@ -156,7 +155,7 @@ def test_graph_gains_are_what_trec_eval_says(bench: Bench) -> None:
 def test_stored_graph_is_the_same_and_damage_is_noticed(
     bench: Bench, tmp_path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from searchrl.env.obtain import obtain_graph
+    from searchrl.env.build import obtain_graph
 
     queries = bench.queries("dev")
     first = obtain_graph(bench.game, queries, GraphSettings(), tmp_path)

@@ -19,13 +19,11 @@ import numpy as np
 import pytest
 
 from searchrl.data.dataset import QuerySet
-from searchrl.env.build import GraphSettings, build_graph
+from searchrl.env.build import GraphSettings, build_graph, obtain_graph
 from searchrl.env.game import Game, Rules, State
 from searchrl.env.graph import SearchGraph
-from searchrl.env.obtain import obtain_graph
 from searchrl.env.tree import build_tree
-from searchrl.reformulate.feedback import FeedbackReformulator
-from searchrl.reformulate.reformulator import Direction
+from searchrl.reformulate.reformulator import Direction, FeedbackReformulator
 from searchrl.retrieval.ranking import Queries, Ranking
 from tests.command import REPOSITORY
 from tests.tiny import corpus_of, retriever_of

@@ -10,11 +10,11 @@ import torch
 
 from benchmarks.bench import Bench
 from searchrl.agent.policy import Policy, PolicyKind
+from searchrl.agent.rollout import walk
 from searchrl.agent.trainer import greedy_episodes
-from searchrl.agent.walk import walk
-from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.env.build import GraphSettings, build_graph
 from searchrl.env.game import Game
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.env.live import Episode, play_live
 from tests.service.parts import Overlap
 
