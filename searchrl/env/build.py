@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,7 +27,6 @@ from searchrl.files import Array, Part, Parts, StoredParts, locked, save_arrays
 from searchrl.retrieval.ranking import FloatArray, IntArray
 from searchrl.reward.gain import (
     DEFAULT_CALIBRATION,
-    Calibration,
     Gains,
     Judgments,
     calibrate,
@@ -49,38 +48,28 @@ Column = Callable[[], Array]
 """Makes one array of the graph from the parts, so that a graph can be written without standing in memory."""
 
 
-@dataclass(frozen=True)
-class GraphSettings:
-    """What shapes a graph besides the game and the queries."""
-
-    calibration: Calibration = DEFAULT_CALIBRATION
-
-
-def describe(game: Game, queries: QuerySet, settings: GraphSettings) -> dict[str, object]:
+def describe(game: Game, queries: QuerySet) -> dict[str, object]:
     """Everything that shapes the graph of these queries, JSON-able."""
     judged = {q: dict(queries.qrels.get(q, {})) for q in queries.ids}
-    calibration = {"slope": settings.calibration.slope, "offset": settings.calibration.offset}
     return {
         "game": game.description,
         "queries": list(zip(queries.ids, queries.texts, strict=True)),
         "qrels": judged,
-        "calibration": calibration if game.reward_model else None,
+        "calibration": asdict(DEFAULT_CALIBRATION) if game.reward_model else None,
     }
 
 
-def build_graph(
-    game: Game, queries: QuerySet, settings: GraphSettings, on_progress: OnProgress | None = None
-) -> SearchGraph:
+def build_graph(game: Game, queries: QuerySet, on_progress: OnProgress | None = None) -> SearchGraph:
     """Build a graph in memory."""
-    columns, facts = finish(game, queries, settings, {}, on_progress)
+    columns, facts = finish(game, queries, {}, on_progress)
     return graph_of({name: column() for name, column in columns.items()}, facts)
 
 
 def finish(
-    game: Game, queries: QuerySet, settings: GraphSettings, parts: Parts, on_progress: OnProgress | None
+    game: Game, queries: QuerySet, parts: Parts, on_progress: OnProgress | None
 ) -> tuple[dict[str, Column], dict[str, Any]]:
     """Finish whatever ``parts`` lack; returns the graph's arrays, made when asked for, and its facts."""
-    build = _Build(game, queries, settings, parts, on_progress or (lambda stage, unit, done, total: None))
+    build = _Build(game, queries, parts, on_progress or (lambda stage, unit, done, total: None))
     build.play()
     pool = build.score()
     build.view(pool)
@@ -94,12 +83,9 @@ def _view_part(node: int) -> str:
 class _Build:
     """The stages of one build; each leaves its parts."""
 
-    def __init__(
-        self, game: Game, queries: QuerySet, settings: GraphSettings, parts: Parts, report: OnProgress
-    ) -> None:
+    def __init__(self, game: Game, queries: QuerySet, parts: Parts, report: OnProgress) -> None:
         self.game = game
         self.queries = queries
-        self.settings = settings
         self.parts = parts
         self.report = report
         self.tree = build_tree(game.rules.max_steps, game.rules.auto_search)
@@ -178,7 +164,7 @@ class _Build:
             "reformulation_calls": self.game.reformulator.lm_calls,
             "gains": [name.removeprefix("gain_") for name in end.arrays if name.startswith("gain_")],
             "meta": {
-                "fingerprint": fingerprint(describe(self.game, self.queries, self.settings)),
+                "fingerprint": fingerprint(describe(self.game, self.queries)),
                 "processor": processor(),
             },
         }
@@ -197,9 +183,8 @@ class _Build:
         """What (n, depth) rankings of these queries are worth: source of gains -> (n,) nDCG@10."""
         judgments = Judgments(self.queries, self.game.corpus) if self.queries.judged else None
         if pool is not None and self.game.reward_model is not None:
-            rule = self.settings.calibration
             known, scores = pool.arrays()
-            worth = calibrate(scores, self.game.reward_model.absolute, rule.slope, rule.offset)
+            worth = calibrate(scores, self.game.reward_model.absolute)
 
         def gains(documents: IntArray) -> dict[str, FloatArray]:
             found = {}
@@ -226,7 +211,6 @@ logger = logging.getLogger(__name__)
 def obtain_graph(
     game: Game,
     queries: QuerySet,
-    settings: GraphSettings,
     cache: Path | None,
     on_progress: OnProgress | None = None,
 ) -> SearchGraph:
@@ -236,14 +220,14 @@ def obtain_graph(
     the others wait. Raises OutputError where the cache cannot be written.
     """
     if cache is None:
-        return build_graph(game, queries, settings, on_progress)
-    name = fingerprint(describe(game, queries, settings))
+        return build_graph(game, queries, on_progress)
+    name = fingerprint(describe(game, queries))
     folder = cache / "graphs" / name
     with locked(cache / "locks" / f"graph-{name}.lock"):
         graph = _load(folder)
         if graph is None:
             parts = StoredParts(folder.with_name(f".{name}.parts"))
-            save_arrays(folder, *finish(game, queries, settings, parts, on_progress))
+            save_arrays(folder, *finish(game, queries, parts, on_progress))
             graph = load_graph(folder)
         for leftover in folder.parent.glob(f".{name}.*"):
             shutil.rmtree(leftover, ignore_errors=True)

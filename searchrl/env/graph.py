@@ -112,9 +112,8 @@ _ARRAYS = (
     "final",
     "final_scores",
     "reward_calls",
-    "pool",
-    "pool_scores",
 )
+_POOL = ("pool", "pool_scores")
 
 
 def fingerprint(description: Mapping[str, Any]) -> str:
@@ -142,7 +141,7 @@ def graph_of(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> SearchGraph
         reformulation_calls=facts["reformulation_calls"],
         gains={source: arrays[f"gain_{source}"] for source in facts["gains"]},
         meta=facts["meta"],
-        **{name: arrays[name] for name in _ARRAYS},
+        **{name: arrays[name] for name in (*_ARRAYS, *_POOL)},
     )
 
 
@@ -162,20 +161,12 @@ def join(graphs: Sequence[SearchGraph]) -> SearchGraph:
         raise ConfigError("these collections have no source of gains in common; use a reward model (reward lm)")
     width = max(graph.pool.shape[1] for graph in graphs)
 
-    def rows(name: str) -> Array:
-        return np.concatenate([getattr(graph, name) for graph in graphs])
-
+    joined: dict[str, Any] = {name: np.concatenate([getattr(graph, name) for graph in graphs]) for name in _ARRAYS}
     return replace(
         first,
         query_ids=[query_id for graph in graphs for query_id in graph.query_ids],
         texts=[[text for graph in graphs for text in graph.texts[slot]] for slot in range(len(first.texts))],
-        features=rows("features"),
-        query_vectors=rows("query_vectors"),
-        result_vectors=rows("result_vectors"),
-        searched=rows("searched"),
-        final=rows("final"),
-        final_scores=rows("final_scores"),
-        reward_calls=rows("reward_calls"),
+        **joined,
         gains={source: np.concatenate([graph.gains[source] for graph in graphs]) for source in sources},
         pool=np.concatenate([_padded(graph.pool, width, NO_DOCUMENT) for graph in graphs]),
         pool_scores=np.concatenate([_padded(graph.pool_scores, width, np.nan) for graph in graphs]),

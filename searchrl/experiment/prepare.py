@@ -138,7 +138,7 @@ def _first(queries: QuerySet, limit: int) -> QuerySet:
 
 
 def _graph(split: Split, game: Game, queries: QuerySet, models: Models, show_progress: bool) -> SearchGraph:
-    from searchrl.env.build import BuildBar, GraphSettings, obtain_graph
+    from searchrl.env.build import BuildBar, obtain_graph
 
     with BuildBar(f"search graph, {split}", show_progress) as bar:
-        return obtain_graph(game, queries, GraphSettings(), models.cache, bar)
+        return obtain_graph(game, queries, models.cache, bar)

@@ -18,10 +18,13 @@ from searchrl.search.services import Services
 from searchrl.service.config import ServerConfig
 from searchrl.service.middleware import AccessControl, CountRequests, Disconnect
 from searchrl.service.routes import router
-from searchrl.service.service import Refused, Service, Stalled, TooLarge
+from searchrl.service.service import Refused, Service
 
 logger = logging.getLogger(__name__)
 
+AGAIN, CLOSED = {"Retry-After": "1"}, {"Connection": "close"}
+HEADERS = {429: AGAIN, 503: AGAIN, 408: CLOSED, 413: CLOSED}
+"""What a refusal says besides; after 408 and 413 the body was not read."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -65,8 +68,6 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
     for kind, answer in {
         RequestValidationError: _invalid,
         Refused: _refused,
-        TooLarge: _too_large,
-        Stalled: _stalled,
         ClientDisconnect: _gone,
         SearchRLError: _our_error,
         Exception: _unexpected,
@@ -89,15 +90,7 @@ async def _invalid(_: Request, error: Any) -> JSONResponse:
 
 
 async def _refused(_: Request, error: Any) -> JSONResponse:
-    return _problem(error.status, _printable(str(error)), {"Retry-After": "1"} if error.status in (429, 503) else None)
-
-
-async def _too_large(_: Request, error: Any) -> JSONResponse:
-    return _problem(413, str(error), {"Connection": "close"})
-
-
-async def _stalled(_: Request, error: Any) -> JSONResponse:
-    return _problem(408, str(error), {"Connection": "close"})
+    return _problem(error.status, _printable(str(error)), HEADERS.get(error.status))
 
 
 async def _gone(_: Request, error: Any) -> JSONResponse:

@@ -35,12 +35,26 @@ BLOCK = 32
 """Documents encoded together: short turns, so that searches come in between."""
 
 
-class TooLarge(Exception):
+class Refused(Exception):
+    """A request that is not served, with its HTTP status."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class TooLarge(Refused):
     """An upload exceeds a limit."""
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(413, detail)
 
-class Stalled(Exception):
+
+class Stalled(Refused):
     """An upload paused for too long."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(408, detail)
 
 
 async def receive(
@@ -141,14 +155,6 @@ def document(line: bytes, place: str) -> Document:
 
 
 logger = logging.getLogger(__name__)
-
-
-class Refused(Exception):
-    """A request that is not served, with its HTTP status."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 class Service:
