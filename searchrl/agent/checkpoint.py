@@ -11,7 +11,7 @@ import io
 import json
 import sysconfig
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,6 +47,10 @@ class PolicyCheckpoint:
     """Processor and numeric formats of the models, as ``Workbench.computed`` has them; empty before 0.2."""
 
 
+FACTS = fields(PolicyCheckpoint)[1:]
+"""What a file says beside the weights, in its order."""
+
+
 def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
     """Write a checkpoint whole or not at all."""
     policy = checkpoint.policy
@@ -56,15 +60,7 @@ def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
         "dim": policy.dim,
         "hidden": policy.hidden_size,
         "observe": policy.observe,
-        "config": checkpoint.config,
-        "dataset": checkpoint.dataset,
-        "encoder": checkpoint.encoder,
-        "feature_names": list(checkpoint.feature_names),
-        "episode": checkpoint.episode,
-        "dev_score": checkpoint.dev_score,
-        "best_fixed": list(checkpoint.best_fixed),
-        "version": checkpoint.version,
-        "computed": dict(checkpoint.computed),
+        **{fact.name: getattr(checkpoint, fact.name) for fact in FACTS},
     }
     save_torch(path, {"meta": json.dumps(meta), "weights": policy.state_dict()})
 
@@ -85,18 +81,9 @@ def load_policy(path: Path) -> PolicyCheckpoint:
         )
         policy.load_state_dict(content["weights"])
         policy.eval()
-        return PolicyCheckpoint(
-            policy=policy,
-            config=meta["config"],
-            dataset=meta["dataset"],
-            encoder=meta["encoder"],
-            feature_names=tuple(meta["feature_names"]),
-            episode=meta["episode"],
-            dev_score=meta["dev_score"],
-            best_fixed=tuple(meta["best_fixed"]),
-            version=meta["version"],
-            computed=meta.get("computed", {}),
-        )
+        facts = {fact.name: meta[fact.name] for fact in FACTS if fact.name in meta or fact.name != "computed"}
+        sequences = {name: tuple(meta[name]) for name in ("feature_names", "best_fixed")}
+        return PolicyCheckpoint(policy, **(facts | sequences))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a policy that SearchRL wrote ({error}); train one with train.py") from error
 

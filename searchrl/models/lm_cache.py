@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,7 +58,7 @@ class AnswerStore:
         for start in range(0, len(distinct), KEYS_AT_ONCE):
             part = distinct[start : start + KEYS_AT_ONCE]
             query = f"SELECT key, value, crc FROM answers WHERE key IN ({','.join('?' * len(part))})"
-            rows = self._run(partial(_fetch, query=query, keys=part))
+            rows = self._rows(query, part)
             whole = {key: value for key, value, crc in rows if zlib.crc32(value) == crc}
             if len(whole) < len(rows):
                 logger.warning("%s: %d damaged answers are computed again", self._path, len(rows) - len(whole))
@@ -80,6 +79,9 @@ class AnswerStore:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    def _rows(self, query: str, values: Sequence[bytes] = ()) -> list[Any]:
+        return self._run(lambda connection: connection.execute(query, values).fetchall())
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do ``work``; if that uncovers damage, begin a new file and do it again."""
@@ -108,12 +110,8 @@ class AnswerStore:
                     if not _is_damage(error):
                         raise
                     aside = _move_aside(self._path)
-                    logger.warning(
-                        "the language model cache %s is damaged (%s); moved to %s, a new one is begun",
-                        self._path,
-                        error,
-                        aside.name,
-                    )
+                    said = "the language model cache %s is damaged (%s); moved to %s, a new one is begun"
+                    logger.warning(said, self._path, error, aside.name)
                     return _connect(self._path)
         except (sqlite3.DatabaseError, OSError, OutputError) as error:
             raise self._unusable(error) from error
@@ -141,7 +139,7 @@ def cache_stats(path: Path) -> CacheStats:
     if not path.exists():
         return CacheStats(0, 0)
     with closing(AnswerStore(path)) as store:
-        entries = store._run(lambda c: int(c.execute("SELECT count(*) FROM answers").fetchone()[0]))
+        entries = store._rows("SELECT count(*) FROM answers")[0][0]
         return CacheStats(entries, sum(file.stat().st_size for file in _files(path) if file.exists()))
 
 
@@ -162,10 +160,6 @@ def _clear(connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM answers")
     connection.execute("VACUUM")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _fetch(connection: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[tuple[bytes, bytes, int]]:
-    return connection.execute(query, keys).fetchall()
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
@@ -261,7 +255,9 @@ class CachedLanguageModel:
         def compute(chosen: Sequence[str]) -> list[str]:
             return self._lm.generate(chosen, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
-        values = self._answers("generate", settings, list(prompts), _by_length, compute, _text_to_bytes)
+        values = self._answers(
+            "generate", settings, list(prompts), _by_length, compute, lambda text: text.encode("utf-8", "surrogatepass")
+        )
         return [value.decode("utf-8", "surrogatepass") for value in values]
 
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
@@ -282,7 +278,10 @@ class CachedLanguageModel:
 
         pairs = list(zip(contexts, continuations, strict=True))
         # Ordered by context, so that a chunk holds all pairs of a context and the model computes it once.
-        return _from_bytes(self._answers("continuation_logprobs", [], pairs, _by_context, compute, _to_bytes))
+        by_context = self._answers(
+            "continuation_logprobs", [], pairs, lambda pair: _by_length(pair[0]), compute, _to_bytes
+        )
+        return _from_bytes(by_context)
 
     def _answers(
         self,
@@ -327,16 +326,8 @@ class CachedLanguageModel:
         return [known[key] for key in keys]
 
 
-def _by_length(prompt: str) -> tuple[int, str]:
-    return len(prompt), prompt
-
-
-def _by_context(pair: tuple[str, str]) -> tuple[int, str]:
-    return len(pair[0]), pair[0]
-
-
-def _text_to_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _by_length(text: str) -> tuple[int, str]:
+    return len(text), text
 
 
 def _to_bytes(values: Any) -> bytes:
