@@ -110,7 +110,7 @@ def save_arrays(folder: Path, arrays: Mapping[str, Array | Callable[[], Array]],
         sums = {}
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array() if callable(array) else array, allow_pickle=False)
-            sums[name] = _crc(temporary / f"{name}.npy")
+            sums[name] = crc32(temporary / f"{name}.npy")
         text = json.dumps(dict(meta))
         seal = {"meta": text, "crc32": sums, "meta_crc32": zlib.crc32(text.encode())}
         write_text(temporary / "meta.json", json.dumps(seal, indent=1))
@@ -129,7 +129,7 @@ def load_arrays(folder: Path) -> tuple[dict[str, Array], dict[str, Any]]:
             raise CacheError(f"{folder}/meta.json: not what was written.")
         meta = json.loads(text)
         for name, expected in sums.items():
-            if _crc(folder / f"{name}.npy") != expected:
+            if crc32(folder / f"{name}.npy") != expected:
                 raise CacheError(f"{folder / name}.npy: not what was written.")
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in sums}
     except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError) as error:
@@ -288,7 +288,8 @@ def _replace(folder: Path, temporary: Path) -> None:
     temporary.replace(folder)
 
 
-def _crc(path: Path) -> int:
+def crc32(path: Path) -> int:
+    """CRC-32 of a file's content. Raises OSError where it cannot be read."""
     value = 0
     for block in _blocks(path):
         value = zlib.crc32(block, value)

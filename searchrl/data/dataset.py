@@ -6,7 +6,7 @@ The splits that a collection lacks are made here, always the same ones for the s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -77,8 +77,13 @@ class QuerySet:
 
     def take(self, n: int) -> QuerySet:
         """The first ``n`` queries (all, if there are fewer)."""
-        ids = list(self.ids[:n])
-        return QuerySet(ids, list(self.texts[:n]), {q: self.qrels[q] for q in ids if q in self.qrels})
+        return self.only(range(min(n, len(self))))
+
+    def only(self, places: Iterable[int]) -> QuerySet:
+        """The queries at these places, with their judgments."""
+        places = list(places)
+        ids = [self.ids[i] for i in places]
+        return QuerySet(ids, [self.texts[i] for i in places], {q: self.qrels[q] for q in ids if q in self.qrels})
 
 
 @dataclass(frozen=True)
@@ -148,12 +153,8 @@ def _draw(query_id: str, seed: int) -> float:
 def _divide(queries: QuerySet, taken: set[str]) -> tuple[QuerySet, QuerySet]:
     """The queries that stay and those taken, both in the order they had."""
 
-    def pick(wanted: bool) -> QuerySet:
-        pairs = [(i, t) for i, t in zip(queries.ids, queries.texts, strict=True) if (i in taken) == wanted]
-        ids = [query_id for query_id, _ in pairs]
-        return QuerySet(ids, [text for _, text in pairs], {i: queries.qrels[i] for i in ids if i in queries.qrels})
-
-    return pick(False), pick(True)
+    inside = [query_id in taken for query_id in queries.ids]
+    return queries.only(i for i, t in enumerate(inside) if not t), queries.only(i for i, t in enumerate(inside) if t)
 
 
 def _with(dataset: Dataset, train: QuerySet, dev: QuerySet) -> Dataset:

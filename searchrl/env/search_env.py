@@ -159,9 +159,6 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
     def _graph_gains(self) -> NDArray[np.float32]:
         """Gain of ending in each state, (states,): a pooled ideal needs every document the query could have met."""
         if self._gains is None or self._gains[0] != self._row:
-            query_id = self.queries.ids[self._row]
-            judged = {query_id: self.queries.qrels[query_id]} if query_id in self.queries.qrels else {}
-            alone = QuerySet([query_id], [self.queries.texts[self._row]], judged)
-            graph = build_graph(self.game, alone)
+            graph = build_graph(self.game, self.queries.only([self._row]))
             self._gains = (self._row, graph.state_gains(self.reward.source)[0])
         return self._gains[1]

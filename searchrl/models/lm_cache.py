@@ -163,31 +163,28 @@ def _clear(connection: sqlite3.Connection) -> None:
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
+    """Check that the database is whole and ours, or empty; then make its table. Raises CacheError on a foreign one."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
     try:
-        _prepare(connection, str(path))
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise CacheError(f"{path} is another program's database, not a language model cache: name another file")
+        fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if fault != "ok":
+            raise sqlite3.DatabaseError(fault)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # with WAL, a crash may lose answers, never the file
+        if not tables:
+            with connection:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(
+                    "CREATE TABLE answers (key BLOB PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL) "
+                    "WITHOUT ROWID"
+                )
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _prepare(connection: sqlite3.Connection, name: str) -> None:
-    """Check that the database is whole and ours, or empty; then make its table. Raises CacheError on a foreign one."""
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise CacheError(f"{name} is another program's database, not a language model cache: name another file")
-    fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if fault != "ok":
-        raise sqlite3.DatabaseError(fault)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")  # with WAL, a crash may lose answers, never the file
-    if not tables:
-        with connection:
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(
-                "CREATE TABLE answers (key BLOB PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID"
-            )
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

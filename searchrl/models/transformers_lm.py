@@ -155,14 +155,15 @@ class TransformersLM:
             eos_token_id=self._model.generation_config.eos_token_id,
             pad_token_id=self._fill,
         )
+        device = self.choice.device
         with torch.inference_mode():
             lengths = [len(row) + max_new_tokens for row in rows]
             for batch in token_batches(lengths, GENERATION_BUDGET * self._budget, self._multiple):
                 ids, mask = pad([rows[i] for i in batch], self._fill, "left", self._multiple)
-                streams = [generator(seed, "generate", prompts[i], device=self.choice.device) for i in batch]
+                streams = [generator(seed, "generate", prompts[i], device=device) for i in batch]
                 out = self._model.generate(
-                    input_ids=self._to_device(ids),
-                    attention_mask=self._to_device(mask),
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
                     generation_config=settings,
                     logits_processor=library.LogitsProcessorList(
                         [_GumbelSampling(temperature, streams)] if temperature else []
@@ -199,11 +200,12 @@ class TransformersLM:
             return
         for batch in token_batches([len(row) for row in rows], self._budget, self._multiple):
             ids, mask = pad([rows[i] for i in batch], self._fill, "left", self._multiple)
+            device = self.choice.device
             with torch.inference_mode():
                 output = self._model(
-                    input_ids=self._to_device(ids),
-                    attention_mask=self._to_device(mask),
-                    position_ids=self._to_device((mask.cumsum(1) - 1).clamp(min=0)),
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
+                    position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
                     logits_to_keep=1,
                     use_cache=False,
                 )
@@ -249,9 +251,6 @@ class TransformersLM:
                     f"{self.name} reads: shorten what begins {prompt[:60]!r}"
                 )
         return rows
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.choice.device)
 
 
 class _GumbelSampling:

@@ -24,6 +24,7 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, ConfigError, DataError, OutputError
+from searchrl.files import crc32
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import FloatArray
@@ -322,11 +323,7 @@ class CorpusWriter:
 def _map(path: Path, shape: tuple[int, int], crc: int) -> FloatArray:
     """Map vectors read-only. Raises CacheError when they are not what was written."""
     try:
-        found = 0
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                found = zlib.crc32(block, found)
-        if found != crc or path.stat().st_size != 4 * shape[0] * shape[1]:
+        if crc32(path) != crc or path.stat().st_size != 4 * shape[0] * shape[1]:
             raise CacheError(f"{path}: not what was written; index the corpus again")
         return np.asarray(np.memmap(path, dtype="<f4", mode="r", shape=shape))
     except OSError as error:
