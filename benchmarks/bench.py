@@ -105,5 +105,6 @@ class Bench:
         return self.collection.queries(split)
 
     def close(self) -> None:
-        """Close the models."""
-        self.models.close()
+        """Close the models, if they were made."""
+        if "models" in self.__dict__:
+            self.models.close()

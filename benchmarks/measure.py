@@ -202,7 +202,8 @@ def _int8_product(size: int, source: torch.Generator) -> Callable[[], torch.Tens
 START = """
 import tyro, bm25s, scipy.stats, pytrec_eval
 from searchrl.agent import run_dir
-from searchrl.cli import describe, publish, recorder
+from searchrl.cli import describe
+from searchrl.experiment import evaluate, sweep
 import torch
 torch.optim.AdamW([torch.zeros(1)])  # the first optimizer imports torch's compiler
 """

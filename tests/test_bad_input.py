@@ -54,7 +54,7 @@ WRONG_VALUES = {
     "--batch-size 0": "--batch-size 0: must be at least 1",
     "--batch-size -1": "--batch-size -1: must be at least 1",
     "--estimator reinforce --batch-size 10": "--batch-size 10 is not a multiple of --rollouts 4",
-    "--estimator reinforce --rollouts 1": "--rollouts (with --baseline leave_one_out) 1: must be at least 2",
+    "--estimator reinforce --rollouts 1": "--rollouts 1: must be at least 2",
     "--hide levle": "--hide levle: there is no group of features 'levle'; did you mean 'level'",
     "--no-mask": "--estimator exact needs the action mask",
     "--hidden 0": "--hidden 0: must be at least 1",
@@ -270,7 +270,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
     "another shape": (lambda p: rewrite(p, lambda m: m.update(hidden=32)), "not a policy that SearchRL wrote"),
     "another encoder": (
         lambda p: rewrite(p, lambda m: m.update(encoder="0123456789abcdef")),
-        "made for the embeddings of encoder 0123456789abcdef, but all-MiniLM-L6-v2 here is ",
+        "made for the embeddings of encoder 0123456789abcdef, but all-MiniLM-L6-v2 in float32 here is ",
     ),
     "other features": (
         lambda p: rewrite(p, lambda m: m["feature_names"].__setitem__(0, "moon_phase")),

@@ -22,7 +22,7 @@ from searchrl.agent.checkpoint import load_policy
 from searchrl.agent.run_dir import settings_of
 from searchrl.cli.settings import BenchmarkConfig, EvalConfig, GenerateConfig
 from searchrl.config import TrainConfig
-from searchrl.config_file import from_json
+from searchrl.config_file import from_json, read_config
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.data.trec import read_trec_run
@@ -246,10 +246,7 @@ def test_config_of_a_run_repeats_it_and_a_flag_beside_it_wins(
     assert_same_weights(*(s.folder / "checkpoints" / "policy_final.pt" for s in (shell, trained[0])))
     assert metrics(run) == metrics(trained[0].folder / "runs" / "small-001")
     shell.train(f"--config={written}", "--episodes", "64", "--mask").ok  # noqa: B018
-    first, second = (
-        from_json(TrainConfig, json.loads((run.with_name(name) / "config.json").read_text()), name)
-        for name in ("small-001", "small-002")
-    )
+    first, second = (read_config(run.with_name(name) / "config.json") for name in ("small-001", "small-002"))
     assert second.learning.episodes == 64
     shorter = replace(first, learning=replace(first.learning, episodes=64))
     assert settings_of(second) == settings_of(shorter)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 from collections.abc import Sequence
-from dataclasses import is_dataclass
 from importlib import import_module
-from typing import Any
 
-from searchrl.cli import COMMANDS
+from searchrl.cli import COMMANDS, main
 from searchrl.errors import ConfigError
 
 SHELLS = ("bash", "zsh")
@@ -29,36 +30,21 @@ def completion(arguments: Sequence[str]) -> str:
     if shell not in SHELLS:
         raise ConfigError(f"completion {shell!r}: name a shell, {' or '.join(SHELLS)}")
     start = "autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else ""
-    cases = "\n".join(f'    {name}) words="{" ".join(_words(module))}" ;;' for name, (module, _) in COMMANDS.items())
+    cases = "\n".join(
+        f'    {name}) words="{" ".join(_words(name, module))}" ;;' for name, (module, _) in COMMANDS.items()
+    )
     return SCRIPT.format(start=start, cases=cases, commands=" ".join(COMMANDS))
 
 
-def _words(module: str) -> list[str]:
-    """Stages and flags of a command."""
-    from searchrl.config import TrainConfig
-
-    found = import_module(f"searchrl.cli.{module}")
-    stages: dict[str, Any] = getattr(found, "STAGES", {})
-    kinds = [entry[0] if isinstance(entry, tuple) else entry for entry in stages.values()]
-    if module == "train":
-        kinds = [TrainConfig]
-    elif not kinds:
-        kinds = [kind for name, kind in vars(found).items() if name.endswith("Config") and _is_flags(kind, found)]
-    flags = {flag: None for kind in kinds if is_dataclass(kind) for flag in _flags(kind)}
-    return [*stages, *flags]
+def _words(name: str, module: str) -> list[str]:
+    """Stages and flags of a command, as its help tells them."""
+    stages: dict[str, object] = getattr(import_module(f"searchrl.cli.{module}"), "STAGES", {})
+    told = "".join(_help([name, stage]) for stage in stages) if stages else _help([name])
+    return [*stages, *dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", told))]
 
 
-def _is_flags(kind: Any, module: Any) -> bool:
-    """Whether a settings class is the command's own: made in its module, or in the one that holds the flags."""
-    return is_dataclass(kind) and kind.__module__ in (
-        module.__name__,
-        "searchrl.cli.settings",
-        "searchrl.service.config",
-    )
-
-
-def _flags(kind: Any) -> list[str]:
-    import tyro
-
-    parser = tyro.extras.get_parser(kind, config=(tyro.conf.OmitArgPrefixes,))
-    return [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+def _help(words: Sequence[str]) -> str:
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+    return shown.getvalue()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _train(arguments: Sequence[str]) -> None:
     config = parse(TrainConfig, arguments, "train.py", _defaults(arguments))
     try:
-        with held_interrupt() as interrupted:
-            printer = Printer(interrupted)
-            if config.sweep is None:
-                _train_once(config, printer)
-            else:
-                _train_several(config, printer)
+        if config.sweep is None:
+            _train_once(config, Printer())
+        else:
+            _train_several(config, Printer())
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(str(stop) or "go on with the same command and --resume") from None
 
@@ -93,9 +92,6 @@ class Printer(Listener):
 
     show_progress = True
 
-    def __init__(self, interrupted: Callable[[], bool]) -> None:
-        self._interrupted = interrupted
-
     def on_models(self, models: Models) -> None:
         """Device, formats, language models."""
         from searchrl.cli import describe
@@ -125,24 +121,27 @@ class Printer(Listener):
 
     def callbacks(self, recorder: Recorder) -> Sequence[Callback]:
         """A bar, news from the dev queries, and Ctrl-C."""
-        return [TrainingPrinter(recorder, self._interrupted)]
+        return [TrainingPrinter(recorder)]
 
 
 class TrainingPrinter(Callback):
     """Shows a bar and the best looks at the dev queries, warns of collapse, and stops on Ctrl-C between two updates."""
 
-    def __init__(self, recorder: Recorder, interrupted: Callable[[], bool]) -> None:
-        self._recorder, self._interrupted = recorder, interrupted
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._opened = ExitStack()
         self._warned = False
 
     def on_start(self, trainer: Trainer, identity: PolicyCheckpoint) -> None:
-        """Open the bar where training starts."""
+        """Open the bar where training starts, and hold Ctrl-C back from now on."""
         from tqdm import tqdm
 
         start, total = trainer.episode, trainer.config.episodes
         if start:
             print(f"resumed at episode {start}")
         self._bar = tqdm(total=total, initial=start, desc="train", unit="episode", disable=not sys.stderr.isatty())
+        self._opened.callback(self._bar.close)
+        self._interrupted = self._opened.enter_context(held_interrupt())
 
     def on_update(self, progress: Progress) -> None:
         """Move the bar."""
@@ -156,9 +155,8 @@ class TrainingPrinter(Callback):
             raise KeyboardInterrupt(self._recorder.save_state())
 
     def close(self) -> None:
-        """Close the bar."""
-        if hasattr(self, "_bar"):
-            self._bar.close()
+        """Close the bar, and let Ctrl-C through again."""
+        self._opened.close()
 
     def _warn_of_collapse(self, progress: Progress) -> None:
         from searchrl.agent.trainer import collapsed

@@ -30,8 +30,8 @@ class Collection:
         if found is None or not len(found):
             there = ", ".join(self.dataset.splits) or "none"
             hint = (
-                "; train on another dataset and evaluate here (transfer), on generated queries (query-bank), or on "
-                "half of the dev queries (train-from-dev)"
+                "; train on another dataset and evaluate here (transfer), on generated queries (`query_bank`), or on "
+                "half of the dev queries (`train_from_dev`)"
                 if split == "train"
                 else ""
             )

@@ -19,6 +19,7 @@ from searchrl.experiment.parts import (
     make_reward_model,
     make_writer,
 )
+from searchrl.models.prompts import load_prompts
 
 if TYPE_CHECKING:
     from searchrl.models.encoder import Encoder
@@ -103,6 +104,7 @@ def _open(
         encoder = make_encoder(settings, loader.device)
         engines = _language_models(settings, loader, judges, writes)
         reward_model = make_reward(loader)
+        load_prompts(settings.prompts)
         for lm in engines.values():
             _ = lm.fingerprint
         if writes:

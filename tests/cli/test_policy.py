@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from searchrl.agent.checkpoint import OWN, SHIPPED, find_policy, load_policy
+from searchrl.agent.checkpoint import OWN, find_policy, load_policy
 from searchrl.env.features import PROBE_FEATURES, QUERY_FEATURES, RANKING_FEATURES, REWARD_FEATURES
 from tests.command import REPOSITORY, Outcome, Shell
 
@@ -159,10 +159,9 @@ def test_your_own_newest_policy_comes_before_the_one_that_ships(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_policy("auto") == OWN, "which the error then names"
-    SHIPPED.parent.mkdir()
-    SHIPPED.touch()
-    assert find_policy("auto") == SHIPPED
+    shipped = find_policy("auto")
+    assert shipped == find_policy("pydocs") == REPOSITORY / "checkpoints" / "pydocs.pt"
+    OWN.parent.mkdir()
     OWN.touch()
     assert find_policy("auto") == OWN
     assert find_policy("other.pt") == Path("other.pt")

@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from searchrl.agent.trainer import Trainer
 from searchrl.config import GameConfig, LearningConfig, TrainConfig
-from searchrl.config_file import from_json
+from searchrl.config_file import read_config
 from searchrl.env.build import obtain_graph
 from searchrl.env.graph import SearchGraph
 from searchrl.errors import ConfigError
@@ -65,7 +65,7 @@ def test_one_run_and_one_row_a_value_on_the_same_graphs(swept: tuple[Shell, Outc
         run = folder / f"step-penalty={value}"
         assert {"policy_final.pt", "policy_best.pt"} <= {p.name for p in (run / "checkpoints").iterdir()}
         assert list(run.glob("events.out.tfevents*"))
-        recorded = from_json(TrainConfig, json.loads((run / "config.json").read_text()), value)
+        recorded = read_config(run / "config.json")
         assert recorded.game.step_penalty == float(value)
         assert recorded.sweep is None
     assert not (place.folder / "checkpoints").exists(), "a sweep leaves the shared policies alone"
@@ -120,7 +120,7 @@ def test_seeds_share_the_dev_queries_and_have_a_spread(
     mean = (float(table["1"][0]) + float(table["2"][0])) / 2
     assert float(table["mean"][0]) == pytest.approx(mean, abs=1e-4)
     run = folder_of(shell, "seed") / "seed=2"
-    recorded = from_json(TrainConfig, json.loads((run / "config.json").read_text()), "seed=2")
+    recorded = read_config(run / "config.json")
     assert (recorded.learning.seed, recorded.data.split_seed) == (2, 7)
     again = shell.train(*mine, "--seed", "2", "--split-seed", "7").ok
     assert "taken out with seed 7" in again.out

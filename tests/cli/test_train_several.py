@@ -62,7 +62,7 @@ def test_the_checkpoint_names_all_and_searches_any(trained_on_both: tuple[Shell,
 
 
 def test_evaluating_asks_which(trained_on_both: tuple[Shell, Outcome]) -> None:
-    assert "only train.py works with several at once; name one of them" in trained_on_both[0].eval().error
+    assert "only training works with several at once; name one of them" in trained_on_both[0].eval().error
 
 
 def test_the_same_twice_and_resumed(shell: Shell, both: list[str], trained_on_both: tuple[Shell, Outcome]) -> None:

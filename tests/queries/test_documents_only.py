@@ -62,5 +62,5 @@ def test_train_and_dev_share_no_query_and_no_document(folder: Path, bank: Path) 
 
 def test_without_a_bank_it_says_what_to_do(folder: Path) -> None:
     bench = read_collection(DataConfig(dataset=str(folder)), seed=42)
-    with pytest.raises(DataError, match="query-bank"):
+    with pytest.raises(DataError, match="`query_bank`"):
         bench.queries("train")
