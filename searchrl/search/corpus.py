@@ -56,7 +56,7 @@ class Answer:
 
     keys: list[Found]
     steps: list[dict[str, Any]] = field(default_factory=list)
-    """What the agent did, a dictionary a step (``agent.PlayAgent``); empty for a single pass."""
+    """What the agent did, a dictionary a step (``PlayAgent``); empty for a single pass."""
 
 
 @dataclass(frozen=True, eq=False)

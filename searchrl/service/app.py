@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from searchrl import __version__
 from searchrl.errors import ConfigError, DataError, ModelError, OutputError, SearchRLError
+from searchrl.search.corpus import Agent
 from searchrl.search.services import Services
 from searchrl.service.config import ServerConfig
 from searchrl.service.middleware import AccessControl, CountRequests, Disconnect
@@ -39,11 +40,7 @@ def make_service(config: ServerConfig) -> Service:
     assert reward is not None
     # Not the reward model's: that may read likelihoods in 8-bit integers, too rough to write with, and writes a line.
     lm = loader.language_model(lm_name(models), "chat")
-    agent = None
-    if config.checkpoint:
-        from searchrl.search.corpus import Agent
-
-        agent = Agent(config.checkpoint, models, encoder)
+    agent = Agent(config.checkpoint, models, encoder) if config.checkpoint else None
     service = Service(config, Services(None, lm, encoder, scorer=reward, engine=loader), agent)
     encoder.encode(["ready"])  # last, because it takes longest to find out
     return service

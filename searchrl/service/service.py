@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -18,16 +18,12 @@ from searchrl.config import RetrieverName
 from searchrl.data.records import checked_id, checked_text
 from searchrl.errors import DataError
 from searchrl.models.language_model import FloatArray
-from searchrl.search.corpus import Answer, Asked, Document, SinglePass
+from searchrl.search.corpus import Agent, Answer, Asked, Document, PlayAgent, SinglePass
 from searchrl.search.services import Services
 from searchrl.search.worker import Closed, Embed, QueueFull, Work, Worker
 from searchrl.service.config import LimitConfig, ServerConfig
 from searchrl.service.corpora import Collection, CorpusStore
 from searchrl.service.middleware import Metrics
-
-if TYPE_CHECKING:
-    from searchrl.search.corpus import Agent
-
 
 MAX_LINE = 1_000_000
 """Bytes of one document."""
@@ -200,8 +196,6 @@ class Service:
         elif self.agent is None:
             raise Refused(409, "there is no agent here; start the service with a checkpoint")
         else:
-            from searchrl.search.corpus import PlayAgent  # which needs torch, and most of the rest does not
-
             work = PlayAgent(self.agent, collection)
         with self._within_limits(len(asked)):
             return await self.worker.submit(work, asked)
