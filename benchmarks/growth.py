@@ -14,7 +14,7 @@ from benchmarks.session import Session, play
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import Trainer, greedy_episodes
 from searchrl.config import LearningConfig
-from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.evaluation.text_table import text_table
 
 SEARCHED = 100

@@ -14,9 +14,8 @@ from benchmarks.session import Played, Session, play
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import Trainer
 from searchrl.config import EstimatorName, LearningConfig
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
 from searchrl.env.game import Game
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import BatchedSearchEnv, GraphTensors, RewardRules, SearchGraph
 from searchrl.env.search_env import SearchEnv
 
 BATCH = 64

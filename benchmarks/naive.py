@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
-from searchrl.env.batched import Observation
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import Observation, SearchGraph
 from searchrl.env.tree import N_ACTIONS, ROOT, Action
 from searchrl.models.loading import quiet_transformers
 from searchrl.retrieval.ranking import FloatArray

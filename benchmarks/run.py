@@ -96,7 +96,7 @@ def _tables(session: Session, played: Played) -> Mapping[str, object]:
     from searchrl.agent.policy import Policy
     from searchrl.agent.trainer import greedy_episodes
     from searchrl.cli import describe
-    from searchrl.env.batched import GraphTensors, RewardRules
+    from searchrl.env.graph import GraphTensors, RewardRules
     from searchrl.evaluation.comparison import compare_methods, human_first
 
     bench = session.bench

@@ -21,10 +21,9 @@ from benchmarks.measure import once
 from benchmarks.naive import NaiveEncoder, NaiveLM
 from searchrl.data.dataset import QuerySet, Split
 from searchrl.device import rng
-from searchrl.env.build import GraphSettings
+from searchrl.env.build import obtain_graph
 from searchrl.env.game import Game
 from searchrl.env.graph import SearchGraph
-from searchrl.env.obtain import obtain_graph
 from searchrl.errors import ConfigError
 from searchrl.models.folders import encoder_folder, language_model_folder
 from searchrl.models.language_model import FloatArray
@@ -221,9 +220,7 @@ def play(bench: Bench, splits: Mapping[Split, QuerySet]) -> Played:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
 
         def obtain() -> dict[Split, SearchGraph]:
-            return {
-                split: obtain_graph(game, queries, GraphSettings(), Path(folder)) for split, queries in splits.items()
-            }
+            return {split: obtain_graph(game, queries, Path(folder)) for split, queries in splits.items()}
 
         _, playing = once(obtain)
         graphs, loading = once(obtain)

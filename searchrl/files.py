@@ -2,7 +2,8 @@
 
 What is written appears under its name in one step, so a reader never meets half of it. Three kinds of folder:
 ``new_folder`` for a user's result (it replaces nothing), ``save_arrays`` for arrays that are mapped rather than loaded
-(a CRC-32 a file), ``sealed_folder`` for anything built once by one process (a SHA-256 a file).
+(a CRC-32 a file), ``sealed_folder`` for anything built once by one process (a SHA-256 a file). ``Parts`` are the
+finished steps of long work, so that work that was killed goes on from there.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -108,7 +110,7 @@ def save_arrays(folder: Path, arrays: Mapping[str, Array | Callable[[], Array]],
         sums = {}
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array() if callable(array) else array, allow_pickle=False)
-            sums[name] = _crc(temporary / f"{name}.npy")
+            sums[name] = crc32(temporary / f"{name}.npy")
         text = json.dumps(dict(meta))
         seal = {"meta": text, "crc32": sums, "meta_crc32": zlib.crc32(text.encode())}
         write_text(temporary / "meta.json", json.dumps(seal, indent=1))
@@ -127,12 +129,66 @@ def load_arrays(folder: Path) -> tuple[dict[str, Array], dict[str, Any]]:
             raise CacheError(f"{folder}/meta.json: not what was written.")
         meta = json.loads(text)
         for name, expected in sums.items():
-            if _crc(folder / f"{name}.npy") != expected:
+            if crc32(folder / f"{name}.npy") != expected:
                 raise CacheError(f"{folder / name}.npy: not what was written.")
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in sums}
     except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError) as error:
         raise CacheError(f"{folder}: cannot be read ({error}).") from error
     return arrays, meta
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one step computed: arrays, and facts that JSON can hold."""
+
+    arrays: Mapping[str, Array]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Parts(Protocol):
+    """Parts by name; a dict will do."""
+
+    def __contains__(self, name: object, /) -> bool:
+        """Whether a part is finished."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Part:
+        """A finished part."""
+        ...
+
+    def __setitem__(self, name: str, part: Part, /) -> None:
+        """Keep a part."""
+        ...
+
+
+class StoredParts:
+    """Parts in a folder. Where one is damaged, all are discarded after a logged warning: later ones rest on it.
+
+    Reading raises CacheError, should a part be damaged meanwhile; writing raises OutputError.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, Part] = {}
+        try:
+            for path in folder.glob("[!.]*"):  # what begins with a dot was being written when its process died
+                _ = self[path.name]
+        except CacheError as error:
+            logger.warning("%s: finished parts are damaged, so the work starts over: %s", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
+            self._read.clear()
+
+    def __contains__(self, name: object) -> bool:
+        return (self._folder / str(name)).is_dir()
+
+    def __getitem__(self, name: str) -> Part:
+        if name not in self._read:
+            self._read[name] = Part(*load_arrays(self._folder / name))
+        return self._read[name]
+
+    def __setitem__(self, name: str, part: Part) -> None:
+        save_arrays(self._folder / name, part.arrays, part.facts)
+        self._read.pop(name, None)
 
 
 def sealed_folder(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -232,7 +288,8 @@ def _replace(folder: Path, temporary: Path) -> None:
     temporary.replace(folder)
 
 
-def _crc(path: Path) -> int:
+def crc32(path: Path) -> int:
+    """CRC-32 of a file's content. Raises OSError where it cannot be read."""
     value = 0
     for block in _blocks(path):
         value = zlib.crc32(block, value)

@@ -78,8 +78,7 @@ def _live(what: Sequence[str], places: Sequence[str], dies_at: int, scripted: bo
 
 def _watch_answers(moment: Callable[[], None], scripted: bool) -> None:
     """Answers are kept a few at a time."""
-    from searchrl.models.answer_store import AnswerStore
-    from searchrl.models.lm_cache import CachedLanguageModel
+    from searchrl.models.lm_cache import AnswerStore, CachedLanguageModel
     from searchrl.models.transformers_lm import TransformersLM
 
     put = AnswerStore.put

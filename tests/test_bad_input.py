@@ -18,7 +18,7 @@ import torch
 
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
-from searchrl.models.answer_store import cache_stats
+from searchrl.models.lm_cache import cache_stats
 from tests.command import Outcome, Shell, files
 from tests.models.conftest import random_model
 

@@ -10,8 +10,7 @@ import torch
 from searchrl.agent.reinforce import UpdateReport
 from searchrl.agent.trainer import Trainer, collapsed, greedy_episodes
 from searchrl.config import LearningConfig
-from searchrl.env.batched import GraphTensors, RewardRules
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import GraphTensors, RewardRules, SearchGraph
 from searchrl.env.tree import Action
 from tests.toy import toy_graph
 

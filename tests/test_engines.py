@@ -12,8 +12,8 @@ from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig
 from searchrl.device import FORMAT_VARIABLE, DeviceChoice
-from searchrl.env.batched import GraphTensors, RewardRules
-from searchrl.env.build import GraphSettings, build_graph
+from searchrl.env.build import build_graph
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.errors import ConfigError, EngineError
 from searchrl.models.folders import smollm2_folder
 from searchrl.models.transformers_lm import TransformersLM
@@ -59,7 +59,7 @@ def workbench(small_folder, folder, command_cache, monkeypatch):
 
 
 def graph_of(bench):
-    return build_graph(bench.game, bench.queries("dev").take(3), GraphSettings())
+    return build_graph(bench.game, bench.queries("dev").take(3))
 
 
 def test_the_agent_ranks_over_http_as_in_process(workbench, server, folder):

@@ -11,7 +11,7 @@ import torch
 from searchrl.agent.strategies import returns
 from searchrl.agent.trainer import Trainer, expected_return
 from searchrl.config import LearningConfig
-from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.errors import ConfigError
 from tests.toy import toy_graph
 

@@ -22,7 +22,7 @@ from searchrl.agent.run_dir import RunDir
 from searchrl.agent.trainer import Trainer
 from searchrl.config import LearningConfig, OutputConfig, TrainConfig
 from searchrl.config_file import to_json
-from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.experiment.recorder import Recorder
 from tests.command import REPOSITORY, Shell, assert_same_weights, metrics
 from tests.toy import toy_graph

@@ -1,14 +1,17 @@
-"""Policies on disk: weights and what they mean, apart from each other, in one file that holds no code.
+"""Policies on disk: weights and what they mean, where a policy comes from, and its model card.
 
-A ``.pt`` file is ``torch.save`` of tensors and one JSON string, read with ``weights_only=True``.
+A ``.pt`` file is ``torch.save`` of tensors and one JSON string, read with ``weights_only=True``: it holds no code. The
+card says what a policy learned from, what it wants, what it did. Source: Mitchell et al. (2019), "Model cards for model
+reporting"; its header is the Hugging Face hub's.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import sysconfig
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +19,8 @@ import torch
 
 from searchrl import __version__
 from searchrl.agent.policy import Observed, Policy, PolicyKind
-from searchrl.errors import CheckpointError
+from searchrl.env.tree import Action
+from searchrl.errors import CheckpointError, DataError
 from searchrl.files import write_bytes
 
 FORMAT = "searchrl-policy"
@@ -43,6 +47,10 @@ class PolicyCheckpoint:
     """Processor and numeric formats of the models, as ``Workbench.computed`` has them; empty before 0.2."""
 
 
+FACTS = fields(PolicyCheckpoint)[1:]
+"""What a file says beside the weights, in its order."""
+
+
 def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
     """Write a checkpoint whole or not at all."""
     policy = checkpoint.policy
@@ -52,15 +60,7 @@ def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
         "dim": policy.dim,
         "hidden": policy.hidden_size,
         "observe": policy.observe,
-        "config": checkpoint.config,
-        "dataset": checkpoint.dataset,
-        "encoder": checkpoint.encoder,
-        "feature_names": list(checkpoint.feature_names),
-        "episode": checkpoint.episode,
-        "dev_score": checkpoint.dev_score,
-        "best_fixed": list(checkpoint.best_fixed),
-        "version": checkpoint.version,
-        "computed": dict(checkpoint.computed),
+        **{fact.name: getattr(checkpoint, fact.name) for fact in FACTS},
     }
     save_torch(path, {"meta": json.dumps(meta), "weights": policy.state_dict()})
 
@@ -81,18 +81,9 @@ def load_policy(path: Path) -> PolicyCheckpoint:
         )
         policy.load_state_dict(content["weights"])
         policy.eval()
-        return PolicyCheckpoint(
-            policy=policy,
-            config=meta["config"],
-            dataset=meta["dataset"],
-            encoder=meta["encoder"],
-            feature_names=tuple(meta["feature_names"]),
-            episode=meta["episode"],
-            dev_score=meta["dev_score"],
-            best_fixed=tuple(meta["best_fixed"]),
-            version=meta["version"],
-            computed=meta.get("computed", {}),
-        )
+        facts = {fact.name: meta[fact.name] for fact in FACTS if fact.name in meta or fact.name != "computed"}
+        sequences = {name: tuple(meta[name]) for name in ("feature_names", "best_fixed")}
+        return PolicyCheckpoint(policy, **(facts | sequences))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a policy that SearchRL wrote ({error}); train one with train.py") from error
 
@@ -116,3 +107,136 @@ def load_torch(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a checkpoint that SearchRL wrote; train one with train.py")
     return content
+
+
+AUTO = "auto"
+HUB = "hf://"
+HUB_FILE = "policy.pt"
+OWN = Path("checkpoints/policy_final.pt")
+SHIPPED = ("pydocs", "transfer")
+"""Policies that come with SearchRL, by name."""
+TIMEOUT = 10.0
+"""Seconds that the hub may take to answer."""
+
+
+def find_policy(name: str) -> Path:
+    """The file of a policy: ``auto``, a name of ``SHIPPED``, ``hf://USER/REPO`` or a path, which need not exist.
+
+    Raises CheckpointError when the hub does not have it or cannot be reached and no earlier copy is here.
+    """
+    if name == AUTO:
+        return OWN if OWN.exists() else shipped_policy(SHIPPED[0])
+    if name in SHIPPED and not Path(name).exists():
+        return shipped_policy(name)
+    if not name.startswith(HUB):
+        return Path(name)
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name.removeprefix(HUB), HUB_FILE, etag_timeout=TIMEOUT))
+    except Exception as error:  # no network, no such repository, a bad name: the hub's library has a type for each
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(
+            f"{name}: {HUB_FILE} cannot be had from the hub ({reason}); check the name, or give a policy's file"
+        ) from error
+
+
+def shipped_policy(name: str) -> Path:
+    """The file of a policy that comes with SearchRL: in the clone, or where a wheel has put it."""
+    file = Path("checkpoints") / f"{name}.pt"
+    clone, installed = Path(__file__).parents[2], Path(sysconfig.get_path("data"), "share", "searchrl")
+    here = clone / file
+    if here.is_file():
+        return file if file.is_file() and file.samefile(here) else here
+    return installed / file
+
+
+REWARDS = {"qrels": "human judgments", "lm": "a language model", "head": "a reward head"}
+CARD = """---
+library_name: searchrl
+license: apache-2.0
+tags: [information-retrieval, reinforcement-learning]
+---
+
+# {name}
+
+A search policy: in each situation it chooses to search, narrow, broaden or stop.
+
+```sh
+python eval.py --checkpoint checkpoints/{name}.pt --dataset COLLECTION
+```
+
+| | |
+| --- | --- |
+{table}
+{results}
+Features, in order: {features}.
+
+It knows one encoder, one set of actions and the collections above. On another collection compare it with single pass,
+as eval.py does, before you rely on it.
+"""
+SHOWN = ("single_pass", "best_fixed", "rl_agent", "oracle")
+
+
+def paid_by(config: Mapping[str, Any]) -> str:
+    """Say who paid the reward in training. config: a checkpoint's settings."""
+    reward = config["game"]["reward"]
+    if reward == "qrels" and config["data"].get("query_bank"):
+        return "the documents that generated queries were written from"
+    return REWARDS[reward]
+
+
+def in_words(computed: Mapping[str, Any]) -> str:
+    """Numeric formats and processor in a line."""
+    models = "; ".join(f"{model} {does}" for does, model in computed["models"].items())
+    return f"{models}; {computed['processor']}"
+
+
+def model_card(checkpoint: PolicyCheckpoint, name: str, results: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Write the card as Markdown. ``results``: contents of ``results.json`` files that eval.py wrote with this policy.
+
+    Raises DataError where one of them is something else.
+    """
+    config = checkpoint.config
+    models, game, learning = config["models"], config["game"], config["learning"]
+    size = sum(weight.numel() for weight in checkpoint.policy.parameters())
+    facts = {
+        "trained on": f"{checkpoint.dataset} ({'generated' if config['data'].get('query_bank') else 'train'} queries; "
+        "dev queries chose the best fixed sequence below)",
+        "paid by": paid_by(config),
+        "observes": f"{len(checkpoint.feature_names)} named features"
+        + (" and embeddings" if checkpoint.policy.observe == "all" else " (no embeddings, no text)"),
+        "network": f"{checkpoint.policy.kind}, {size:,} parameters",
+        "learning": f"{learning['estimator']} gradient, {checkpoint.episode:,} episodes, batches of "
+        f"{learning['batch_size']}, learning rate {learning['lr']}, loss aversion {learning['loss_aversion']}, "
+        f"seed {learning['seed']}",
+        "retriever": f"{game['retriever']}, encoder {models['encoder']} ({checkpoint.encoder})",
+        "reformulator": game["reformulator"],
+        "episodes": f"at most {game['max_steps']} steps, {game['step_penalty']} taken off for each",
+        "best fixed sequence": " ".join(Action(action).name for action in checkpoint.best_fixed),
+        "SearchRL": checkpoint.version,
+        **({"computed": in_words(checkpoint.computed)} if checkpoint.computed else {}),
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    measured = "\n".join(["", *_results(results), ""]) if results else ""
+    return CARD.format(name=name, table=table, results=measured, features=", ".join(checkpoint.feature_names))
+
+
+def _results(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table with a row for each evaluation; p is the randomisation test against single pass, not corrected."""
+    lines: list[str] = []
+    for one in results:
+        try:
+            details, measure = one["details"], one["measure"]
+            means = {method: found["metrics"][measure] for method, found in one["methods"].items()}
+            test = next(t for t in one["tests"] if (t["method"], t["baseline"]) == ("rl_agent", "single_pass"))
+            if not lines:
+                shown = " | ".join(SHOWN)
+                lines = [f"{measure}; p: randomisation test of rl_agent against single_pass, not corrected.", ""]
+                lines += [f"| queries | {shown} | p |", "| --- |" + " --- |" * (len(SHOWN) + 1)]
+            row = " | ".join(f"{means[method]:.4f}" for method in SHOWN)
+            where = f"{details['dataset']} {details['split']} ({one['queries']})"
+            lines.append(f"| {where} | {row} | {test['p_randomisation']:.4f} |")
+        except (KeyError, TypeError, StopIteration) as error:
+            raise DataError(f"not the results.json of an evaluation by eval.py (no {error})") from error
+    return lines

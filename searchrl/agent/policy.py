@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from searchrl.env.batched import Observation
+from searchrl.env.graph import Observation
 from searchrl.env.tree import N_ACTIONS
 
 PolicyKind = Literal["gru", "mlp"]

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
-from searchrl.agent.rollout import play
-from searchrl.agent.walk import walk
-from searchrl.env.batched import GraphTensors
+from searchrl.agent.rollout import play, walk
+from searchrl.env.graph import GraphTensors
 from searchrl.env.tree import N_ACTIONS
 
 Estimator = Literal["reinforce", "exact"]

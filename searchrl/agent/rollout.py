@@ -1,4 +1,9 @@
-"""Episodes played by a policy, side by side on a search graph, and all that learning needs to know of them."""
+"""A policy at play on a search graph: episodes side by side, or its whole behaviour, what it would do in every state.
+
+``play`` gives all that learning needs to know of episodes. ``walk`` samples nothing, because the tree is small: visit
+probabilities, expected returns and the greedy episode are exact. It works only under the mask, where no action is a
+no-op and a state is reached in one way.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,8 @@ import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors
-from searchrl.env.tree import N_ACTIONS
+from searchrl.env.graph import BatchedSearchEnv, GraphTensors
+from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree
 
 OVER = -1
 """The situation of all episodes that have ended."""
@@ -73,3 +78,107 @@ def play(policy: Policy, graph: GraphTensors, rows: Tensor, choose: Callable[[Te
             }
         )
     return Episodes(**{name: torch.stack([step[name] for step in steps]) for name in steps[0]}, ends=env.nodes)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Behaviour on b queries over S states. Where steps have run out, all that can be done is TERMINATE."""
+
+    choice: Tensor
+    """(S,) bool: there is more than one thing to do."""
+    log_probs: Tensor
+    """(b, S, 4) action log-probabilities in each state; -inf for what cannot be done."""
+    entropy: Tensor
+    """(b, S) in nats."""
+    visits: Tensor
+    """(b, S) probability that an episode comes by."""
+    ends: Tensor
+    """(b, S) probability that it ends there."""
+    returns: Tensor
+    """(b,) exact expected return."""
+    greedy: Tensor
+    """(b,) state in which the greedy episode ends."""
+
+
+def walk(policy: Policy, graph: GraphTensors, rows: Tensor) -> Walk:
+    """Run the policy down the whole tree of query ``rows`` (b,). Differentiable in all but ``greedy``."""
+    possible = _possible(graph)
+    choice = possible.sum(dim=1) > 1
+    decided = _decide(policy, graph, rows, int(graph.steps[choice].max()))
+    rest = possible[decided.shape[1] :].float().log()  # beyond the last choice: one thing to do, of probability 1
+    log_probs = torch.cat([decided, rest.expand(len(rows), -1, -1)], dim=1)
+    probs = log_probs.exp()
+    visits = _visits(graph.tree, probs)
+    ends = visits * probs[:, :, Action.TERMINATE]
+    return Walk(
+        choice=choice,
+        log_probs=log_probs,
+        entropy=-(probs * log_probs.masked_fill(log_probs == float("-inf"), 0.0)).sum(dim=2),
+        visits=visits,
+        ends=ends,
+        returns=_returns(graph, rows, ends),
+        greedy=_greedy(graph, log_probs.detach()),
+    )
+
+
+def _possible(graph: GraphTensors) -> Tensor:
+    """(S, 4) bool: what can be done in each state."""
+    only_end = torch.arange(N_ACTIONS, device=graph.device) == Action.TERMINATE
+    return torch.where((graph.steps < graph.max_steps)[:, None], graph.legal, only_end)
+
+
+def _decide(policy: Policy, graph: GraphTensors, rows: Tensor, last_step: int) -> Tensor:
+    """Action log-probabilities in the states D of the first steps up to ``last_step``: (b, D, 4).
+
+    What needs no memory goes through the network for all states at once, the rest level by level; siblings share
+    their parent's memory.
+    """
+    tree, sizes = graph.tree, _level_sizes(graph.tree)[: last_step + 1]
+    nodes = torch.arange(sum(sizes), device=rows.device)[:, None]
+    came_by = [N_ACTIONS if state.action is None else int(state.action) for state in tree.states[: len(nodes)]]
+    last = torch.tensor(came_by, device=rows.device)[:, None].expand(-1, len(rows))
+    seen = graph.observe(rows, nodes, graph.steps[nodes])
+    memory, _ = policy.start(1)
+    memories = []
+    for present in torch.split(policy.perceive(seen, last), sizes):
+        siblings = torch.unflatten(present, 0, (len(memory), -1))  # (parents, children of each, b, width)
+        memory = policy.recur(siblings, memory.unsqueeze(1)).flatten(0, 1)
+        memories.append(memory)
+    return policy.decide(torch.cat(memories), seen).log_probs.transpose(0, 1)
+
+
+def _level_sizes(tree: Tree) -> list[int]:
+    """How many states there are after 0, 1, 2 ... steps.
+
+    They lie level by level, children in their parents' order; those of one level have equally many children.
+    """
+    steps = tree.step.tolist()
+    return [steps.count(step) for step in range(tree.max_steps + 1)]
+
+
+def _visits(tree: Tree, probs: Tensor) -> Tensor:
+    """(b, S), level by level: the parent's visits times the probability of the action that leads here."""
+    sizes = _level_sizes(tree)
+    came = [(state.parent, int(state.action)) for state in tree.states if state.action is not None]
+    parents, actions = torch.tensor(came, device=probs.device).T
+    visits = [torch.ones_like(probs[:, :1, 0])]
+    for here in torch.split(probs[:, parents, actions], sizes[1:], dim=1):
+        before = visits[-1]
+        visits.append(before.repeat_interleave(here.shape[1] // before.shape[1], dim=1) * here)
+    return torch.cat(visits, dim=1)
+
+
+def _returns(graph: GraphTensors, rows: Tensor, ends: Tensor) -> Tensor:
+    """(b,) expected return, given the probability (b, S) that the episode ends in each state."""
+    taken = (graph.steps + 1).clamp(max=graph.max_steps)
+    return (ends * (graph.end_gain[rows] - graph.rules.step_penalty * taken)).sum(dim=1)
+
+
+def _greedy(graph: GraphTensors, log_probs: Tensor) -> Tensor:
+    best = log_probs.argmax(dim=2)
+    rows = torch.arange(len(best), device=best.device)
+    nodes = torch.full_like(rows, ROOT)
+    for _ in range(graph.max_steps):
+        following = graph.children[nodes, best[rows, nodes]]
+        nodes = torch.where(following >= 0, following, nodes)
+    return nodes

@@ -13,12 +13,11 @@ import torch
 from searchrl.agent.checkpoint import load_torch, save_torch
 from searchrl.agent.policy import Policy
 from searchrl.agent.reinforce import LearningRules, UpdateReport, update
-from searchrl.agent.rollout import play
-from searchrl.agent.walk import walk
+from searchrl.agent.rollout import play, walk
 from searchrl.config import LearningConfig
 from searchrl.device import generator, seed_everything
-from searchrl.env.batched import GraphTensors
 from searchrl.env.features import members
+from searchrl.env.graph import GraphTensors
 from searchrl.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)

@@ -28,8 +28,7 @@ def _cache(arguments: Sequence[str]) -> None:
     config = parse(CacheConfig, arguments, "python -m searchrl.cli.cache")
     from searchrl.evaluation.text_table import text_table
     from searchrl.files import cache_dir
-    from searchrl.models.answer_store import cache_stats, clear_cache
-    from searchrl.models.lm_cache import default_cache_path
+    from searchrl.models.lm_cache import cache_stats, clear_cache, default_cache_path
 
     folder = cache_dir()
     print(f"cache: {folder}")

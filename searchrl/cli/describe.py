@@ -11,8 +11,7 @@ from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import GameConfig
 from searchrl.data.dataset import Split
-from searchrl.env.batched import GraphTensors, RewardRules
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import GraphTensors, RewardRules, SearchGraph
 from searchrl.evaluation.comparison import compare_methods, human_first
 from searchrl.evaluation.text_table import number, text_table
 from searchrl.experiment.collection import Collection

@@ -37,8 +37,7 @@ def _policy(arguments: Sequence[str]) -> None:
     config = parse(PolicyConfig, arguments, "python -m searchrl.cli.policy")
     if config.private and not config.push:
         raise ConfigError("--private is about a repository: name it with --push USER/REPO")
-    from searchrl.agent.card import model_card
-    from searchrl.agent.checkpoint import load_policy
+    from searchrl.agent.checkpoint import load_policy, model_card
     from searchrl.files import write_text
 
     path = config.checkpoint
@@ -63,7 +62,7 @@ def _push(path: Path, card: str, repository: str, private: bool) -> str:
     """Upload; returns the name under which ``eval.py --checkpoint`` finds the policy."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    from searchrl.agent.policy_source import HUB, HUB_FILE
+    from searchrl.agent.checkpoint import HUB, HUB_FILE
 
     card = card.replace(f"checkpoints/{path.stem}.pt", f"{HUB}{repository}")
     files = {HUB_FILE: path.read_bytes(), "README.md": card.encode()}

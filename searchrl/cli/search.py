@@ -17,7 +17,7 @@ from searchrl.config import ModelConfig, RetrieverName, at_least
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from searchrl.search.first_stage import Answer, Found
+    from searchrl.search.corpus import Answer, Found
 
 WIDTH = 100
 """Letters of a printed line."""
@@ -69,7 +69,7 @@ def search(config: SearchConfig) -> Answer:
     """Index the dataset, or take the stored index, and search it."""
     from searchrl.data.load import load_dataset
     from searchrl.experiment.parts import make_encoder, make_loader, make_retriever
-    from searchrl.search.first_stage import DEPTH, Asked, IndexedCorpus, SinglePass
+    from searchrl.search.corpus import DEPTH, Asked, IndexedCorpus, SinglePass
 
     if config.k > DEPTH:
         raise ConfigError(f"k {config.k}: a ranking has at most {DEPTH} documents")
@@ -80,8 +80,8 @@ def search(config: SearchConfig) -> Answer:
         asked = [Asked(config.query, config.k)]
         agent = None
         if config.checkpoint:
-            from searchrl.agent.policy_source import find_policy
-            from searchrl.search.agent import Agent, PlayAgent
+            from searchrl.agent.checkpoint import find_policy
+            from searchrl.search.corpus import Agent, PlayAgent
 
             agent = Agent(find_policy(config.checkpoint), config.models, encoder)
             opened.callback(agent.close)

@@ -104,8 +104,9 @@ def _tags_described(inventory: Inventory, path: Path) -> str:
 
 def embed(config: EmbedTagsConfig) -> None:
     """``searchrl tags embed``."""
-    from searchrl.evaluation.stages import check_outputs, load_collection, obtain_index
+    from searchrl.evaluation.stages import check_outputs, load_collection
     from searchrl.models.loader import ModelLoader
+    from searchrl.retrieval.dense import build_dense_index
     from searchrl.retrieval.tagtree.build import as_corpus, build_tag_tree, read_inventory, read_inventory_for
     from searchrl.retrieval.tagtree.tree import save_tree
 
@@ -120,7 +121,7 @@ def embed(config: EmbedTagsConfig) -> None:
         encoder = loader.encoder(config.encoder)
 
         def vectors(texts: Corpus) -> Any:
-            return obtain_index(texts, encoder, loader.cache).vectors
+            return build_dense_index(texts, encoder, loader.cache, show_progress=True, resumable=True).vectors
 
         tree = build_tag_tree(
             [inventory.documents[i] for i in corpus.ids],
@@ -156,7 +157,7 @@ def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -
         "documents with tags of their own": sum(map(bool, inventory.documents.values())),
         "clusters": len(tree) - len(tree.tags),
     }
-    texts = [corpus.full_text(i) for i in range(len(corpus))]
+    texts = corpus.full_texts()
     write_text(folder / "tree.txt", tree_text(tree).encode("utf-8", "replace").decode("utf-8"))
     write_text(folder / "tree.html", tree_page(tree, f"The tags of {dataset.name}", facts, texts))
 
@@ -165,8 +166,9 @@ def assign(config: AssignConfig) -> None:
     """``searchrl tags assign``."""
     from searchrl.evaluation.measures import measure_tag_tree, measured_table
     from searchrl.evaluation.results import ranked_queries, write_records
-    from searchrl.evaluation.stages import check_outputs, load_collection, obtain_index
+    from searchrl.evaluation.stages import check_outputs, load_collection
     from searchrl.models.loader import ModelLoader
+    from searchrl.retrieval.dense import build_dense_index
     from searchrl.retrieval.tagtree.retriever import TagTreeRetriever, candidates_for
     from searchrl.retrieval.tagtree.tree import load_tree
     from searchrl.reward.gain import own_document
@@ -181,7 +183,9 @@ def assign(config: AssignConfig) -> None:
     with closing(ModelLoader(config.serving, device=compute.device, dtype=config.dtype, cache=compute.cache)) as loader:
         encoder = loader.encoder(facts["encoder"])
         _check(config, "the encoder", encoder.fingerprint, facts["encoder_fingerprint"])
-        retriever = TagTreeRetriever(tree, obtain_index(corpus, encoder, loader.cache).vectors)
+        retriever = TagTreeRetriever(
+            tree, build_dense_index(corpus, encoder, loader.cache, show_progress=True, resumable=True).vectors
+        )
         vectors = encoder.encode(queries.texts, kind="query", show_progress=True, description="encode queries")
         guide = _guide(config, tree, queries.texts, loader)
         found = retriever.search(

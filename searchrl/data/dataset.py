@@ -1,12 +1,16 @@
-"""What every dataset is, wherever it came from: documents, queries by split, human judgments."""
+"""What every dataset is, wherever it came from: documents, queries by split, human judgments.
+
+The splits that a collection lacks are made here, always the same ones for the same seed.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from searchrl.errors import DataError
 from searchrl.threads import lazy
 
 Split = Literal["train", "dev", "test"]
@@ -30,6 +34,10 @@ class Corpus:
     def full_text(self, index: int) -> str:
         """Title and text of one document as models read it."""
         return f"{self.titles[index]} {self.texts[index]}".strip()
+
+    def full_texts(self) -> list[str]:
+        """``full_text`` of all documents."""
+        return [self.full_text(i) for i in range(len(self))]
 
     @lazy
     def position(self) -> dict[str, int]:
@@ -69,8 +77,13 @@ class QuerySet:
 
     def take(self, n: int) -> QuerySet:
         """The first ``n`` queries (all, if there are fewer)."""
-        ids = list(self.ids[:n])
-        return QuerySet(ids, list(self.texts[:n]), {q: self.qrels[q] for q in ids if q in self.qrels})
+        return self.only(range(min(n, len(self))))
+
+    def only(self, places: Iterable[int]) -> QuerySet:
+        """The queries at these places, with their judgments."""
+        places = list(places)
+        ids = [self.ids[i] for i in places]
+        return QuerySet(ids, [self.texts[i] for i in places], {q: self.qrels[q] for q in ids if q in self.qrels})
 
 
 @dataclass(frozen=True)
@@ -82,3 +95,72 @@ class Dataset:
     splits: Mapping[Split, QuerySet]
     notes: Sequence[str] = ()
     """What a reader of the results must know: splits made here, judgments dropped, and so on."""
+
+
+DEV_SHARE = 0.2
+DEV_MOST = 200
+
+
+def with_dev_split(dataset: Dataset, seed: int, *, share: float = DEV_SHARE, most: int = DEV_MOST) -> Dataset:
+    """Take a dev split out of train where there is none, and note it; say so where there is no train.
+
+    About ``share`` of the train queries go to dev, at most ``most``. Which ones depends on each query's id and the
+    seed alone, so adding queries leaves the others where they were (at the cap, each new one in dev displaces one).
+    """
+    train = dataset.splits.get("train")
+    if train is None:
+        note = "no train split: train on synthetic queries, transfer from another dataset, or use train_from_dev"
+        return _noted(dataset, note)
+    if "dev" in dataset.splits:
+        return dataset
+    if len(train) < 2:
+        return _noted(dataset, "no dev split: train has only one query to spare")
+    chosen = _choose(train.ids, share, most, seed)
+    kept, dev = _divide(train, chosen)
+    note = f"dev: {len(dev)} of {len(train)} train queries, taken out with seed {seed}; the collection has no dev split"
+    return _noted(_with(dataset, kept, dev), note)
+
+
+def train_from_dev(dataset: Dataset, seed: int) -> Dataset:
+    """Split dev in two, one half to train on, and note it. Only for who asks: published dev scores no longer apply.
+
+    Raises ``DataError`` if there is a train split already, or fewer than two dev queries.
+    """
+    if "train" in dataset.splits:
+        raise DataError(f"{dataset.name}: has a train split; dev need not be divided")
+    dev = dataset.splits.get("dev")
+    if dev is None or len(dev) < 2:
+        raise DataError(f"{dataset.name}: no dev split of two queries or more to take train queries from")
+    kept, train = _divide(dev, _choose(dev.ids, 0.5, len(dev), seed))
+    note = f"train: {len(train)} of {len(dev)} dev queries, taken out with seed {seed}; dev keeps the others"
+    return _noted(_with(dataset, train, kept), note)
+
+
+def _choose(ids: Sequence[str], share: float, most: int, seed: int) -> set[str]:
+    """The ids whose hash falls into the share; the lowest ``most`` of them; at least one, and not all."""
+    draws = {query_id: _draw(query_id, seed) for query_id in ids}
+    lowest_first = sorted(ids, key=lambda query_id: (draws[query_id], query_id))
+    inside = sum(draw < share for draw in draws.values())
+    return set(lowest_first[: max(1, min(inside, most, len(lowest_first) - 1))])
+
+
+def _draw(query_id: str, seed: int) -> float:
+    """A number in [0, 1) that depends on id and seed only; Python's own ``hash`` differs between processes."""
+    digest = hashlib.sha256(f"{seed}\0{query_id}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _divide(queries: QuerySet, taken: set[str]) -> tuple[QuerySet, QuerySet]:
+    """The queries that stay and those taken, both in the order they had."""
+
+    inside = [query_id in taken for query_id in queries.ids]
+    return queries.only(i for i, t in enumerate(inside) if not t), queries.only(i for i, t in enumerate(inside) if t)
+
+
+def _with(dataset: Dataset, train: QuerySet, dev: QuerySet) -> Dataset:
+    splits: dict[Split, QuerySet] = {**dataset.splits, "train": train, "dev": dev}
+    return replace(dataset, splits={split: splits[split] for split in SPLITS if split in splits})
+
+
+def _noted(dataset: Dataset, note: str) -> Dataset:
+    return replace(dataset, notes=(*dataset.notes, note))

@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 
 from searchrl.data.beir import read_beir_folder
-from searchrl.data.dataset import Dataset
+from searchrl.data.dataset import Dataset, with_dev_split
 from searchrl.data.download import BEIR_MD5, fetch_beir
-from searchrl.data.splits import with_dev_split
 from searchrl.errors import ConfigError, DataError, nearest
 from searchrl.files import cache_path
 

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from searchrl.data.dataset import Corpus, Dataset, QuerySet, Split
+from searchrl.data.dataset import Corpus, Dataset, QuerySet, Split, with_dev_split
 from searchrl.data.records import at, checked_id, checked_text, read_jsonl, write_jsonl
-from searchrl.data.splits import with_dev_split
 from searchrl.errors import DataError
 
 FORMAT = "searchrl_query_bank"

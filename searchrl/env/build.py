@@ -1,36 +1,39 @@
-"""Build a search graph: play every legal sequence of actions, state by state, all queries of a state together.
+"""Get a search graph: the stored one where there is one, else built, under a bar if wanted, and stored.
 
-Three stages: play every state, have everything that was found scored by the reward model, look at every state
-with what it said.
-Each step is kept as a part (``parts.py``), so that a build that was killed repeats at most the step in flight.
+To build one is to play every legal sequence of actions, state by state, all queries of a state together, in three
+stages: play every state, have everything that was found scored by the reward model, look at every state with what it
+said. Each step is kept as a part, so that a build that was killed repeats at most the step in flight.
 """
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from searchrl.data.dataset import QuerySet
 from searchrl.device import processor
-from searchrl.env.game import Game
-from searchrl.env.graph import SearchGraph, fingerprint, graph_of
-from searchrl.env.parts import Part, Parts, part_of, state_of, state_part
+from searchrl.env.game import Game, part_of, state_of, state_part
+from searchrl.env.graph import SearchGraph, fingerprint, graph_of, load_graph
 from searchrl.env.tree import Node, build_tree
-from searchrl.files import Array
+from searchrl.errors import CacheError
+from searchrl.files import Array, Part, Parts, StoredParts, locked, save_arrays
 from searchrl.retrieval.ranking import FloatArray, IntArray
 from searchrl.reward.gain import (
     DEFAULT_CALIBRATION,
-    Calibration,
     Gains,
     Judgments,
     calibrate,
     own_document,
     ranking_ndcg,
 )
-from searchrl.reward.pool import JudgedPool
+from searchrl.reward.reward_model import JudgedPool
 
 GAIN_DEPTH = 10
 """Gains are nDCG@10."""
@@ -45,38 +48,28 @@ Column = Callable[[], Array]
 """Makes one array of the graph from the parts, so that a graph can be written without standing in memory."""
 
 
-@dataclass(frozen=True)
-class GraphSettings:
-    """What shapes a graph besides the game and the queries."""
-
-    calibration: Calibration = DEFAULT_CALIBRATION
-
-
-def describe(game: Game, queries: QuerySet, settings: GraphSettings) -> dict[str, object]:
+def describe(game: Game, queries: QuerySet) -> dict[str, object]:
     """Everything that shapes the graph of these queries, JSON-able."""
     judged = {q: dict(queries.qrels.get(q, {})) for q in queries.ids}
-    calibration = {"slope": settings.calibration.slope, "offset": settings.calibration.offset}
     return {
         "game": game.description,
         "queries": list(zip(queries.ids, queries.texts, strict=True)),
         "qrels": judged,
-        "calibration": calibration if game.reward_model else None,
+        "calibration": asdict(DEFAULT_CALIBRATION) if game.reward_model else None,
     }
 
 
-def build_graph(
-    game: Game, queries: QuerySet, settings: GraphSettings, on_progress: OnProgress | None = None
-) -> SearchGraph:
+def build_graph(game: Game, queries: QuerySet, on_progress: OnProgress | None = None) -> SearchGraph:
     """Build a graph in memory."""
-    columns, facts = finish(game, queries, settings, {}, on_progress)
+    columns, facts = finish(game, queries, {}, on_progress)
     return graph_of({name: column() for name, column in columns.items()}, facts)
 
 
 def finish(
-    game: Game, queries: QuerySet, settings: GraphSettings, parts: Parts, on_progress: OnProgress | None
+    game: Game, queries: QuerySet, parts: Parts, on_progress: OnProgress | None
 ) -> tuple[dict[str, Column], dict[str, Any]]:
     """Finish whatever ``parts`` lack; returns the graph's arrays, made when asked for, and its facts."""
-    build = _Build(game, queries, settings, parts, on_progress or (lambda stage, unit, done, total: None))
+    build = _Build(game, queries, parts, on_progress or (lambda stage, unit, done, total: None))
     build.play()
     pool = build.score()
     build.view(pool)
@@ -90,12 +83,9 @@ def _view_part(node: int) -> str:
 class _Build:
     """The stages of one build; each leaves its parts."""
 
-    def __init__(
-        self, game: Game, queries: QuerySet, settings: GraphSettings, parts: Parts, report: OnProgress
-    ) -> None:
+    def __init__(self, game: Game, queries: QuerySet, parts: Parts, report: OnProgress) -> None:
         self.game = game
         self.queries = queries
-        self.settings = settings
         self.parts = parts
         self.report = report
         self.tree = build_tree(game.rules.max_steps, game.rules.auto_search)
@@ -174,7 +164,7 @@ class _Build:
             "reformulation_calls": self.game.reformulator.lm_calls,
             "gains": [name.removeprefix("gain_") for name in end.arrays if name.startswith("gain_")],
             "meta": {
-                "fingerprint": fingerprint(describe(self.game, self.queries, self.settings)),
+                "fingerprint": fingerprint(describe(self.game, self.queries)),
                 "processor": processor(),
             },
         }
@@ -193,9 +183,8 @@ class _Build:
         """What (n, depth) rankings of these queries are worth: source of gains -> (n,) nDCG@10."""
         judgments = Judgments(self.queries, self.game.corpus) if self.queries.judged else None
         if pool is not None and self.game.reward_model is not None:
-            rule = self.settings.calibration
             known, scores = pool.arrays()
-            worth = calibrate(scores, self.game.reward_model.absolute, rule.slope, rule.offset)
+            worth = calibrate(scores, self.game.reward_model.absolute)
 
         def gains(documents: IntArray) -> dict[str, FloatArray]:
             found = {}
@@ -214,3 +203,76 @@ def gains_in_pool(documents: IntArray, pool: IntArray, worth: Gains) -> Gains:
     """Look up the gains of (n, k) documents among each query's pool (n, P); 0 for a document outside it."""
     same = (documents[:, :, None] == pool[:, None, :]) & (documents >= 0)[:, :, None]
     return np.where(same.any(axis=2), np.take_along_axis(worth, same.argmax(axis=2), axis=1), 0.0)
+
+
+logger = logging.getLogger(__name__)
+
+
+def obtain_graph(
+    game: Game,
+    queries: QuerySet,
+    cache: Path | None,
+    on_progress: OnProgress | None = None,
+) -> SearchGraph:
+    """Load the stored graph of these queries, or build and store it. A damaged one is rebuilt after a log warning.
+
+    A build that was killed goes on where it stopped. Of several processes that want the same graph one builds it and
+    the others wait. Raises OutputError where the cache cannot be written.
+    """
+    if cache is None:
+        return build_graph(game, queries, on_progress)
+    name = fingerprint(describe(game, queries))
+    folder = cache / "graphs" / name
+    with locked(cache / "locks" / f"graph-{name}.lock"):
+        graph = _load(folder)
+        if graph is None:
+            parts = StoredParts(folder.with_name(f".{name}.parts"))
+            save_arrays(folder, *finish(game, queries, parts, on_progress))
+            graph = load_graph(folder)
+        for leftover in folder.parent.glob(f".{name}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return graph
+
+
+def _load(folder: Path) -> SearchGraph | None:
+    try:
+        return load_graph(folder) if folder.exists() else None
+    except CacheError as error:
+        logger.warning("The stored graph is damaged and will be rebuilt: %s", error)
+        return None
+
+
+class BuildBar:
+    """A bar for each stage that ``obtain_graph`` reports, with units/s and the time left; none for a graph only loaded.
+
+    What a killed build had finished stands in the bar from the beginning and does not count as speed.
+    """
+
+    def __init__(self, title: str, show: bool = True) -> None:
+        self._title = title
+        self._show = show
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(self, stage: str, unit: str, done: int, total: int) -> None:
+        """``done`` of ``total`` units of a stage are finished; the first call of a stage comes before its work."""
+        from tqdm import tqdm
+
+        if stage != self._stage:
+            self._close()
+            self._stage = stage
+            title = f"{self._title}: {stage}"
+            self._bar = tqdm(desc=title, unit=unit, initial=done, total=total, disable=not self._show, leave=False)
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> BuildBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

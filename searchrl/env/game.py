@@ -1,13 +1,15 @@
 """The rules of the game, played for a whole batch of queries at once.
 
 The live environment plays it with a batch of one, the search graph with every query of a split: one set of rules, so
-the two cannot disagree.
+the two cannot disagree. A state of a graph's build is kept as the part it added to its parent, and put together along
+its path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +27,13 @@ from searchrl.env.features import (
     ranking_features,
     reward_features,
 )
-from searchrl.env.tree import Action
+from searchrl.env.tree import Action, Node, Tree
+from searchrl.files import Array, Part, Parts
 from searchrl.reformulate.reformulator import Direction, Reformulator
-from searchrl.retrieval.fusion import Fusion, fuse, minmax
+from searchrl.retrieval.fusion import Fusion, fuse, mix
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
-from searchrl.reward.pool import JudgedPool
-from searchrl.reward.reward_model import RewardModel
+from searchrl.reward.reward_model import JudgedPool, RewardModel
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,9 @@ class Game:
         if pool is None or self.rules.rerank_depth == 0:
             return fused
         pool.ensure(at.judged[-1])
-        return rerank(fused, pool, self.rules.rerank_depth, self.rules.rerank_weight)
+        return mix(
+            fused, pool.lookup(fused.documents[:, : self.rules.rerank_depth]), self.rules.rerank_weight, "minmax"
+        )
 
     def features(self, at: State, pool: JudgedPool | None) -> FloatArray:
         """The observation's named scalars, (n, len(feature_names))."""
@@ -197,20 +201,61 @@ def _nothing(at: State) -> IntArray:
     return np.full((len(at.original), 1), NO_DOCUMENT, dtype=np.int32)
 
 
-def rerank(ranking: Ranking, pool: JudgedPool, depth: int, weight: float) -> Ranking:
-    """Reorder the top ``depth`` by (1 - weight) * min-max score + weight * min-max reward; the tail stays below.
+def state_part(node: int) -> str:
+    """Name of the part that a state adds."""
+    return f"state-{node}"
 
-    Interpolated, never replaced: alone, a small judge loses to the first stage.
-    """
-    head = ranking.documents[:, :depth]
-    present = head != NO_DOCUMENT
-    reward = pool.lookup(head)
-    mixed = (1.0 - weight) * minmax(ranking.scores[:, :depth], present)
-    mixed = mixed + weight * minmax(np.nan_to_num(reward), present & ~np.isnan(reward))
-    order = np.argsort(np.where(present, -mixed, np.inf), axis=1, kind="stable")
-    documents = np.concatenate([np.take_along_axis(head, order, axis=1), ranking.documents[:, depth:]], axis=1)
-    # Scores fall by a constant step below the head, so that the tail cannot rise above it.
-    top = np.where(np.take_along_axis(present, order, axis=1), np.take_along_axis(mixed, order, axis=1) + 1.0, -np.inf)
-    tail = ranking.scores[:, depth:]
-    tail = np.where(np.isfinite(tail), minmax(tail, np.isfinite(tail)), -np.inf)
-    return Ranking(documents, np.concatenate([top, tail], axis=1).astype(np.float32))
+
+def state_of(parts: Parts, tree: Tree, node: int) -> State:
+    """Put a state together; the parts of the whole path to it must be there."""
+    path = tree.path(node)
+    at = opening(_queries(parts[state_part(path[0])]))
+    for following in path[1:]:
+        at = _follow(at, tree.states[following], parts[state_part(following)])
+    return at
+
+
+def part_of(at: State, node: Node) -> Part:
+    """What reaching ``node`` added: a query unless it was a plain search, a ranking if anything was searched."""
+    arrays: dict[str, Array] = {}
+    facts: dict[str, Any] = {}
+    if node.action != Action.SEARCH:
+        query = at.current
+        arrays |= {"vectors": query.vectors, "lexical": query.lexical}
+        arrays |= {"weights": query.terms.data, "words": query.terms.indices, "starts": query.terms.indptr}
+        facts |= {"texts": list(query.texts), "vocabulary": query.terms.shape[1]}
+    if node.searched:
+        arrays |= {"documents": at.rankings[-1].documents, "scores": at.rankings[-1].scores}
+        arrays |= {"seen": at.seen, "result": at.result}
+        if at.judged:
+            arrays["judged"] = at.judged[-1]
+        if at.probe and len(at.rankings) == 1:
+            arrays |= {"probe": at.probe.features, "best_bm25": at.probe.best_bm25}
+    return Part(arrays, facts)
+
+
+def _follow(at: State, node: Node, part: Part) -> State:
+    arrays = part.arrays
+    at = replace(at, step=node.step, searched=node.searched)
+    if node.action != Action.SEARCH:
+        at = replace(at, current=_queries(part))
+    if node.searched:
+        at = replace(
+            at,
+            rankings=(*at.rankings, Ranking(arrays["documents"], arrays["scores"])),
+            seen=arrays["seen"],
+            result=arrays["result"],
+            judged=(*at.judged, arrays["judged"]) if "judged" in arrays else at.judged,
+            probe=Probe(arrays["probe"], arrays["best_bm25"]) if "probe" in arrays else at.probe,
+        )
+    return at
+
+
+def _queries(part: Part) -> Queries:
+    from scipy import sparse
+
+    arrays, texts = part.arrays, part.facts["texts"]
+    # Copied, being small: scipy may tidy a matrix in place, and a mapped array cannot be written.
+    terms = [np.array(arrays[name]) for name in ("weights", "words", "starts")]
+    shape = (len(texts), part.facts["vocabulary"])
+    return Queries(texts, arrays["vectors"], sparse.csr_matrix(tuple(terms), shape=shape), arrays["lexical"])

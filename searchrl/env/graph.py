@@ -1,23 +1,27 @@
-"""The search graph: everything an episode over these queries can meet, computed once, as arrays.
+"""The search graph: everything an episode over these queries can meet, computed once, as arrays; and episodes over it.
 
 One row a query; states and slots as ``tree.py`` numbers them. Vectors and rankings are stored once a query or search
-(slot), not once a state.
+(slot), not once a state. ``BatchedSearchEnv`` plays many episodes at once on ``GraphTensors``, one row of each array an
+episode: no models, no Python a row.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from searchrl.env.tree import Tree, build_tree
-from searchrl.errors import CacheError, ConfigError
+from searchrl.env.tree import ROOT, Action, Tree, build_tree
+from searchrl.errors import CacheError, ConfigError, nearest
 from searchrl.files import Array, load_arrays
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 
@@ -108,9 +112,8 @@ _ARRAYS = (
     "final",
     "final_scores",
     "reward_calls",
-    "pool",
-    "pool_scores",
 )
+_POOL = ("pool", "pool_scores")
 
 
 def fingerprint(description: Mapping[str, Any]) -> str:
@@ -138,7 +141,7 @@ def graph_of(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> SearchGraph
         reformulation_calls=facts["reformulation_calls"],
         gains={source: arrays[f"gain_{source}"] for source in facts["gains"]},
         meta=facts["meta"],
-        **{name: arrays[name] for name in _ARRAYS},
+        **{name: arrays[name] for name in (*_ARRAYS, *_POOL)},
     )
 
 
@@ -158,20 +161,12 @@ def join(graphs: Sequence[SearchGraph]) -> SearchGraph:
         raise ConfigError("these collections have no source of gains in common; use a reward model (reward lm)")
     width = max(graph.pool.shape[1] for graph in graphs)
 
-    def rows(name: str) -> Array:
-        return np.concatenate([getattr(graph, name) for graph in graphs])
-
+    joined: dict[str, Any] = {name: np.concatenate([getattr(graph, name) for graph in graphs]) for name in _ARRAYS}
     return replace(
         first,
         query_ids=[query_id for graph in graphs for query_id in graph.query_ids],
         texts=[[text for graph in graphs for text in graph.texts[slot]] for slot in range(len(first.texts))],
-        features=rows("features"),
-        query_vectors=rows("query_vectors"),
-        result_vectors=rows("result_vectors"),
-        searched=rows("searched"),
-        final=rows("final"),
-        final_scores=rows("final_scores"),
-        reward_calls=rows("reward_calls"),
+        **joined,
         gains={source: np.concatenate([graph.gains[source] for graph in graphs]) for source in sources},
         pool=np.concatenate([_padded(graph.pool, width, NO_DOCUMENT) for graph in graphs]),
         pool_scores=np.concatenate([_padded(graph.pool_scores, width, np.nan) for graph in graphs]),
@@ -187,3 +182,141 @@ def query_weights(graph: SearchGraph) -> FloatArray:
 
 def _padded(array: Array, width: int, value: float) -> Array:
     return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=value)
+
+
+RewardBaseline = Literal["none", "single_pass"]
+
+
+@dataclass(frozen=True)
+class RewardRules:
+    """How an episode's end is paid."""
+
+    source: str = "reward"
+    """Gain to be paid: a name in ``SearchGraph.gains``."""
+    step_penalty: float = 0.001
+    """Taken off for every step."""
+    baseline: RewardBaseline = "none"
+    """``single_pass`` pays the difference from what one plain search would have earned."""
+    empty_penalty: float = 1.0
+    """Taken off for ending with nothing found; only possible with the mask off."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What b episodes see, or episodes in any other arrangement. All float32 but the mask."""
+
+    query: Tensor
+    """(b, dim) current query."""
+    result: Tensor
+    """(b, dim) last ranking's documents."""
+    features: Tensor
+    """(b, F)"""
+    mask: Tensor
+    """(b, 4) bool: legal actions; all True with the mask off."""
+
+    def take(self, which: Tensor) -> Observation:
+        """What the episodes ``which`` (k,) see."""
+        return Observation(self.query[which], self.result[which], self.features[which], self.mask[which])
+
+
+class GraphTensors:
+    """A search graph on a device, ready to be indexed by (query rows, states)."""
+
+    def __init__(self, graph: SearchGraph, rules: RewardRules, use_mask: bool = True, device: str = "cpu") -> None:
+        if rules.source not in graph.gains:
+            raise ConfigError(
+                f"these queries have no {rules.source!r} gains to train on: {nearest(rules.source, graph.gains)}"
+            )
+        tree = graph.tree
+        self.tree = tree
+        self.max_steps = tree.max_steps
+        self.rules = rules
+        self.use_mask = use_mask
+        self.device = device
+        self.size = len(graph)
+        self.weights = self._put(query_weights(graph))
+        self.feature_names = graph.feature_names
+        self.step_feature = graph.feature_names.index("step")
+        self.features = self._put(graph.features)
+        self.query_vectors = self._put(graph.query_vectors)
+        nothing = np.zeros((len(graph), 1, graph.dim), dtype=np.float32)
+        self.result_vectors = self._put(np.concatenate([graph.result_vectors, nothing], axis=1))
+        self.query_slot = self._put(tree.query_slot).long()
+        self.search_slot = self._put(tree.search_slot % (len(tree.searched_nodes) + 1)).long()  # -1: the last, empty
+        self.children = self._put(tree.children).long()
+        self.legal = self._put(tree.legal)
+        self.steps = self._put(tree.step).long()
+        # What the episode pays when it ends in a state, step penalties aside.
+        gains = graph.state_gains(rules.source)
+        self.single_gain = self._put(gains[:, int(tree.searched_nodes[0])])
+        if rules.baseline == "single_pass":
+            gains = gains - gains[:, [int(tree.searched_nodes[0])]]
+        gains[:, tree.search_slot < 0] = -rules.empty_penalty
+        self.end_gain = self._put(gains)
+        # How far apart one query's outcomes lie: the unit in which learning compares them, so that the weight of the
+        # entropy bonus means the same whatever the data and the source of gains.
+        found = gains[:, tree.searched_nodes]
+        self.spread = max(float(found.std(axis=1) @ query_weights(graph)), 1e-3)
+
+    def _put(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
+        return torch.from_numpy(np.array(array)).to(self.device)
+
+    def with_loss_aversion(self, loss_aversion: float) -> GraphTensors:
+        """The same, but what an episode finds less than one plain search would have counts that many times."""
+        searched = torch.from_numpy(self.tree.searched_nodes).long().to(self.device)
+        other = copy.copy(self)
+        other.end_gain = self.end_gain.clone()
+        single = self.end_gain[:, searched[:1]]
+        lost = (single - self.end_gain[:, searched]).clamp(min=0.0)
+        other.end_gain[:, searched] -= (loss_aversion - 1.0) * lost
+        return other
+
+    def mean(self, values: Tensor) -> float:
+        """Mean of a value a query, (n,), over collections, each of which counts the same."""
+        return float((values * self.weights).sum())
+
+    def observe(self, rows: Tensor, nodes: Tensor, step: Tensor | int) -> Observation:
+        """What episodes on query ``rows`` in states ``nodes`` see after ``step`` steps; the three broadcast."""
+        features = self.features[rows, nodes]
+        if not self.use_mask:  # a no-op costs a step and leaves the state
+            features = features.clone()
+            features[..., self.step_feature] = step / self.max_steps
+        legal = self.legal[nodes]
+        return Observation(
+            self.query_vectors[rows, self.query_slot[nodes]],
+            self.result_vectors[rows, self.search_slot[nodes]],
+            features,
+            legal if self.use_mask else torch.ones_like(legal),
+        )
+
+
+class BatchedSearchEnv:
+    """b episodes side by side on a graph. Call ``reset``, then ``step`` until every episode is done."""
+
+    def __init__(self, graph: GraphTensors) -> None:
+        self.graph = graph
+
+    def reset(self, rows: Tensor) -> Observation:
+        """Start one episode for each query row (b,)."""
+        self.rows = rows
+        self.nodes = torch.full_like(rows, ROOT)
+        self.done = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        self.steps = 0
+        return self.graph.observe(rows, self.nodes, 0)
+
+    def step(self, actions: Tensor) -> tuple[Observation, Tensor, Tensor]:
+        """Take one action in every episode; those that are done stay as they are and earn 0.
+
+        Returns the observation, the reward (b,) and whether each episode is now done (b,).
+        """
+        graph = self.graph
+        self.steps += 1
+        running = ~self.done
+        reward = torch.where(running, -graph.rules.step_penalty, 0.0)
+        following = graph.children[self.nodes, actions]
+        moves = running & (actions != Action.TERMINATE) & (following >= 0)
+        self.nodes = torch.where(moves, following, self.nodes)
+        ends = running & ((actions == Action.TERMINATE) | (self.steps >= graph.max_steps))
+        reward = reward + torch.where(ends, graph.end_gain[self.rows, self.nodes], 0.0)
+        self.done = self.done | ends
+        return graph.observe(self.rows, self.nodes, self.steps), reward, self.done

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchrl.env.batched import Observation
 from searchrl.env.game import Game, State
+from searchrl.env.graph import Observation
 from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree, build_tree
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
-from searchrl.reward.pool import JudgedPool
+from searchrl.reward.reward_model import JudgedPool
 
 Rows = NDArray[np.intp]
 

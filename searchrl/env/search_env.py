@@ -13,14 +13,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from searchrl.data.dataset import QuerySet
-from searchrl.env.batched import RewardRules
-from searchrl.env.build import GAIN_DEPTH, GraphSettings, build_graph
+from searchrl.env.build import GAIN_DEPTH, build_graph
 from searchrl.env.game import Game, State
+from searchrl.env.graph import RewardRules
 from searchrl.env.tree import N_ACTIONS, ROOT, Action, build_tree
 from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 from searchrl.reward.gain import Judgments, own_document
-from searchrl.reward.pool import JudgedPool
+from searchrl.reward.reward_model import JudgedPool
 
 Obs = dict[str, NDArray[Any]]
 
@@ -43,14 +43,12 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         game: Game,
         queries: QuerySet,
         reward: RewardRules,
-        settings: GraphSettings | None = None,
         use_mask: bool = True,
         render_mode: str | None = None,
     ) -> None:
         self.game = game
         self.queries = queries
         self.reward = reward
-        self.settings = settings or GraphSettings()
         self.use_mask = use_mask
         self.render_mode = render_mode
         self.tree = build_tree(game.rules.max_steps, game.rules.auto_search)
@@ -161,9 +159,6 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
     def _graph_gains(self) -> NDArray[np.float32]:
         """Gain of ending in each state, (states,): a pooled ideal needs every document the query could have met."""
         if self._gains is None or self._gains[0] != self._row:
-            query_id = self.queries.ids[self._row]
-            judged = {query_id: self.queries.qrels[query_id]} if query_id in self.queries.qrels else {}
-            alone = QuerySet([query_id], [self.queries.texts[self._row]], judged)
-            graph = build_graph(self.game, alone, self.settings)
+            graph = build_graph(self.game, self.queries.only([self._row]))
             self._gains = (self._row, graph.state_gains(self.reward.source)[0])
         return self._gains[1]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,9 @@ import numpy as np
 from searchrl.command import check_output_file
 from searchrl.config import SplitName
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
-from searchrl.env.parts import Part, Parts, StoredParts
 from searchrl.errors import DataError, OutputError
 from searchrl.evaluation.results import RankedQuery, evaluation_files, ranked_queries
-from searchrl.files import locked
-from searchrl.retrieval.dense import DenseIndex, TextEncoder, TextKind, build_dense_index
+from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.reward.reward_model import RewardModel
 
@@ -45,7 +42,7 @@ def embed(
     """
     from searchrl.reward.gain import own_document
 
-    index = obtain_index(dataset.corpus, encoder, cache)
+    index = build_dense_index(dataset.corpus, encoder, cache, show_progress=True, resumable=True)
     vectors = encoder.encode(queries.texts, kind="query", show_progress=True, description="encode queries")
     ranking = search(index, vectors, top_k, own_document(queries, dataset.corpus), device)
     return ranked_queries(queries.ids, dataset.corpus.ids, ranking)
@@ -86,7 +83,7 @@ def score_pairs(
     """
     from tqdm import tqdm
 
-    from searchrl.reward.pool import JudgedPool
+    from searchrl.reward.reward_model import JudgedPool
 
     book = JudgedPool(reward_model, corpus, texts)
     batches = book.batches(documents, batch_size)
@@ -183,62 +180,6 @@ PART_TEXTS = 1024
 """Texts in a part: what a kill loses at most."""
 BLOCK_CELLS = 1 << 27
 """Scores held on a device at once: 512 MB."""
-
-
-def obtain_index(corpus: Corpus, encoder: TextEncoder, cache: Path | None) -> DenseIndex:
-    """Encode a corpus, or map the vectors that are stored for it; a job that was killed goes on where it stopped.
-
-    Of several processes that want the same vectors one encodes and the others wait. Raises OutputError where the cache
-    cannot be written.
-    """
-    if cache is None:
-        return build_dense_index(corpus, encoder, None, show_progress=True)
-    name = f"{corpus.fingerprint}-{encoder.fingerprint}"
-    parts = cache / "index" / f".{name}.parts"
-    with locked(cache / "locks" / f"index-{name}.lock"):
-        index = build_dense_index(corpus, PartwiseEncoder(encoder, StoredParts(parts)), cache, show_progress=True)
-        shutil.rmtree(parts, ignore_errors=True)
-    return index
-
-
-class PartwiseEncoder:
-    """A ``TextEncoder`` in front of another: every part of a call is kept as soon as it is encoded.
-
-    parts: what is finished, of this encoder and these very texts (their caller's name for the folder sees to that).
-    size: texts in a part. The parts' borders are always the same, and so are the vectors, killed or not.
-    """
-
-    def __init__(self, encoder: TextEncoder, parts: Parts, size: int = PART_TEXTS) -> None:
-        self._encoder = encoder
-        self._parts = parts
-        self._size = size
-
-    @property
-    def fingerprint(self) -> str:
-        """The encoder's own."""
-        return self._encoder.fingerprint
-
-    @property
-    def dim(self) -> int:
-        """The encoder's own."""
-        return self._encoder.dim
-
-    def encode(self, texts: Sequence[str], *, kind: TextKind, show_progress: bool, description: str) -> FloatArray:
-        """Unit vectors, shape (len(texts), dim)."""
-        from tqdm import tqdm
-
-        if not texts:
-            return np.zeros((0, self.dim), dtype=np.float32)
-        names = []
-        with tqdm(total=len(texts), desc=description, unit="text", disable=not show_progress) as bar:
-            for start in range(0, len(texts), self._size):
-                part, name = texts[start : start + self._size], f"{kind}-{start}"
-                if name not in self._parts:
-                    vectors = self._encoder.encode(part, kind=kind, show_progress=False, description=description)
-                    self._parts[name] = Part({"vectors": vectors})
-                names.append(name)
-                bar.update(len(part))
-        return np.concatenate([self._parts[name].arrays["vectors"] for name in names])
 
 
 def search(index: DenseIndex, queries: FloatArray, k: int, exclude: IntArray, device: str) -> Ranking:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from searchrl.config import DataConfig
-from searchrl.data.dataset import Dataset, QuerySet, Split
+from searchrl.data.dataset import Dataset, QuerySet, Split, train_from_dev
 from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import load_query_bank_for
-from searchrl.data.splits import train_from_dev
 from searchrl.errors import ConfigError, DataError
 
 

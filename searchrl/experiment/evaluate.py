@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from searchrl.agent.card import in_words, paid_by
-from searchrl.agent.checkpoint import PolicyCheckpoint, load_policy
-from searchrl.agent.policy_source import find_policy
+from searchrl.agent.checkpoint import PolicyCheckpoint, find_policy, in_words, load_policy, paid_by
 from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, TrainConfig
 from searchrl.config_file import differences, from_json
 from searchrl.data.dataset import QuerySet, Split
-from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.env.tree import Action
 from searchrl.errors import CheckpointError
 from searchrl.evaluation.charts import write_pictures

@@ -107,7 +107,7 @@ def make_reformulator(
     game: GameConfig, models: ModelConfig, loader: ModelLoader, corpus: Corpus, retriever: Retriever
 ) -> Reformulator:
     """What rewrites queries over one corpus; they are encoded by the retriever's encoder."""
-    from searchrl.reformulate.feedback import FeedbackReformulator
+    from searchrl.reformulate.reformulator import FeedbackReformulator
 
     feedback = FeedbackReformulator(retriever.dense, retriever.lexical)
     if game.reformulator == "feedback":

@@ -123,7 +123,7 @@ def make_env(
 
     settings: as ``prepare`` takes them.
     """
-    from searchrl.env.batched import RewardRules
+    from searchrl.env.graph import RewardRules
     from searchrl.env.search_env import SearchEnv
 
     data, models, game = pick_settings({"dataset": dataset, "reward": "qrels", **settings})
@@ -138,8 +138,7 @@ def _first(queries: QuerySet, limit: int) -> QuerySet:
 
 
 def _graph(split: Split, game: Game, queries: QuerySet, models: Models, show_progress: bool) -> SearchGraph:
-    from searchrl.env.build import GraphSettings
-    from searchrl.env.obtain import BuildBar, obtain_graph
+    from searchrl.env.build import BuildBar, obtain_graph
 
     with BuildBar(f"search graph, {split}", show_progress) as bar:
-        return obtain_graph(game, queries, GraphSettings(), models.cache, bar)
+        return obtain_graph(game, queries, models.cache, bar)

@@ -14,8 +14,8 @@ from searchrl.agent.checkpoint import load_policy
 from searchrl.agent.run_dir import RunDir, next_free, open_run
 from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import GameConfig, LearningConfig, TrainConfig
-from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.env.features import members
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.errors import ConfigError, nearest
 from searchrl.evaluation.comparison import method_result
 from searchrl.evaluation.report import write_sweep_page

@@ -14,7 +14,7 @@ from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import Progress, Trainer
 from searchrl.config import LearningConfig, TrainConfig
 from searchrl.config_file import to_json
-from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.evaluation.comparison import human_first
 from searchrl.experiment.callbacks import Callback
 from searchrl.experiment.prepare import Prepared

@@ -13,7 +13,7 @@ import numpy as np
 from searchrl.data.dataset import Corpus
 from searchrl.device import choose_device, rng
 from searchrl.errors import DataError
-from searchrl.evaluation.stages import check_outputs, obtain_index, score_pairs, search
+from searchrl.evaluation.stages import check_outputs, score_pairs, search
 from searchrl.fitting.documents import read_documents
 from searchrl.fitting.records import (
     RankedKeys,
@@ -35,6 +35,7 @@ from searchrl.models.language_model import FloatArray, LanguageModel
 from searchrl.models.loader import ModelLoader, open_models
 from searchrl.models.prompts import Prompts, beginning, load_prompts
 from searchrl.queries.writing import DOCUMENT_WORDS, QueryRec
+from searchrl.retrieval.dense import build_dense_index
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.reward.reward_model import RewardModel
@@ -159,7 +160,7 @@ def _by_embedding(
         from searchrl.models.folders import DEFAULT_ENCODER
 
         encoder = Encoder(config.model_name or DEFAULT_ENCODER, loader.device.device, token_budget=config.batch_tokens)
-    index = obtain_index(corpus, encoder, loader.cache)
+    index = build_dense_index(corpus, encoder, loader.cache, show_progress=True, resumable=True)
     vectors = encoder.encode(
         [rec.query for rec in recs], kind="query", show_progress=True, description="encode queries"
     )

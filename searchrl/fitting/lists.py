@@ -56,8 +56,8 @@ def _from_files(data: PreferenceDataConfig, seed: int) -> TrainAndTest:
 
 def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainAndTest:
     from searchrl.evaluation import stages
-    from searchrl.evaluation.stages import obtain_index
     from searchrl.models.loader import ModelLoader
+    from searchrl.retrieval.dense import build_dense_index
     from searchrl.reward.gain import own_document
 
     data, seed = config.data, config.fitting.seed
@@ -68,7 +68,7 @@ def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> Trai
         splits = [stages.judged_queries(dataset, split) for split in (data.train_split, data.test_split)]
         say(stages.describe(dataset, data.train_split, splits[0]))
         encoder = loader.encoder(data.encoder)
-        index = obtain_index(dataset.corpus, encoder, loader.cache)
+        index = build_dense_index(dataset.corpus, encoder, loader.cache, show_progress=True, resumable=True)
         for queries in splits:
             vectors = encoder.encode(queries.texts, kind="query")
             ranking = index.search(vectors, data.negatives_depth, own_document(queries, dataset.corpus))

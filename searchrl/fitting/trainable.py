@@ -18,9 +18,8 @@ from searchrl.files import sealed_folder
 from searchrl.models.folders import SMALL_MODEL, default_language_model, judging_method, language_model_folder
 from searchrl.models.loader import CONTEXT_TOKENS
 from searchrl.models.loading import causal_lm_facts, loading
-from searchrl.models.packed import batch_rows, pack
 from searchrl.models.prompts import beginning, load_prompts
-from searchrl.models.tokens import Tokens, first_tokens, pad, text_start, text_tokens
+from searchrl.models.tokens import Tokens, batch_rows, first_tokens, pack, pad, text_start, text_tokens
 from searchrl.models.transformers_lm import SHORTEST_CUT, TransformersLM
 from searchrl.reward.head import Encoded, HeadReward
 from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method

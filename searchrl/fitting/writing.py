@@ -12,7 +12,7 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import DataError, ModelError
-from searchrl.evaluation.stages import check_outputs, obtain_index
+from searchrl.evaluation.stages import check_outputs
 from searchrl.fitting.candidates import ladder
 from searchrl.fitting.documents import read_documents
 from searchrl.fitting.records import read_query_recs, write_records
@@ -27,6 +27,7 @@ from searchrl.models.loader import ModelLoader, open_models
 from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import QueryKind, words
 from searchrl.queries.writing import FittingWriter, QueryRec, rows_to_ask
+from searchrl.retrieval.dense import build_dense_index
 
 Say = Callable[[str], None]
 WritingConfig = MakeQueryRecsConfig | LessRelevantKeysConfig | QueryDpoPairsConfig
@@ -149,7 +150,7 @@ def _found(
 ) -> list[list[int]]:
     """Rows of documents at growing distance from each query, its own left out."""
     encoder = loader.encoder(config.encoder)
-    index = obtain_index(corpus, encoder, loader.cache)
+    index = build_dense_index(corpus, encoder, loader.cache, show_progress=True, resumable=True)
     vectors = encoder.encode([rec.query for rec in recs], kind="query")
     own = np.array([rec.df_id for rec in recs], dtype=np.int32)
     ranking = index.search(vectors, min(config.depth, max(1, len(corpus) - 1)), own)
@@ -171,7 +172,7 @@ def _borrowed(
         recs = _writer(config, corpus, loader).queries(rows, ("questions",), 1, config.seed)[0]
     asked = {rec.df_id: rec.query for rec in reversed(recs) if rec.df_id is not None}
     rows = [row for row in rows if row in asked]
-    index = obtain_index(corpus, loader.encoder(config.encoder), loader.cache)
+    index = build_dense_index(corpus, loader.encoder(config.encoder), loader.cache, show_progress=True, resumable=True)
     vectors = np.asarray(index.vectors)[rows]
     ladders = []
     for start in range(0, len(rows), 256):

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from searchrl.device import choose_device, encoder_dtype
 from searchrl.errors import ConfigError, EngineError, ModelError
 from searchrl.models.folders import DEFAULT_ENCODER, encoder_folder
+from searchrl.models.http_client import ServedModel
 from searchrl.models.loading import folder_fingerprint, format_name, loading_model
-from searchrl.models.served_model import ServedModel
 from searchrl.models.tokens import scrub, token_batches
 from searchrl.threads import lazy, one_at_a_time
 

@@ -1,15 +1,27 @@
-"""Texts to token ids the way each of the language model's calls wants them, and token lists cut into batches."""
+"""Texts to token ids the way each of the language model's calls wants them, cut into batches, and packed into rows.
+
+A packed row is [context; continuation 1; ...; continuation k]: what texts have in common is computed once. Attention
+lets every continuation see the context and itself but not its siblings, and every continuation's positions start again
+where the context ends: the same numbers as k separate rows, to rounding. Each continuation's last token is left out;
+nothing is predicted from it. ``pack`` makes rows of contexts and their continuations, ``share_prefixes`` of whole
+prompts that begin alike (instruction, query), and ``PackedForward`` computes them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.language_model import split_prompt
+from searchrl.threads import lazy
 
 Tokens = tuple[int, ...]
 
@@ -111,3 +123,201 @@ def text_start(tokenizer: Any) -> int:
     """The token that stands where there is no text: the one that begins a text, or ends one, or pads."""
     known = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
     return next((int(token) for token in known if token is not None), 0)
+
+
+CONTEXT_ROW_TOKENS = 1024
+"""Where a row is closed: past this, attention between siblings that is masked anyway outweighs the shared context."""
+
+PREFIX_ROW_TOKENS = 512
+"""Where a row is closed: attention between prompts that is masked anyway grows with the row's width."""
+
+SHORTEST = 8
+"""A shorter common beginning is not worth a wider row."""
+
+KEPT = 0.75
+"""Share of its common beginning that a group of prompts must keep to take in another one."""
+
+LOGITS_AT_ONCE = 1 << 25
+"""Float32 logits held at a time (128 MiB); the vocabulary projection runs in slices of that size."""
+
+TOLERANCE = {"float32": 1e-3, "int8": 0.05}
+"""Nats by which a packed row may differ from a plain one; 0.25 in half precision."""
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """A context (at least one token) and some of its continuations (each at least one token)."""
+
+    context: Tokens
+    continuations: Sequence[Tokens]
+
+    def __len__(self) -> int:
+        return len(self.context) + sum(len(c) - 1 for c in self.continuations)
+
+
+def pack(groups: Mapping[Tokens, Sequence[Tokens]], row_tokens: int = CONTEXT_ROW_TOKENS) -> list[PackedRow]:
+    """Rows that hold every context's continuations; a context is repeated where they exceed ``row_tokens``."""
+    rows = []
+    for context, continuations in groups.items():
+        start, length = 0, len(context)
+        for i, continuation in enumerate(continuations):
+            if length + len(continuation) - 1 > row_tokens and i > start:
+                rows.append(PackedRow(context, continuations[start:i]))
+                start, length = i, len(context)
+            length += len(continuation) - 1
+        rows.append(PackedRow(context, continuations[start:]))
+    return rows
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Rows as tensors, (rows, width), padded on the right, and where each continuation token is predicted."""
+
+    input_ids: Tensor
+    position_ids: Tensor
+    attention_mask: Tensor
+    """(rows, 1, width, width) bool: may this position (third axis) see that one (fourth)?"""
+    predictors: Tensor
+    """(m,) int64: flat positions, row * width + column, whose hidden state predicts the m continuation tokens."""
+    targets: Tensor
+    """(m,) int64: those tokens."""
+    lengths: Sequence[int]
+    """Tokens of each continuation, in the order of rows and of continuations within them; they sum to m."""
+
+
+def batch_rows(rows: Sequence[PackedRow], fill: int, multiple: int = 1) -> PackedBatch:
+    """Lay packed rows out as tensors; padding carries the token ``fill``."""
+    tokens = [[*row.context, *(t for c in row.continuations for t in c[:-1])] for row in rows]
+    input_ids, _ = pad(tokens, fill, "right", multiple)
+    width = input_ids.shape[1]
+    segment = torch.zeros_like(input_ids)  # 0 the context, then 1, 2, ... the continuations; -1 padding
+    position = torch.zeros_like(input_ids)
+    predictors: list[int] = []
+    targets: list[int] = []
+    for i, row in enumerate(rows):
+        column = len(row.context)
+        position[i, :column] = torch.arange(column)
+        for k, continuation in enumerate(row.continuations, start=1):
+            end = column + len(continuation) - 1
+            segment[i, column:end] = k
+            position[i, column:end] = torch.arange(len(row.context), len(row.context) + end - column)
+            predictors += [i * width + c for c in (len(row.context) - 1, *range(column, end))]
+            targets += continuation
+            column = end
+        segment[i, column:] = -1
+    causal = torch.ones(width, width, dtype=torch.bool).tril()
+    related = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
+    return PackedBatch(
+        input_ids,
+        position,
+        (related & causal)[:, None],
+        torch.tensor(predictors),
+        torch.tensor(targets),
+        [len(c) for row in rows for c in row.continuations],
+    )
+
+
+@dataclass(frozen=True)
+class SharedPrefix:
+    """Prompts that begin alike, by their places among the prompts given, and the row that computes them together.
+
+    Each continuation is the rest of a prompt and one more token, which stands for the answer.
+    """
+
+    places: Sequence[int]
+    row: PackedRow
+
+
+def share_prefixes(prompts: Sequence[Tokens], answer: int, row_tokens: int = PREFIX_ROW_TOKENS) -> list[SharedPrefix]:
+    """Every prompt (one token or more) in one group, in lexical order; ``answer`` stands in the place of the answer."""
+    groups: list[SharedPrefix] = []
+    members: list[int] = []
+    shared = size = 0
+
+    def close() -> None:
+        if members:
+            rest = [(*prompts[i][shared:], answer) for i in members]
+            groups.append(SharedPrefix(tuple(members), PackedRow(prompts[members[0]][:shared], rest)))
+
+    for i in sorted(range(len(prompts)), key=prompts.__getitem__):
+        prompt = prompts[i]
+        if members:
+            # Of a prompt that is the beginning of the next, at least the last token has to be in its own part.
+            common = min(shared, _common(prompts[members[0]], prompt), len(prompt) - 1)
+            wider = size + len(members) * (shared - common) + len(prompt) - common
+            enough = max(SHORTEST, KEPT * shared if len(members) > 1 else 0)
+            if common >= enough and wider <= row_tokens:
+                members.append(i)
+                shared, size = common, wider
+                continue
+        close()
+        members, shared, size = [i], max(1, len(prompt) - 1), len(prompt)
+    close()
+    return groups
+
+
+def _common(first: Tokens, second: Tokens) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+
+
+class PackedForward:
+    """A loaded causal language model that reads packed rows.
+
+    fill: the token that padding carries. multiple: widths are rounded up to it. sample: a sentence, to try it on.
+    """
+
+    def __init__(self, model: Any, choice: DeviceChoice, fill: int, multiple: int, sample: Tokens) -> None:
+        self._sample = sample
+        self._model = model
+        self._choice = choice
+        self._fill = fill
+        self._multiple = multiple
+
+    @torch.inference_mode()
+    def mean_logprobs(self, rows: Sequence[PackedRow]) -> list[float]:
+        """Mean log-probability per token of every continuation of every row, in order."""
+        packed = batch_rows(rows, self._fill, self._multiple)
+        states = self._states(packed, packed.predictors)
+        head = self._model.get_output_embeddings()
+        size = max(1, LOGITS_AT_ONCE // self._model.config.get_text_config().vocab_size)
+        targets = packed.targets.to(self._choice.device)
+        parts = []
+        for some, tokens in zip(torch.split(states, size), torch.split(targets, size), strict=True):
+            logits = head(some).float()
+            parts.append(logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1))
+        return [float(part.mean()) for part in torch.split(torch.cat(parts).cpu(), list(packed.lengths))]
+
+    @torch.inference_mode()
+    def last_logits(self, rows: Sequence[PackedRow], wanted: Tensor) -> Tensor:
+        """Logits of the tokens ``wanted`` (w,) in the place of every continuation's last token, (continuations, w)."""
+        packed = batch_rows(rows, self._fill, self._multiple)
+        ends = torch.tensor(packed.lengths).cumsum(0) - 1
+        logits: Tensor = self._model.get_output_embeddings()(self._states(packed, packed.predictors[ends]))
+        return logits[:, wanted].float()
+
+    def _states(self, packed: PackedBatch, places: Tensor) -> Tensor:
+        device = self._choice.device
+        hidden: Tensor = self._model.base_model(
+            input_ids=packed.input_ids.to(device),
+            attention_mask=packed.attention_mask.to(device),
+            position_ids=packed.position_ids.to(device),
+            use_cache=False,
+        ).last_hidden_state
+        return hidden.flatten(0, 1)[places.to(device)]
+
+    @lazy
+    def works(self) -> bool:
+        """Whether packed rows score what the model's own forward pass does; found out on the sample.
+
+        They do for transformers that take a full attention mask and project their last hidden state as it is; not for
+        recurrent ones, nor where logits are scaled or capped afterwards.
+        """
+        context, endings = self._sample[:3], (self._sample[3:], self._sample[4:])
+        expected = []
+        with torch.inference_mode():
+            for ending in endings:
+                ids = torch.tensor([context + ending], device=self._choice.device)
+                logprobs = self._model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+                expected.append(float(np.mean([float(logprobs[2 + i, token]) for i, token in enumerate(ending)])))
+        difference = np.abs(np.subtract(self.mean_logprobs([PackedRow(context, endings)]), expected)).max()
+        return bool(difference < TOLERANCE.get(self._choice.dtype, 0.25))

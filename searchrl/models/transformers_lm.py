@@ -14,8 +14,18 @@ from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import default_language_model, language_model_folder
 from searchrl.models.language_model import FloatArray, check_generation, finished
 from searchrl.models.loading import causal_lm_facts, folder_fingerprint, format_name, load_causal_lm
-from searchrl.models.packed import PackedForward, pack, share_prefixes
-from searchrl.models.tokens import Tokens, first_tokens, pad, prompt_tokens, text_start, text_tokens, token_batches
+from searchrl.models.tokens import (
+    PackedForward,
+    Tokens,
+    first_tokens,
+    pack,
+    pad,
+    prompt_tokens,
+    share_prefixes,
+    text_start,
+    text_tokens,
+    token_batches,
+)
 from searchrl.threads import lazy, one_at_a_time
 
 GENERATION_BUDGET = 4
@@ -36,7 +46,7 @@ class TransformersLM:
     fits, else 32,768.
     max_context_tokens, max_continuation_tokens: texts longer than this lose their end (``continuation_logprobs``); an
     instruction that follows a document belongs at the head of the continuation, or the document be cut beforehand.
-    stop_at_newline: ``generate`` returns the first line that is not empty. show_progress: a bar with items/s.
+    stop_at_newline: ``generate`` returns the first line that is not empty.
 
     Raises ModelError where the model is not available or is not a causal language model, ConfigError on an impossible
     limit; at the first call, ModelError where its weights are damaged or do not fit.
@@ -51,7 +61,6 @@ class TransformersLM:
         max_context_tokens: int = 256,
         max_continuation_tokens: int = 256,
         stop_at_newline: bool = False,
-        show_progress: bool = False,
     ) -> None:
         if max_context_tokens < 1:
             raise ConfigError(f"max_context_tokens {max_context_tokens}: must be at least 1")
@@ -68,7 +77,6 @@ class TransformersLM:
         self._max_context = max_context_tokens
         self._max_continuation = max_continuation_tokens
         self._stop_at_newline = stop_at_newline
-        self.show_progress = show_progress
         self.parameters = facts.parameters
         """Number of weights; see ``folders.judging_method``."""
         self._positions = facts.positions
@@ -147,14 +155,15 @@ class TransformersLM:
             eos_token_id=self._model.generation_config.eos_token_id,
             pad_token_id=self._fill,
         )
-        with self._bar(len(prompts), "generating", "prompt") as bar, torch.inference_mode():
+        device = self.choice.device
+        with torch.inference_mode():
             lengths = [len(row) + max_new_tokens for row in rows]
             for batch in token_batches(lengths, GENERATION_BUDGET * self._budget, self._multiple):
                 ids, mask = pad([rows[i] for i in batch], self._fill, "left", self._multiple)
-                streams = [generator(seed, "generate", prompts[i], device=self.choice.device) for i in batch]
+                streams = [generator(seed, "generate", prompts[i], device=device) for i in batch]
                 out = self._model.generate(
-                    input_ids=self._to_device(ids),
-                    attention_mask=self._to_device(mask),
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
                     generation_config=settings,
                     logits_processor=library.LogitsProcessorList(
                         [_GumbelSampling(temperature, streams)] if temperature else []
@@ -166,7 +175,6 @@ class TransformersLM:
                 texts = self._tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
                 for i, text in zip(batch, texts, strict=True):
                     answers[i] = finished(text, self._stop_at_newline)
-                bar.update(len(batch))
         return answers
 
     @one_at_a_time
@@ -178,10 +186,8 @@ class TransformersLM:
         wanted = torch.tensor(first_tokens(self._tokenizer, choices), device=self.choice.device)
         rows = self._prompt_tokens(prompts, 1)
         result = np.zeros((len(prompts), len(choices)), dtype=np.float32)
-        with self._bar(len(prompts), "reading choices", "prompt") as bar:
-            for batch, logits in self._choice_logits(rows, wanted):
-                result[batch] = logits.log_softmax(-1).cpu().numpy()
-                bar.update(len(batch))
+        for batch, logits in self._choice_logits(rows, wanted):
+            result[batch] = logits.log_softmax(-1).cpu().numpy()
         return result
 
     def _choice_logits(self, rows: Sequence[Tokens], wanted: Tensor) -> Iterator[tuple[list[int], Tensor]]:
@@ -194,11 +200,12 @@ class TransformersLM:
             return
         for batch in token_batches([len(row) for row in rows], self._budget, self._multiple):
             ids, mask = pad([rows[i] for i in batch], self._fill, "left", self._multiple)
+            device = self.choice.device
             with torch.inference_mode():
                 output = self._model(
-                    input_ids=self._to_device(ids),
-                    attention_mask=self._to_device(mask),
-                    position_ids=self._to_device((mask.cumsum(1) - 1).clamp(min=0)),
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
+                    position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
                     logits_to_keep=1,
                     use_cache=False,
                 )
@@ -208,7 +215,7 @@ class TransformersLM:
     def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.continuation_logprobs``; an empty continuation scores 0, the logarithm of certainty.
 
-        Each distinct context is computed once for all its continuations (``packed.py``).
+        Each distinct context is computed once for all its continuations (``tokens.py``).
         """
         starts = text_tokens(self._tokenizer, contexts, self._max_context, special=True)
         endings = text_tokens(self._tokenizer, continuations, self._max_continuation, special=False)
@@ -226,15 +233,13 @@ class TransformersLM:
                 "another model"
             )
         result = np.zeros(len(contexts), dtype=np.float32)
-        with self._bar(len(contexts), "scoring", "pair") as bar:
-            for batch in token_batches([len(row) for row in rows], self._budget, self._multiple):
-                chosen = [rows[i] for i in batch]
-                means = iter(self._packed.mean_logprobs(chosen))
-                for packed in chosen:
-                    for ending in packed.continuations:
-                        places = groups[packed.context][ending]
-                        result[places] = next(means)
-                        bar.update(len(places))
+        for batch in token_batches([len(row) for row in rows], self._budget, self._multiple):
+            chosen = [rows[i] for i in batch]
+            means = iter(self._packed.mean_logprobs(chosen))
+            for packed in chosen:
+                for ending in packed.continuations:
+                    places = groups[packed.context][ending]
+                    result[places] = next(means)
         return result
 
     def _prompt_tokens(self, prompts: Sequence[str], new_tokens: int) -> list[Tokens]:
@@ -246,14 +251,6 @@ class TransformersLM:
                     f"{self.name} reads: shorten what begins {prompt[:60]!r}"
                 )
         return rows
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.choice.device)
-
-    def _bar(self, total: int, description: str, unit: str) -> Any:
-        from tqdm import tqdm
-
-        return tqdm(total=total, desc=description, unit=unit, disable=not self.show_progress)
 
 
 class _GumbelSampling:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,7 +12,7 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError
-from searchrl.files import load_arrays, save_arrays
+from searchrl.files import Part, Parts, StoredParts, load_arrays, locked, save_arrays
 from searchrl.retrieval.exact import RESERVE, best_of, pair_products, rounding, row_products
 from searchrl.retrieval.ranking import FloatArray, IntArray, Ranking
 from searchrl.retrieval.top_k import TopK
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 BLOCK_QUERIES = 256
 BLOCK_CELLS = 1 << 22
 """Scores held at once: 16 MB of float32, whatever the corpus. More would fall out of the processor's cache."""
+
+PART_TEXTS = 1024
+"""Texts in a part of an index on its way: what a kill loses at most."""
 
 TextKind = Literal["query", "document"]
 
@@ -120,19 +124,58 @@ class DenseIndex:
         return best.ranking
 
 
-def build_dense_index(corpus: Corpus, encoder: TextEncoder, cache: Path | None, show_progress: bool) -> DenseIndex:
+def build_dense_index(
+    corpus: Corpus, encoder: TextEncoder, cache: Path | None, show_progress: bool, *, resumable: bool = False
+) -> DenseIndex:
     """Encode a corpus, or map the vectors that were stored for this very corpus and encoder.
 
-    A stored index that is damaged is rebuilt after a warning in the log.
+    resumable: encode in parts, so that a job that was killed goes on where it stopped (the last bits of a vector may
+    depend on which texts are encoded together, so whoever has numbers to reproduce keeps to one way). A stored index
+    that is damaged is rebuilt after a warning in the log. Of several processes that want the same vectors one encodes
+    and the others wait. Raises OutputError where the cache cannot be written.
     """
-    folder = cache / "index" / f"{corpus.fingerprint}-{encoder.fingerprint}" if cache else None
-    if folder and folder.exists():
-        try:
-            return DenseIndex(load_arrays(folder)[0]["vectors"])
-        except (CacheError, KeyError) as error:
-            logger.warning("The stored index is damaged and will be rebuilt: %s", error)
-    texts = [corpus.full_text(i) for i in range(len(corpus))]
-    vectors = encoder.encode(texts, kind="document", show_progress=show_progress, description="encode documents")
-    if folder:
-        save_arrays(folder, {"vectors": vectors}, {"corpus": corpus.fingerprint, "encoder": encoder.fingerprint})
+    if cache is None:
+        return DenseIndex(_encode(encoder, corpus.full_texts(), show_progress))
+    name = f"{corpus.fingerprint}-{encoder.fingerprint}"
+    folder, parts = cache / "index" / name, cache / "index" / f".{name}.parts"
+    with locked(cache / "locks" / f"index-{name}.lock"):
+        vectors = _stored(folder)
+        if vectors is None:
+            if resumable:
+                vectors = encode_in_parts(encoder, corpus.full_texts(), StoredParts(parts), show_progress)
+            else:
+                vectors = _encode(encoder, corpus.full_texts(), show_progress)
+            save_arrays(folder, {"vectors": vectors}, {"corpus": corpus.fingerprint, "encoder": encoder.fingerprint})
+        shutil.rmtree(parts, ignore_errors=True)
     return DenseIndex(vectors)
+
+
+def encode_in_parts(encoder: TextEncoder, texts: Sequence[str], parts: Parts, show_progress: bool) -> FloatArray:
+    """Unit vectors of documents, (len(texts), dim), ``PART_TEXTS`` at a time, each part kept as soon as it is encoded.
+
+    parts: what is finished, of this encoder and these very texts. The parts' borders are always the same, and so are
+    the vectors, killed or not.
+    """
+    from tqdm import tqdm
+
+    starts = range(0, len(texts), PART_TEXTS)
+    with tqdm(total=len(texts), desc="encode documents", unit="text", disable=not show_progress) as bar:
+        for start in starts:
+            part, name = texts[start : start + PART_TEXTS], f"document-{start}"
+            if name not in parts:
+                parts[name] = Part({"vectors": _encode(encoder, part, show_progress=False)})
+            bar.update(len(part))
+    none = np.zeros((0, encoder.dim), dtype=np.float32)
+    return np.concatenate([parts[f"document-{start}"].arrays["vectors"] for start in starts] or [none])
+
+
+def _encode(encoder: TextEncoder, texts: Sequence[str], show_progress: bool) -> FloatArray:
+    return encoder.encode(texts, kind="document", show_progress=show_progress, description="encode documents")
+
+
+def _stored(folder: Path) -> FloatArray | None:
+    try:
+        return load_arrays(folder)[0]["vectors"] if folder.exists() else None
+    except (CacheError, KeyError) as error:
+        logger.warning("The stored index is damaged and will be rebuilt: %s", error)
+        return None

@@ -8,9 +8,10 @@ list. ``mix`` takes a ranking and a reward model's scores of its top; alone, a s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, Ranking
@@ -76,7 +77,7 @@ def mix(ranking: Ranking, reward: FloatArray, weight: float, normalisation: Norm
     return Ranking(documents, scores.astype(np.float32))
 
 
-def z_scores(values: FloatArray, present: Mask) -> FloatArray:
+def z_scores(values: NDArray[np.floating[Any]], present: Mask) -> FloatArray:
     """Standard scores along each row of the values that are present; 0 for the others, and all over a constant row."""
     counts = np.maximum(present.sum(axis=1, keepdims=True), 1)
     known = np.where(present, values, 0.0).astype(np.float64)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.errors import ConfigError, ModelError, nearest
+from searchrl.retrieval.fusion import z_scores
 from searchrl.retrieval.ranking import IntArray
 
 Gains = NDArray[np.float64]
@@ -53,7 +54,7 @@ def calibrate(
         return np.clip(np.nan_to_num(raw), 0.0, 1.0)
     from scipy.special import expit
 
-    return np.where(np.isnan(raw), 0.0, expit(slope * _z_scores(raw) + offset))
+    return np.where(np.isnan(raw), 0.0, expit(slope * z_scores(raw, ~np.isnan(raw)) + offset))
 
 
 def ndcg_at_k(grades: ArrayLike, ideal: ArrayLike) -> Gains:
@@ -140,15 +141,3 @@ def _finite(scores: ArrayLike) -> NDArray[np.float64]:
         row = int(np.argwhere(np.isinf(raw))[0][0])
         raise ModelError(f"the reward model gave an infinite score for query {row} of the batch; scores must be finite")
     return raw
-
-
-def _z_scores(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Z-scores within each row over what is not NaN; 0 throughout a row without spread."""
-    known = ~np.isnan(raw)
-    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    mean = np.where(known, raw, 0.0).sum(axis=1, keepdims=True) / count
-    centred = np.where(known, raw - mean, 0.0)
-    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
-    # Rounding of the mean leaves a spread of this order in a row of equal scores.
-    meaningful = spread > 1e-9 * np.maximum(np.abs(mean), 1e-30)
-    return np.asarray(np.divide(centred, spread, out=np.zeros_like(centred), where=meaningful))

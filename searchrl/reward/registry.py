@@ -93,7 +93,7 @@ def _kind(model_name: str | None, settings: ScorerSettings, loader: ModelLoader)
 
 def _classifier(model_name: str | None, kind: ScorerKind, loader: ModelLoader) -> RewardModel:
     if loader.engine == "http":
-        from searchrl.reward.http_rerank import HttpReranker
+        from searchrl.reward.head import HttpReranker
 
         served = HttpReranker(loader.url, model_name or loader.config.engine_model, **loader.client)
         return loader.opened(served, served.close)

@@ -20,7 +20,7 @@ from searchrl.models.loader import ModelLoader
 from searchrl.retrieval.ranking import IntArray
 from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.reward.reward_model import CachedReward, RewardModel
-from searchrl.search.first_stage import CandidateFinder, CandidatesName
+from searchrl.search.corpus import CandidateFinder, CandidatesName
 from searchrl.search.results import SearchResult, ranked, text_list, write_results
 from searchrl.search.worker import Score, Worker
 from searchrl.threads import lazy

@@ -14,15 +14,18 @@ from starlette.requests import ClientDisconnect
 
 from searchrl import __version__
 from searchrl.errors import ConfigError, DataError, ModelError, OutputError, SearchRLError
+from searchrl.search.corpus import Agent
 from searchrl.search.services import Services
 from searchrl.service.config import ServerConfig
 from searchrl.service.middleware import AccessControl, CountRequests, Disconnect
 from searchrl.service.routes import router
 from searchrl.service.service import Refused, Service
-from searchrl.service.upload import Stalled, TooLarge
 
 logger = logging.getLogger(__name__)
 
+AGAIN, CLOSED = {"Retry-After": "1"}, {"Connection": "close"}
+HEADERS = {429: AGAIN, 503: AGAIN, 408: CLOSED, 413: CLOSED}
+"""What a refusal says besides; after 408 and 413 the body was not read."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -37,11 +40,7 @@ def make_service(config: ServerConfig) -> Service:
     assert reward is not None
     # Not the reward model's: that may read likelihoods in 8-bit integers, too rough to write with, and writes a line.
     lm = loader.language_model(lm_name(models), "chat")
-    agent = None
-    if config.checkpoint:
-        from searchrl.search.agent import Agent
-
-        agent = Agent(config.checkpoint, models, encoder)
+    agent = Agent(config.checkpoint, models, encoder) if config.checkpoint else None
     service = Service(config, Services(None, lm, encoder, scorer=reward, engine=loader), agent)
     encoder.encode(["ready"])  # last, because it takes longest to find out
     return service
@@ -66,8 +65,6 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
     for kind, answer in {
         RequestValidationError: _invalid,
         Refused: _refused,
-        TooLarge: _too_large,
-        Stalled: _stalled,
         ClientDisconnect: _gone,
         SearchRLError: _our_error,
         Exception: _unexpected,
@@ -90,15 +87,7 @@ async def _invalid(_: Request, error: Any) -> JSONResponse:
 
 
 async def _refused(_: Request, error: Any) -> JSONResponse:
-    return _problem(error.status, _printable(str(error)), {"Retry-After": "1"} if error.status in (429, 503) else None)
-
-
-async def _too_large(_: Request, error: Any) -> JSONResponse:
-    return _problem(413, str(error), {"Connection": "close"})
-
-
-async def _stalled(_: Request, error: Any) -> JSONResponse:
-    return _problem(408, str(error), {"Connection": "close"})
+    return _problem(error.status, _printable(str(error)), HEADERS.get(error.status))
 
 
 async def _gone(_: Request, error: Any) -> JSONResponse:

@@ -18,7 +18,7 @@ OPEN = frozenset({"/", "/page.css", "/page.js", "/healthz", "/readyz", "/docs", 
 """What says nothing about any corpus, and is answered without a token."""
 
 UPLOADS = "/corpora/"
-"""Uploads have a limit of their own (``upload.py``)."""
+"""Uploads have a limit of their own (``service.py``)."""
 
 GONE = 499
 """The status that is counted where the client went away; nobody receives it. nginx's number for it."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from searchrl.search.first_stage import Answer, Found
+from searchrl.search.corpus import Answer, Found
 from searchrl.service import schemas as s
 from searchrl.service.corpora import NAME
 from searchrl.service.service import Service

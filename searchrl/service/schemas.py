@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from searchrl.config import RetrieverName
-from searchrl.search.first_stage import DEPTH
+from searchrl.search.corpus import DEPTH
 from searchrl.service.corpora import NAME
 
 MAX_TEXT = 20_000
@@ -17,6 +17,8 @@ MAX_TEXTS = 100_000
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+Queries = Annotated[list[Query], Field(min_length=1, max_length=MAX_TEXTS)]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Strategy = Literal["single_pass", "agent"]
 
@@ -30,10 +32,10 @@ class Request(BaseModel):
 class SearchRequest(Request):
     """Search an indexed corpus, or score the keys that come along."""
 
-    queries: Annotated[list[Query], Field(min_length=1, max_length=MAX_TEXTS)]
+    queries: Queries
     corpus: Name | None = None
     """Name of an indexed corpus."""
-    keys: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)] | None = None
+    keys: Texts | None = None
     """Texts to score, every one for every query, instead of a corpus."""
     k: Annotated[int, Field(ge=1, le=DEPTH)] = 10
     """Keys of an answer, best first."""
@@ -103,8 +105,8 @@ class SearchResponse(BaseModel):
 class RelevanceRequest(Request):
     """Score every query with every key."""
 
-    queries: Annotated[list[Query], Field(min_length=1, max_length=MAX_TEXTS)]
-    keys: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+    queries: Queries
+    keys: Texts
 
 
 class RelevanceResponse(BaseModel):
@@ -116,7 +118,7 @@ class RelevanceResponse(BaseModel):
 class EmbedRequest(Request):
     """Turn texts into vectors."""
 
-    texts: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+    texts: Texts
     kind: Literal["query", "document"] = "document"
 
 
@@ -129,7 +131,7 @@ class EmbedResponse(BaseModel):
 class GenerateRequest(Request):
     """Continue prompts."""
 
-    prompts: Annotated[list[Query], Field(min_length=1, max_length=MAX_TEXTS)]
+    prompts: Queries
     max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 64
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from searchrl.agent.policy import Policy, PolicyKind
-from searchrl.agent.walk import walk
-from searchrl.env.batched import GraphTensors
+from searchrl.agent.rollout import walk
+from searchrl.env.graph import GraphTensors
 
 PolicyMaker = Callable[..., Policy]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from searchrl.agent.policy import HEAD_SCALE, Policy
-from searchrl.env.batched import Observation
+from searchrl.env.graph import Observation
 from searchrl.env.tree import N_ACTIONS
 
 DIM, FEATURES, B = 8, 5, 6

@@ -10,7 +10,7 @@ from torch import Tensor
 from searchrl.agent.policy import Policy
 from searchrl.agent.reinforce import LearningRules, UpdateReport, update
 from searchrl.agent.trainer import expected_return
-from searchrl.env.batched import GraphTensors, RewardRules
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.env.tree import N_ACTIONS
 from tests.agent.conftest import PolicyMaker
 from tests.toy import toy_graph

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from searchrl.agent.policy import Policy
 from searchrl.agent.rollout import Episodes, play
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
+from searchrl.env.graph import BatchedSearchEnv, GraphTensors, RewardRules
 from tests.agent.conftest import PolicyMaker
 from tests.toy import toy_graph
 

@@ -15,8 +15,7 @@ from searchrl.agent.strategies import (
     returns,
     single_pass,
 )
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import BatchedSearchEnv, GraphTensors, RewardRules, SearchGraph
 from searchrl.env.tree import ROOT, Action, build_tree
 from tests.toy import toy_graph
 

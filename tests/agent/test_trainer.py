@@ -10,7 +10,6 @@ import torch
 
 from searchrl.agent.trainer import Trainer, greedy_episodes
 from searchrl.config import LearningConfig
-from searchrl.env.batched import GraphTensors, RewardRules
 from searchrl.env.features import (
     GROUPS,
     PROBE_FEATURES,
@@ -19,6 +18,7 @@ from searchrl.env.features import (
     REWARD_FEATURES,
     members,
 )
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.errors import ConfigError
 from tests.toy import toy_graph
 

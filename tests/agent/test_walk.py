@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
+from searchrl.agent.rollout import Walk, walk
 from searchrl.agent.trainer import expected_return, greedy_episodes
-from searchrl.agent.walk import Walk, walk
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
+from searchrl.env.graph import BatchedSearchEnv, GraphTensors, RewardRules
 from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree, build_tree
 from tests.agent.conftest import PolicyMaker
 from tests.toy import toy_graph

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.bench import Bench
 from benchmarks.session import QUICK, Session, by_document, play
-from searchrl.env.build import GraphSettings, build_graph
+from searchrl.env.build import build_graph
 from searchrl.env.game import Game
 from searchrl.models.language_model import FloatArray
 
@@ -58,9 +58,7 @@ def test_the_notes_are_the_pools_of_the_judged_graph(bench: Bench) -> None:
     queries = bench.queries("dev").take(4)
     played = play(bench, {"dev": queries})
     rules = bench.game
-    judged = build_graph(
-        Game(rules.corpus, rules.retriever, rules.reformulator, Lengths(), rules.rules), queries, GraphSettings()
-    )
+    judged = build_graph(Game(rules.corpus, rules.retriever, rules.reformulator, Lengths(), rules.rules), queries)
     wanted = {
         (text, bench.dataset.corpus.full_text(int(d)))
         for text, pool in zip(queries.texts, judged.pool, strict=True)

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from searchrl.agent.checkpoint import load_policy
-from searchrl.agent.policy_source import OWN, find_policy
+from searchrl.agent.checkpoint import OWN, find_policy, load_policy
 from searchrl.env.features import PROBE_FEATURES, QUERY_FEATURES, RANKING_FEATURES, REWARD_FEATURES
 from tests.command import REPOSITORY, Outcome, Shell
 

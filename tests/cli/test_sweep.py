@@ -16,8 +16,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from searchrl.agent.trainer import Trainer
 from searchrl.config import GameConfig, LearningConfig, TrainConfig
 from searchrl.config_file import read_config
+from searchrl.env.build import obtain_graph
 from searchrl.env.graph import SearchGraph
-from searchrl.env.obtain import obtain_graph
 from searchrl.errors import ConfigError
 from searchrl.experiment.sweep import read_sweep
 from tests.command import Outcome, Shell, assert_same_weights, files
@@ -40,7 +40,7 @@ def swept(
         return obtain_graph(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("searchrl.env.obtain.obtain_graph", counted)
+        patch.setattr("searchrl.env.build.obtain_graph", counted)
         outcome = place.train(*flags, *SHORT, "--sweep", f"step-penalty={','.join(VALUES)}").ok
     return place, outcome, len(obtained)
 

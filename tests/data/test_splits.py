@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchrl.data.dataset import Corpus, Dataset, QuerySet
-from searchrl.data.splits import train_from_dev, with_dev_split
+from searchrl.data.dataset import Corpus, Dataset, QuerySet, train_from_dev, with_dev_split
 from searchrl.errors import DataError
 
 

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.bench import Bench
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
-from searchrl.env.build import GraphSettings, build_graph
+from searchrl.env.build import build_graph
 from searchrl.env.game import Game
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import BatchedSearchEnv, GraphTensors, RewardRules, SearchGraph
 from searchrl.env.search_env import SearchEnv
 from searchrl.env.tree import ROOT, Action
 from searchrl.errors import ConfigError
@@ -55,7 +54,7 @@ CASES = {
 def both(request: pytest.FixtureRequest, bench: Bench) -> tuple[SearchEnv, SearchGraph, GraphTensors]:
     judge, rules, reward, mask = CASES[request.param]
     game, queries = rebuilt(bench, judge, **rules), bench.queries("train")
-    graph = build_graph(game, queries, GraphSettings())
+    graph = build_graph(game, queries)
     return SearchEnv(game, queries, reward, use_mask=mask), graph, GraphTensors(graph, reward, mask)
 
 
@@ -106,7 +105,7 @@ def test_a_query_never_finds_itself(bench: Bench) -> None:
     corpus = bench.dataset.corpus
     ids = list(corpus.ids[:5])
     queries = QuerySet(ids, [corpus.full_text(i) for i in range(5)], {i: {corpus.ids[9]: 1} for i in ids})
-    graph = build_graph(rebuilt(bench, judge=False), queries, GraphSettings())
+    graph = build_graph(rebuilt(bench, judge=False), queries)
     for row in range(5):
         assert row not in graph.final[row]
         assert row not in graph.searched[row]
@@ -146,7 +145,7 @@ def test_graph_gains_are_what_trec_eval_says(bench: Bench) -> None:
     from searchrl.evaluation.measures import evaluate_ranking
 
     queries = bench.queries("train")
-    graph = build_graph(bench.game, queries, GraphSettings())
+    graph = build_graph(bench.game, queries)
     for node in graph.tree.searched_nodes:
         ends = np.full(len(graph), node)
         said = evaluate_ranking(graph.final_ranking(ends), queries, bench.dataset.corpus.ids)["nDCG@10"]
@@ -156,24 +155,24 @@ def test_graph_gains_are_what_trec_eval_says(bench: Bench) -> None:
 def test_stored_graph_is_the_same_and_damage_is_noticed(
     bench: Bench, tmp_path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from searchrl.env.obtain import obtain_graph
+    from searchrl.env.build import obtain_graph
 
     queries = bench.queries("dev")
-    first = obtain_graph(bench.game, queries, GraphSettings(), tmp_path)
-    again = obtain_graph(bench.game, queries, GraphSettings(), tmp_path)
+    first = obtain_graph(bench.game, queries, tmp_path)
+    again = obtain_graph(bench.game, queries, tmp_path)
     np.testing.assert_array_equal(first.features, again.features)
     assert not caplog.records
     folder = next((tmp_path / "graphs").iterdir())
     whole = (folder / "features.npy").read_bytes()
     (folder / "features.npy").write_bytes(whole[:-8] + b"damaged!")
-    rebuilt_graph = obtain_graph(bench.game, queries, GraphSettings(), tmp_path)
+    rebuilt_graph = obtain_graph(bench.game, queries, tmp_path)
     assert "damaged" in caplog.text
     np.testing.assert_allclose(np.asarray(rebuilt_graph.features), np.load(folder / "features.npy"))
     assert (folder / "features.npy").read_bytes() == whole
 
 
 def test_root_shows_the_query_and_nothing_found(bench: Bench) -> None:
-    graph = build_graph(bench.game, bench.queries("dev"), GraphSettings())
+    graph = build_graph(bench.game, bench.queries("dev"))
     shown = graph.observation(0, ROOT)
     assert np.linalg.norm(shown["query"]) == pytest.approx(1.0, abs=1e-4)
     assert not shown["result"].any()

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.env.batched import BatchedSearchEnv, GraphTensors, RewardRules
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import BatchedSearchEnv, GraphTensors, RewardRules, SearchGraph
 from searchrl.env.tree import N_ACTIONS, ROOT, Action
 from searchrl.errors import ConfigError
 from tests.toy import toy_graph

@@ -21,15 +21,16 @@ from searchrl.env.features import (
     ranking_features,
     reward_features,
 )
-from searchrl.env.game import Game, Rules, rerank
+from searchrl.env.game import Game, Rules
 from searchrl.env.tree import Action
 from searchrl.models.language_model import FloatArray
-from searchrl.reformulate.feedback import FeedbackReformulator
+from searchrl.reformulate.reformulator import FeedbackReformulator
 from searchrl.retrieval.dense import DenseIndex
+from searchrl.retrieval.fusion import mix
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import Queries
 from searchrl.retrieval.retriever import Retriever
-from searchrl.reward.pool import JudgedPool
+from searchrl.reward.reward_model import JudgedPool
 from tests.tiny import WordEncoder, corpus_of, ranking_of, retriever_of
 
 CORPUS = corpus_of("whale", "whale shark", "shark", "fish", "fish list")
@@ -246,6 +247,11 @@ def judged(documents: int) -> JudgedPool:
     pool = JudgedPool(LengthJudge(), corpus, ["?"])
     pool.ensure(np.arange(documents, dtype=np.int32)[None])
     return pool
+
+
+def rerank(ranking, pool, depth, weight):
+    """As ``Game.final_ranking`` does."""
+    return mix(ranking, pool.lookup(ranking.documents[:, :depth]), weight, "minmax")
 
 
 RANKED = st.lists(st.integers(0, 7), max_size=8, unique=True)

@@ -11,8 +11,7 @@ import torch
 from searchrl.agent import strategies
 from searchrl.agent.trainer import Trainer, greedy_episodes
 from searchrl.config import LearningConfig
-from searchrl.env.batched import GraphTensors, RewardRules
-from searchrl.env.graph import join, query_weights
+from searchrl.env.graph import GraphTensors, RewardRules, join, query_weights
 from searchrl.errors import ConfigError
 from tests.toy import toy_graph
 

@@ -19,19 +19,16 @@ import numpy as np
 import pytest
 
 from searchrl.data.dataset import QuerySet
-from searchrl.env.build import GraphSettings, build_graph
+from searchrl.env.build import build_graph, obtain_graph
 from searchrl.env.game import Game, Rules, State
 from searchrl.env.graph import SearchGraph
-from searchrl.env.obtain import obtain_graph
 from searchrl.env.tree import build_tree
-from searchrl.reformulate.feedback import FeedbackReformulator
-from searchrl.reformulate.reformulator import Direction
+from searchrl.reformulate.reformulator import Direction, FeedbackReformulator
 from searchrl.retrieval.ranking import Queries, Ranking
 from tests.command import REPOSITORY
 from tests.tiny import corpus_of, retriever_of
 
 WORDS = "wind wing heat flow plate shock drag lift gas jet boundary layer supersonic pressure".split()
-SETTINGS = GraphSettings()
 STEPS = 3
 """Steps in an episode of most tests: 6 states, 3 of them searched."""
 
@@ -132,15 +129,15 @@ def left_over(cache: Path) -> list[str]:
 )
 def test_a_stored_build_is_the_one_in_memory_and_costs_the_same(tmp_path: Path, rules: dict[str, Any]) -> None:
     in_memory, stored = Log(), Log()
-    whole = build_graph(game_of(in_memory, **rules), queries_of(), SETTINGS)
-    assert_same(whole, obtain_graph(game_of(stored, **rules), queries_of(), SETTINGS, tmp_path))
+    whole = build_graph(game_of(in_memory, **rules), queries_of())
+    assert_same(whole, obtain_graph(game_of(stored, **rules), queries_of(), tmp_path))
     assert stored.calls == in_memory.calls
     assert not left_over(tmp_path)
 
 
 def test_killed_at_any_call_it_goes_on_and_repeats_only_the_step_in_flight(tmp_path: Path) -> None:
     log = Log()
-    whole = build_graph(game_of(log), queries_of(), SETTINGS)
+    whole = build_graph(game_of(log), queries_of())
     total = len(log.calls)
     assert {"encode", "search", "reformulate", "score"} == set(log.calls)
     played = log.calls.index("score")
@@ -148,8 +145,8 @@ def test_killed_at_any_call_it_goes_on_and_repeats_only_the_step_in_flight(tmp_p
         cache = tmp_path / str(fatal)
         killed, resumed = Log(dies_at=fatal), Log()
         with pytest.raises(Death):
-            obtain_graph(game_of(killed), queries_of(), SETTINGS, cache)
-        assert_same(whole, obtain_graph(game_of(resumed), queries_of(), SETTINGS, cache))
+            obtain_graph(game_of(killed), queries_of(), cache)
+        assert_same(whole, obtain_graph(game_of(resumed), queries_of(), cache))
         again = len(killed.calls) + len(resumed.calls) - total
         assert 0 <= again <= 2, "only the first search asks for three rankings"
         assert fatal <= played or resumed.calls == ["score"]
@@ -173,23 +170,23 @@ def test_killed_at_any_write_it_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "replace", dying)
     game = game_of(Log(), max_steps=2)
-    whole = obtain_graph(game, queries_of(), SETTINGS, tmp_path / "whole")
+    whole = obtain_graph(game, queries_of(), tmp_path / "whole")
     moments = -left[0]
     assert moments > 30
     for moment in range(1, moments + 1, 3):  # of four: before and after, a file and its folder
         cache = tmp_path / str(moment)
         left[0] = moment
         with pytest.raises(Death):
-            obtain_graph(game, queries_of(), SETTINGS, cache)
+            obtain_graph(game, queries_of(), cache)
         left[0] = 0
-        assert_same(whole, obtain_graph(game, queries_of(), SETTINGS, cache))
+        assert_same(whole, obtain_graph(game, queries_of(), cache))
         assert not left_over(cache)
 
 
 def slow_build(cache: str) -> None:
     """What the process below does until it is killed."""
     log = Log(before_each=lambda: time.sleep(0.05))
-    obtain_graph(game_of(log), queries_of(), SETTINGS, Path(cache))
+    obtain_graph(game_of(log), queries_of(), Path(cache))
 
 
 def test_a_real_sigkill_leaves_what_was_finished_and_no_lock(tmp_path: Path) -> None:
@@ -203,8 +200,8 @@ def test_a_real_sigkill_leaves_what_was_finished_and_no_lock(tmp_path: Path) -> 
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     log = Log()
-    graph = obtain_graph(game_of(log), queries_of(), SETTINGS, tmp_path)
-    assert_same(build_graph(game_of(Log()), queries_of(), SETTINGS), graph)
+    graph = obtain_graph(game_of(log), queries_of(), tmp_path)
+    assert_same(build_graph(game_of(Log()), queries_of()), graph)
     assert "encode" not in log.calls
     assert not left_over(tmp_path)
 
@@ -216,25 +213,25 @@ def test_damaged_parts_are_discarded_after_a_warning(
     with monkeypatch.context() as patch:
         patch.setattr(Game, "features", lambda *_: (_ for _ in ()).throw(Death))
         with pytest.raises(Death):
-            obtain_graph(game_of(Log()), queries_of(), SETTINGS, tmp_path)
+            obtain_graph(game_of(Log()), queries_of(), tmp_path)
     path = next(tmp_path.glob(f"graphs/.*.parts/{damaged}"))
     content = path.read_bytes()
     path.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
     log, fresh = Log(), Log()
-    graph = obtain_graph(game_of(log), queries_of(), SETTINGS, tmp_path)
+    graph = obtain_graph(game_of(log), queries_of(), tmp_path)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "damaged" in caplog.text
     assert damaged.split("/")[0] in caplog.text
-    assert_same(build_graph(game_of(fresh), queries_of(), SETTINGS), graph)
+    assert_same(build_graph(game_of(fresh), queries_of()), graph)
     assert log.calls == fresh.calls
 
 
 def test_another_graph_does_not_take_over_the_parts(tmp_path: Path) -> None:
     log = Log(dies_at=5)
     with pytest.raises(Death):
-        obtain_graph(game_of(log), queries_of(), SETTINGS, tmp_path)
+        obtain_graph(game_of(log), queries_of(), tmp_path)
     other = game_of(Log(), anchor=0.6)
-    assert_same(build_graph(other, queries_of(), SETTINGS), obtain_graph(other, queries_of(), SETTINGS, tmp_path))
+    assert_same(build_graph(other, queries_of()), obtain_graph(other, queries_of(), tmp_path))
     assert len(left_over(tmp_path)) == 1, "those of the build that was killed"
 
 
@@ -253,7 +250,7 @@ def test_of_two_builders_one_builds_and_the_other_waits(tmp_path: Path, caplog: 
         game.advance = lambda *a, log=log, advance=advance: (log("advance"), advance(*a))[1]  # type: ignore[method-assign]
 
     def build(i: int, game: Game) -> None:
-        graphs[i] = obtain_graph(game, queries_of(), SETTINGS, tmp_path)
+        graphs[i] = obtain_graph(game, queries_of(), tmp_path)
 
     threads = [threading.Thread(target=build, args=(i, game)) for i, game in enumerate((first, second))]
     threads[0].start()
@@ -287,7 +284,7 @@ def test_a_stored_build_holds_three_situations_at_most(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(State, "__init__", counted)
     monkeypatch.setattr(Game, "advance", counting)
-    obtain_graph(game_of(Log(), max_steps=7), queries_of(3), SETTINGS, tmp_path)
+    obtain_graph(game_of(Log(), max_steps=7), queries_of(3), tmp_path)
     assert len(alive) == len(build_tree(7)) - 1 == 29
     assert max(alive) <= 3
 
@@ -307,10 +304,10 @@ def test_memory_does_not_grow_with_the_number_of_states(tmp_path: Path) -> None:
     queries = queries_of(200)
 
     def stored(game: Game) -> SearchGraph:
-        return obtain_graph(game, queries, SETTINGS, tmp_path)
+        return obtain_graph(game, queries, tmp_path)
 
     def in_memory(game: Game) -> SearchGraph:
-        return build_graph(game, queries, SETTINGS)
+        return build_graph(game, queries)
 
     stored(game_of(Log()))  # whatever is imported late is
     grown, grown_in_memory = (peak(build, 6) - peak(build, 3) for build in (stored, in_memory))
@@ -320,17 +317,17 @@ def test_memory_does_not_grow_with_the_number_of_states(tmp_path: Path) -> None:
 def test_progress_counts_situations_and_goes_on_from_where_it_stopped(tmp_path: Path) -> None:
     n, states = len(queries_of()), len(build_tree(STEPS))
     heard: list[tuple[str, str, int, int]] = []
-    obtain_graph(game_of(Log()), queries_of(), SETTINGS, None, lambda *said: heard.append(said))
+    obtain_graph(game_of(Log()), queries_of(), None, lambda *said: heard.append(said))
     assert [h[0] for h in heard] == ["playing"] * (states + 1) + ["judging"] * 2 + ["ranking"] * (states + 1)
     playing = [("playing", "situation", i * n, states * n) for i in range(states + 1)]
     assert heard[: states + 1] == playing
     assert heard[states + 1][1] == "pair"
     assert heard[states + 2][2] == heard[states + 2][3]
     with pytest.raises(Death):  # queries encoded, three rankings found, a first rewriting done
-        obtain_graph(game_of(Log(dies_at=6)), queries_of(), SETTINGS, tmp_path)
+        obtain_graph(game_of(Log(dies_at=6)), queries_of(), tmp_path)
     resumed: list[tuple[str, str, int, int]] = []
-    obtain_graph(game_of(Log()), queries_of(), SETTINGS, tmp_path, lambda *said: resumed.append(said))
+    obtain_graph(game_of(Log()), queries_of(), tmp_path, lambda *said: resumed.append(said))
     assert resumed == heard[3:]
     loaded: list[tuple[str, str, int, int]] = []
-    obtain_graph(game_of(Log()), queries_of(), SETTINGS, tmp_path, lambda *said: loaded.append(said))
+    obtain_graph(game_of(Log()), queries_of(), tmp_path, lambda *said: loaded.append(said))
     assert not loaded

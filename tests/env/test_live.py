@@ -10,11 +10,11 @@ import torch
 
 from benchmarks.bench import Bench
 from searchrl.agent.policy import Policy, PolicyKind
+from searchrl.agent.rollout import walk
 from searchrl.agent.trainer import greedy_episodes
-from searchrl.agent.walk import walk
-from searchrl.env.batched import GraphTensors, RewardRules
-from searchrl.env.build import GraphSettings, build_graph
+from searchrl.env.build import build_graph
 from searchrl.env.game import Game
+from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.env.live import Episode, play_live
 from tests.service.parts import Overlap
 
@@ -58,7 +58,7 @@ def played(request: pytest.FixtureRequest, bench: Bench) -> tuple[Game, GraphTen
         parts.corpus, parts.retriever, parts.reformulator, Overlap() if judge else None, replace(parts.rules, **rules)
     )
     queries = bench.queries("train")
-    graph = build_graph(game, queries, GraphSettings())
+    graph = build_graph(game, queries)
     tensors = GraphTensors(graph, RewardRules("qrels", 0.001))
     policy = policy_for(tensors, kind)
     ends, _ = greedy_episodes(policy, tensors)
@@ -109,7 +109,7 @@ def test_the_judge_is_asked_once_for_each_pair(bench: Bench) -> None:
     parts, judge = bench.game, Counting()
     game = Game(parts.corpus, parts.retriever, parts.reformulator, judge, replace(parts.rules, rerank_depth=5))
     queries = bench.queries("train")
-    tensors = GraphTensors(build_graph(game, queries, GraphSettings()), RewardRules("qrels", 0.001))
+    tensors = GraphTensors(build_graph(game, queries), RewardRules("qrels", 0.001))
     judge.asked.clear()
     play_live(policy_for(tensors, "gru"), game, list(queries.texts))
     assert judge.asked

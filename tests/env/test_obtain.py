@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from searchrl.env.obtain import BuildBar
+from searchrl.env.build import BuildBar
 
 
 def test_a_bar_for_each_stage_with_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,10 @@ from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.trec import read_trec_run
 from searchrl.errors import DataError
 from searchrl.evaluation.measures import evaluate
-from searchrl.evaluation.stages import PartwiseEncoder, load_collection, obtain_index, search, search_with_torch
+from searchrl.evaluation.stages import load_collection, search, search_with_torch
 from searchrl.models.encoder import Encoder
-from searchrl.retrieval.dense import DenseIndex, build_dense_index
+from searchrl.retrieval import dense
+from searchrl.retrieval.dense import DenseIndex, build_dense_index, encode_in_parts
 from tests.command import REPOSITORY, Shell, files
 from tests.evaluation.stage_case import read, table
 from tests.servers.openai import Server, running
@@ -157,33 +158,34 @@ class Mortal(WordEncoder):
 
 
 TEXTS = [f"text {i} of {'many ' * (i % 7)}" for i in range(100)]
-HOW = {"kind": "document", "show_progress": False, "description": ""}
 
 
-def test_what_was_encoded_before_a_kill_is_not_encoded_again() -> None:
+def test_what_was_encoded_before_a_kill_is_not_encoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "PART_TEXTS", 30)
     parts: dict = {}
     with pytest.raises(Killed):
-        PartwiseEncoder(Mortal(70), parts, size=30).encode(TEXTS, **HOW)
+        encode_in_parts(Mortal(70), TEXTS, parts, False)
     survivor = WordEncoder()
-    vectors = PartwiseEncoder(survivor, parts, size=30).encode(TEXTS, **HOW)
+    vectors = encode_in_parts(survivor, TEXTS, parts, False)
     assert survivor.encoded == 40
-    np.testing.assert_array_equal(vectors, PartwiseEncoder(WordEncoder(), {}, size=30).encode(TEXTS, **HOW))
-    np.testing.assert_allclose(vectors, WordEncoder().encode(TEXTS, **HOW), atol=1e-6)
-    assert PartwiseEncoder(survivor, {}).encode([], **HOW).shape == (0, 16)
+    np.testing.assert_array_equal(vectors, encode_in_parts(WordEncoder(), TEXTS, {}, False))
+    whole = WordEncoder().encode(TEXTS, kind="document", show_progress=False, description="")
+    np.testing.assert_allclose(vectors, whole, atol=1e-6)
+    assert encode_in_parts(survivor, [], {}, False).shape == (0, 16)
 
 
 def test_a_killed_command_goes_on_from_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PartwiseEncoder.__init__, "__defaults__", (30,))
+    monkeypatch.setattr(dense, "PART_TEXTS", 30)
     corpus = corpus_of(*TEXTS)
     with pytest.raises(Killed):
-        obtain_index(corpus, Mortal(70), tmp_path)
+        build_dense_index(corpus, Mortal(70), tmp_path, show_progress=True, resumable=True)
     assert not [path for path in (tmp_path / "index").iterdir() if not path.name.startswith(".")]
     survivor = WordEncoder()
-    index = obtain_index(corpus, survivor, tmp_path)
+    index = build_dense_index(corpus, survivor, tmp_path, show_progress=True, resumable=True)
     assert survivor.encoded == 40
     np.testing.assert_allclose(index.vectors, build_dense_index(corpus, WordEncoder(), None, False).vectors, atol=1e-6)
     assert not list((tmp_path / "index").glob(".*"))
-    obtain_index(corpus, Mortal(0), tmp_path)
+    build_dense_index(corpus, Mortal(0), tmp_path, show_progress=True, resumable=True)
 
 
 vectors = st.integers(1, 40).flatmap(

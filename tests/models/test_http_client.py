@@ -6,8 +6,7 @@ import httpx
 import pytest
 
 from searchrl.errors import ConfigError, EngineError
-from searchrl.models.http_client import HttpClient, MissingEndpoint, key_from, retry_after
-from searchrl.models.served_model import served_facts
+from searchrl.models.http_client import HttpClient, MissingEndpoint, key_from, retry_after, served_facts
 from tests.servers.openai import Server, running
 
 

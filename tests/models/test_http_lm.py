@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from searchrl.errors import ConfigError, EngineError, ModelError
-from searchrl.models.answer_store import cache_stats
 from searchrl.models.http_lm import HttpLM
 from searchrl.models.language_model import LanguageModel
-from searchrl.models.lm_cache import CachedLanguageModel
+from searchrl.models.lm_cache import CachedLanguageModel, cache_stats
 from tests.servers.openai import Server, running
 
 DOCUMENTS = ["Paris is the capital of France.", "A deque drops old items once it holds maxlen of them.", "中文 é 🙂"]

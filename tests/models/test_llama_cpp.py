@@ -13,14 +13,13 @@ from scipy.stats import spearmanr
 
 from searchrl.data.pydocs import load_pydocs
 from searchrl.errors import EngineError
-from searchrl.models.answer_store import cache_stats
 from searchrl.models.encoder import HttpEncoder
 from searchrl.models.folders import smollm2_file
 from searchrl.models.http_lm import HttpLM
 from searchrl.models.language_model import check_language_models
-from searchrl.models.lm_cache import CachedLanguageModel
+from searchrl.models.lm_cache import CachedLanguageModel, cache_stats
 from searchrl.models.prompts import load_prompts
-from searchrl.reward.http_rerank import HttpReranker
+from searchrl.reward.head import HttpReranker
 from searchrl.reward.lm import LMReward
 from tests.servers.llama_cpp import llama_cpp
 

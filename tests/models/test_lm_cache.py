@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from searchrl.errors import CacheError, OutputError
-from searchrl.models.answer_store import AnswerStore, cache_stats, clear_cache
 from searchrl.models.language_model import LanguageModel
-from searchrl.models.lm_cache import CachedLanguageModel
+from searchrl.models.lm_cache import AnswerStore, CachedLanguageModel, cache_stats, clear_cache
 
 
 class Counting:

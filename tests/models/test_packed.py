@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.models.packed import SHORTEST, PackedRow, batch_rows, pack, share_prefixes
+from searchrl.models.tokens import SHORTEST, PackedRow, batch_rows, pack, share_prefixes
 
 tokens = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 row = st.builds(PackedRow, tokens, st.lists(tokens, min_size=1, max_size=5))

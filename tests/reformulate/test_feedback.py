@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl.reformulate.feedback import (
+from searchrl.reformulate.reformulator import (
     BROADEN,
     NARROW,
     FeedbackReformulator,
     FeedbackSettings,
+    Reformulator,
     add_terms,
     move,
     pull,
 )
-from searchrl.reformulate.reformulator import Reformulator
 from searchrl.retrieval.ranking import Queries, Ranking
 from tests.tiny import corpus_of, ranking_of, retriever_of
 

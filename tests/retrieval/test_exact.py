@@ -85,7 +85,7 @@ from searchrl.models.encoder import Encoder
 from searchrl.retrieval.dense import build_dense_index
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.retriever import Retriever
-from searchrl.reformulate.feedback import FeedbackReformulator
+from searchrl.reformulate.reformulator import FeedbackReformulator
 from searchrl.env.game import Game, Rules
 from searchrl.env.tree import Action
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from searchrl.errors import EngineError
-from searchrl.reward.http_rerank import DOCUMENTS_AT_ONCE, HttpReranker
+from searchrl.reward.head import DOCUMENTS_AT_ONCE, HttpReranker
 from tests.servers.openai import Server, running
 
 QUERIES = ["red fox", "blue sky", "red fox", "red fox"]

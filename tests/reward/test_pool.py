@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.models.language_model import FloatArray
-from searchrl.reward.pool import JudgedPool
+from searchrl.reward.reward_model import JudgedPool
 from tests.tiny import corpus_of
 
 CORPUS = corpus_of("zero", "one", "two", "three", "four")

@@ -319,9 +319,9 @@ def test_what_cannot_be_searched_is_named(queries: Any, keys: Any, k: int, error
         ({"candidates_above": -1}, "candidates_above is -1"),
         ({"retriever": "sparse"}, "unknown retriever 'sparse'"),
         ({"engine": "onnx"}, "unknown engine 'onnx'"),
-        ({"tensor_parallel_size": 2}, "tensor-parallel-size above 1 needs --engine vllm, not transformers"),
-        ({"pipeline_parallel_size": 2}, "pipeline-parallel-size above 1 needs --engine vllm"),
-        ({"base_url": "http://x"}, "base-url needs --engine http"),
+        ({"tensor_parallel_size": 2}, "`tensor_parallel_size` above 1 needs `engine` vllm, not transformers"),
+        ({"pipeline_parallel_size": 2}, "`pipeline_parallel_size` above 1 needs `engine` vllm"),
+        ({"base_url": "http://x"}, "`base_url` needs `engine` http"),
         ({"key_template": "k"}, "key_template"),
     ],
 )

@@ -26,7 +26,7 @@ from searchrl.service.service import Service
 from tests.tiny import WordEncoder
 
 if TYPE_CHECKING:
-    from searchrl.search.agent import Agent
+    from searchrl.search.corpus import Agent
 
 
 class Overlap:

@@ -18,7 +18,7 @@ from searchrl.config_file import to_json
 from searchrl.data.dataset import Corpus
 from searchrl.env.live import play_live
 from searchrl.errors import CheckpointError
-from searchrl.search.agent import Agent
+from searchrl.search.corpus import Agent
 from tests.command import Outcome, Shell
 from tests.models.conftest import random_model
 from tests.service.parts import client, ids

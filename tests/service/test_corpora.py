@@ -15,10 +15,9 @@ import pytest
 from benchmarks.service_load import connection
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, ConfigError, DataError
-from searchrl.search.first_stage import Document
-from searchrl.service.corpora import Collection, CorpusStore
-from searchrl.service.documents import Documents, DocumentWriter
-from searchrl.service.upload import Stalled, _in_time, _lines
+from searchrl.search.corpus import Document
+from searchrl.service.corpora import Collection, CorpusStore, Documents, DocumentWriter
+from searchrl.service.service import Stalled, _in_time, _lines
 from tests.service.parts import Running, client, ids, jsonl
 from tests.tiny import WordEncoder
 

@@ -186,7 +186,7 @@ def tags_of(corpus: Corpus, settings: TagSettings, model: TaggingModel | None = 
 
     Raises DataError where there are none, ModelError where it is the model that gave none.
     """
-    texts, least = [corpus.full_text(i) for i in range(len(corpus))], settings.least(len(corpus))
+    texts, least = corpus.full_texts(), settings.least(len(corpus))
     count, share = settings.tags_per_document, settings.max_share
     if model is None:
         return best_phrases(document_phrases(texts, least, share), count, least)
