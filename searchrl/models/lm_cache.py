@@ -12,6 +12,7 @@ import json
 import logging
 import sqlite3
 import threading
+import weakref
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -49,7 +50,7 @@ class AnswerStore:
         self._path = path
         self._lock = threading.RLock()
         with self._lock:
-            self._connection = self._open()
+            self._connection = closed_with(self, self._open())
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The entries there are, of those asked for."""
@@ -92,7 +93,7 @@ class AnswerStore:
                 if not _is_damage(error) or self._path is None:
                     raise self._unusable(error) from error
                 self._connection.close()
-                self._connection = self._open()
+                self._connection = closed_with(self, self._open())
             try:
                 return work(self._connection)
             except sqlite3.DatabaseError as error:
@@ -160,6 +161,12 @@ def _clear(connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM answers")
     connection.execute("VACUUM")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def closed_with(owner: object, connection: sqlite3.Connection) -> sqlite3.Connection:
+    """The connection, which is closed when its owner goes, should nobody have closed it before."""
+    weakref.finalize(owner, connection.close)
+    return connection
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:

@@ -43,6 +43,7 @@ class DocumentWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        weakref.finalize(self, self._connection.close)
         for statement in (
             "PRAGMA journal_mode = OFF",  # what is not finished is thrown away whole
             "PRAGMA synchronous = OFF",
