@@ -227,8 +227,8 @@ def test_only_graph_settings_ask_for_other_graphs() -> None:
         ("lr=.1,,.2", "'' is not a number"),
         ("lr=nan", "'nan' is not a finite number"),
         ("lr=.1,0.10", "0.1 is given twice"),
-        ("step-penalty=0,-1", "--step-penalty -1.0: must be at least 0"),
-        ("batch-size=64,10", "not a multiple of --rollouts"),
+        ("step-penalty=0,-1", "`step_penalty` -1.0: must be at least 0"),
+        ("batch-size=64,10", "not a multiple of `rollouts`"),
     ],
 )
 def test_what_cannot_be_swept(sweep: str, message: str) -> None:
