@@ -65,8 +65,9 @@ def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
     save_torch(path, {"meta": json.dumps(meta), "weights": policy.state_dict()})
 
 
-def load_policy(path: Path) -> PolicyCheckpoint:
+def load_policy(path: Path | str) -> PolicyCheckpoint:
     """Read a checkpoint. Raises CheckpointError when it is missing, truncated or something else."""
+    path = Path(path)
     content = load_torch(path)
     try:
         meta = json.loads(content["meta"])
