@@ -3,11 +3,41 @@ import pytest
 import torch
 
 from searchrl import device
-from searchrl.device import available_devices, choose_device, cpu_has_native_bf16, generator, rng, seed_everything
+from searchrl.device import (
+    FORMAT_VARIABLE,
+    available_devices,
+    choose_device,
+    cpu_has_native_bf16,
+    encoder_dtype,
+    generator,
+    rng,
+    seed_everything,
+    with_dtype,
+)
 from searchrl.errors import ConfigError, DeviceError, OutputError
 from searchrl.files import cache_dir
 
 X86 = "processor\t: 0\nflags\t\t: fpu avx2 {}\nbugs\t\t: none\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FORMAT_VARIABLE, raising=False)
+
+
+def test_a_format_is_forced_by_the_environment_and_a_setting_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FORMAT_VARIABLE, "bfloat16")
+    forced = choose_device("cpu")
+    assert (forced.dtype, forced.forced) == ("bfloat16", True)
+    assert FORMAT_VARIABLE in forced.reason
+    assert with_dtype(forced, "auto", keeps_int8=True).dtype == encoder_dtype(forced, "auto").dtype == "bfloat16"
+    assert with_dtype(forced, "float32").dtype == encoder_dtype(forced, "float32").dtype == "float32"
+    monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: device == "cpu")
+    monkeypatch.setenv(FORMAT_VARIABLE, "int8")
+    assert with_dtype(choose_device("cpu"), "auto", has_int8=False).dtype == "float32"
+    monkeypatch.setenv(FORMAT_VARIABLE, "float23")
+    with pytest.raises(ConfigError, match="float32"):
+        choose_device("cpu")
 
 
 def test_auto_takes_the_first_available_and_says_why():

@@ -4,7 +4,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from searchrl.device import DeviceChoice, cpu_has_int8, with_dtype
+from searchrl.device import FORMAT_VARIABLE, DeviceChoice, cpu_has_int8, with_dtype
 from searchrl.errors import DeviceError
 from searchrl.models.encoder import Encoder
 from searchrl.models.int8 import CALIBRATION, Int8Linear, to_int8
@@ -75,6 +75,7 @@ def test_only_likelihoods_are_computed_in_int8_unasked(monkeypatch):
     from searchrl.config import GameConfig, ModelConfig
     from searchrl.experiment.models import open_models
 
+    monkeypatch.delenv(FORMAT_VARIABLE, raising=False)
     monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: device == "cpu")
     monkeypatch.setattr("searchrl.device.cpu_has_native_bf16", lambda: False)
 
