@@ -95,7 +95,7 @@ def test_only_likelihoods_are_computed_in_int8_unasked(monkeypatch):
 @needs_int8
 def test_the_embedded_encoder_keeps_its_neighbourhoods():
     texts = [*CALIBRATION, "Water boils at 100 degrees.", "csv reader in python", "train ticket refunds"]
-    exact, rounded = Encoder(), Encoder(dtype="int8")
+    exact, rounded = Encoder(dtype="float32"), Encoder(dtype="int8")
     assert exact.fingerprint != rounded.fingerprint
     expected, vectors = exact.encode(texts), rounded.encode(texts)
     assert (expected * vectors).sum(1).min() > 0.985
