@@ -12,7 +12,7 @@ TEXTS = ["a cat", "", "Straße 中文 🙂 \ud800", "a much longer text " * 60, 
 
 @pytest.fixture(scope="module")
 def encoder():
-    return Encoder()
+    return Encoder(dtype="float32")
 
 
 @pytest.fixture
