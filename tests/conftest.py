@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ from tests.command import Outcome, Shell
 # A shared machine makes single examples slow now and then; that says nothing about the code.
 settings.register_profile("searchrl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("searchrl")
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # under nohup, say; the commands then ignore Ctrl-C, and rightly
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
