@@ -41,6 +41,7 @@ WIDTH = 720.0
 """Pixels; a figure has 72 of them an inch."""
 PRESENTATION = {"fill", "fill-opacity", "opacity", "stroke", "stroke-dasharray", "stroke-dashoffset", "stroke-linecap"}
 PRESENTATION |= {"stroke-linejoin", "stroke-opacity", "stroke-width", "text-anchor"}
+PAID = ("searches", "LM calls")
 QUALITY_COST_FILE = "quality_cost.png"
 DIFFICULTY_FILE = "difficulty.png"
 STYLE = {
@@ -92,6 +93,11 @@ def _drawn(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 def points(table: ComparisonTable) -> list[Point]:
     """The methods of a table."""
     return [Point(m.name, m.means[table.measure], *table.intervals[m.name], m.costs) for m in table.methods]
+
+
+def paid(shown: Sequence[Point]) -> list[str]:
+    """Those of the costs in ``PAID`` that some point has."""
+    return [cost for cost in PAID if any(point.costs[cost] > 0 for point in shown)]
 
 
 @_drawn
@@ -188,13 +194,13 @@ def svg(figure: Figure, title: str) -> Markup:
     return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))
 
 
-def write_pictures(folder: Path, table: ComparisonTable) -> list[Path]:
-    """PNG plots beside the report, for papers and slides: quality against cost, and difficulty. Returns their paths.
+def write_pictures(folder: Path, table: ComparisonTable) -> None:
+    """PNG plots beside the report, for papers and slides: quality against cost, and difficulty.
 
     Each file appears whole or not at all. Raises OutputError when the place cannot be written.
     """
     shown = points(table)
-    costs = [cost for cost in ("searches", "LM calls") if any(point.costs[cost] > 0 for point in shown)]
+    costs = paid(shown)
     figures = {QUALITY_COST_FILE: quality_cost(shown, costs, table.measure)} if costs else {}
     if table.difficulty is not None:
         figures[DIFFICULTY_FILE] = difficulty(table.difficulty, table.measure)
@@ -202,7 +208,6 @@ def write_pictures(folder: Path, table: ComparisonTable) -> list[Path]:
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=144, facecolor="white")
         write_bytes(folder / name, picture.getvalue())
-    return [folder / name for name in figures]
 
 
 class _ActionTree:

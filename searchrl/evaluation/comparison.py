@@ -30,6 +30,7 @@ from searchrl.reward.gain import own_document
 
 FloatArray = NDArray[np.float64]
 
+REWARD_MEASURE = "reward nDCG@10"
 SINGLE_PASS = "single_pass"
 BASELINES = (SINGLE_PASS, "best_fixed")
 BINS = ("hard", "medium", "easy", "perfect")
@@ -47,8 +48,7 @@ class MethodResult:
     metrics: measure -> (n,) values. Human measures have their plain name (``nDCG@10``); another judge's view of the
     same measure is prefixed with who (``reward nDCG@10``) and stands beside it in the table.
     steps, searches, lm_calls: (n,) per query. action_fractions: (4,) by action id, sum 1.
-    ranking: the n final rankings. actions: the action ids of each query's episode. Both are written to files where
-    present; a method that only has expected values has neither.
+    ranking: the n final rankings. actions: the action ids of each query's episode.
     """
 
     name: str
@@ -57,8 +57,8 @@ class MethodResult:
     searches: FloatArray
     lm_calls: FloatArray
     action_fractions: FloatArray
-    ranking: Ranking | None = None
-    actions: Sequence[Sequence[int]] | None = None
+    ranking: Ranking
+    actions: Sequence[Sequence[int]]
 
     @property
     def means(self) -> dict[str, float]:
@@ -71,14 +71,18 @@ class MethodResult:
         costs = {"avg steps": self.steps, "searches": self.searches, "LM calls": self.lm_calls}
         return {name: float(np.mean(values)) for name, values in costs.items()}
 
+    def cost_cells(self) -> list[str]:
+        """Costs and the share of each action as text."""
+        costs = [number(cost, ".2f") for cost in self.costs.values()]
+        return [*costs, *(number(float(share), ".0%") for share in self.action_fractions)]
+
 
 @dataclass(frozen=True)
 class DifficultyTable:
     """Where a method gains: its mean score in each bin, hardest first, with bins fixed by what the single pass scored.
 
-    All methods share the bins, so a column compares like with like. Since single pass defines them, its own means are
-    pushed down in ``hard`` and up in ``perfect`` (regression to the mean), and any other method can only win in the one
-    and only lose in the other. The table describes; the tests belong to the whole query set.
+    Since single pass defines the bins, its own means are pushed down in ``hard`` and up in ``perfect`` (regression to
+    the mean). The table describes; the tests belong to the whole query set.
 
     counts: queries in each of ``BINS``. means: method -> mean in each bin, NaN where the bin is empty.
     """
@@ -116,26 +120,23 @@ class ComparisonTable:
     difficulty: DifficultyTable | None
 
     @classmethod
-    def build(
-        cls,
-        methods: Sequence[MethodResult],
-        *,
-        measure: str = "nDCG@10",
-        baselines: Sequence[str] = BASELINES,
-        seed: int = 0,
-    ) -> ComparisonTable:
+    def build(cls, methods: Sequence[MethodResult], *, measure: str = "nDCG@10", seed: int = 0) -> ComparisonTable:
         """Compare methods; rows keep the order given.
 
-        Every method is tested against every baseline present, with Holm's correction over the methods. The oracle is
-        not tested: it chose by the scores it is judged on. Raises DataError where the results do not fit together.
+        Every method but the oracle is tested against each of ``BASELINES`` that is present, with Holm's correction
+        over the methods. Raises DataError where the results do not fit together.
         """
-        _check(methods, measure)
+        if len({method.name for method in methods}) < max(len(methods), 1):
+            raise DataError("nothing to compare, or two methods share a name")
+        for method in methods:
+            if measure not in method.metrics:
+                raise DataError(f"method {method.name} has no {measure}; it has {', '.join(method.metrics) or 'none'}")
         values = {method.name: method.metrics[measure] for method in methods}
         return cls(
             methods=tuple(methods),
             measure=measure,
             intervals={name: bootstrap_interval(array, seed) for name, array in values.items()},
-            tests=tuple(paired_tests([values], baselines, seed)[0]),
+            tests=tuple(paired_tests([values], BASELINES, seed)[0]),
             difficulty=difficulty_table(values[SINGLE_PASS], values) if SINGLE_PASS in values else None,
         )
 
@@ -151,25 +152,20 @@ class ComparisonTable:
         if self.difficulty is not None:
             parts.append(f"Mean {self.measure} by difficulty, as {SINGLE_PASS} scored the query\n{self.difficulty}")
         if self.tests:
-            parts.append(f"Paired tests on {self.measure}\n{self.tests_text()}")
+            parts.append(f"Paired tests on {self.measure}\n{paired_tests_text(self.tests)}")
         return "\n\n".join(parts)
 
     def summary_text(self) -> str:
         """One row per method: measures, costs per query, share of each action; then which action is which."""
         actions = [f"A{action.value}" for action in Action]
         legend = ", ".join(f"A{action.value} {action.name.lower()}" for action in Action)
-        rows = []
-        for method in self.methods:
-            means = [number(method.means.get(measure, float("nan"))) for measure in self.measures]
-            costs = [number(cost, ".2f") for cost in method.costs.values()]
-            shares = [number(float(share), ".0%") for share in method.action_fractions]
-            rows.append([method.name, *means, *costs, *shares])
+        rows = [[method.name, *self.quality_cells(method), *method.cost_cells()] for method in self.methods]
         table = text_table(["method", *self.measures, *self.methods[0].costs, *actions], rows)
         return f"{table}\n{legend}"
 
-    def tests_text(self) -> str:
-        """One row per method and baseline: difference, interval, p-values, wins/ties/losses."""
-        return paired_tests_text(self.tests)
+    def quality_cells(self, method: MethodResult) -> list[str]:
+        """A method's means as text, a dash for a measure it lacks."""
+        return [number(method.means.get(measure, float("nan"))) for measure in self.measures]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything the text shows, unrounded, as values that ``json.dumps`` writes as they are."""
@@ -213,30 +209,6 @@ def difficulty_table(single_pass: ArrayLike, methods: Mapping[str, ArrayLike]) -
     return DifficultyTable(tuple(int(count) for count in counts), means)
 
 
-def _check(methods: Sequence[MethodResult], measure: str) -> None:
-    if not methods:
-        raise DataError("nothing to compare: no method was evaluated")
-    names = [method.name for method in methods]
-    if len(set(names)) < len(names):
-        raise DataError(f"two methods share a name, among {', '.join(names)}")
-    n = len(methods[0].steps)
-    for method in methods:
-        if measure not in method.metrics:
-            raise DataError(f"method {method.name} has no {measure}; it has {', '.join(method.metrics) or 'none'}")
-        arrays = {**method.metrics, "steps": method.steps, "searches": method.searches, "lm_calls": method.lm_calls}
-        for name, array in arrays.items():
-            if np.shape(array) != (n,):
-                raise DataError(f"{name} of method {method.name} has shape {np.shape(array)}; need ({n},), one a query")
-        if np.shape(method.action_fractions) != (N_ACTIONS,):
-            raise DataError(f"action_fractions of method {method.name}: need {N_ACTIONS}, one an action")
-        for part in (method.ranking, method.actions):
-            if part is not None and len(part) != n:
-                raise DataError(f"method {method.name} has {len(part)} rankings or action lists for {n} queries")
-
-
-REWARD_MEASURE = "reward nDCG@10"
-
-
 def compare_methods(
     graph: SearchGraph,
     queries: QuerySet,
@@ -247,13 +219,11 @@ def compare_methods(
     *,
     source: str,
     seed: int,
-    measures: Sequence[str] = MEASURES,
 ) -> ComparisonTable:
     """Measure every method on one graph: plain searches of each kind, fixed strategies, the agent, the oracle.
 
     agent: (n,) states in which the agent's episodes ended. best_fixed: the actions that were best on dev queries.
-    source: the gains by which the oracle chooses. measures: columns, the first of which is tested; any that
-    ``measures.evaluate`` knows. Without human judgments all is by the reward model.
+    source: the gains by which the oracle chooses. Without human judgments all is by the reward model.
     """
     results = []
     if queries.judged:
@@ -263,7 +233,7 @@ def compare_methods(
             ranking = retriever.search(retriever.queries(queries.texts, share, vectors), own)
             plain = MethodResult(
                 name=name,
-                metrics=dict(evaluate_ranking(ranking, queries, corpus.ids, measures)),
+                metrics=evaluate_ranking(ranking, queries, corpus.ids),
                 steps=np.ones(len(queries)),
                 searches=np.ones(len(queries)),
                 lm_calls=np.zeros(len(queries)),
@@ -281,8 +251,8 @@ def compare_methods(
         "rl_agent": agent,
         "oracle": strategies.oracle(graph, source),
     }
-    results += [method_result(name, graph, end, queries, corpus, measures=measures) for name, end in ends.items()]
-    return ComparisonTable.build(results, measure=measures[0] if queries.judged else REWARD_MEASURE, seed=seed)
+    results += [method_result(name, graph, end, queries, corpus) for name, end in ends.items()]
+    return ComparisonTable.build(results, measure=MEASURES[0] if queries.judged else REWARD_MEASURE, seed=seed)
 
 
 def human_first(graph: SearchGraph, source: str) -> str:
@@ -297,7 +267,6 @@ def method_result(
     queries: QuerySet,
     corpus: Corpus,
     steps: NDArray[np.int64] | None = None,
-    measures: Sequence[str] = MEASURES,
 ) -> MethodResult:
     """Measure episodes that ended in the given states, one a query.
 
@@ -311,7 +280,7 @@ def method_result(
     ranking = graph.final_ranking(ends)
     metrics: dict[str, NDArray[np.float64]] = {}
     if queries.judged:
-        metrics |= evaluate_ranking(ranking, queries, corpus.ids, measures)
+        metrics |= evaluate_ranking(ranking, queries, corpus.ids)
     if "reward" in graph.gains:
         metrics[REWARD_MEASURE] = graph.state_gains("reward")[np.arange(len(graph)), ends].astype(np.float64)
     return MethodResult(

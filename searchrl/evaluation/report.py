@@ -21,7 +21,6 @@ from markupsafe import Markup
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import Action
-from searchrl.errors import DataError
 from searchrl.evaluation import charts
 from searchrl.evaluation.comparison import BIN_RULES, BINS, SINGLE_PASS, ComparisonTable, MethodResult
 from searchrl.evaluation.report_data import Curves, end_states, explorer_data
@@ -79,14 +78,11 @@ def write_report(
     """Write ``report.html`` and return its path. The same inputs give the same bytes.
 
     graph, queries: the n that were evaluated, in order. facts: what was evaluated, by name. notes: what a reader must
-    know of the collection. curves: of the run that trained the agent. Raises DataError if the table lacks the agent or
-    the single pass, or has another number of queries; OutputError if the file cannot be written.
+    know of the collection. curves: of the run that trained the agent. The table must hold the agent and the single
+    pass. Raises OutputError if the file cannot be written.
     """
-    agent, single = _method(table, AGENT), _method(table, SINGLE_PASS)
-    if agent.actions is None:
-        raise DataError(f"the report shows what {AGENT} did, but its actions are not in the results")
-    if not len(queries) == len(graph) == len(agent.steps):
-        raise DataError(f"the results are of {len(agent.steps)} queries, {len(graph)} and {len(queries)} were given")
+    methods = {method.name: method for method in table.methods}
+    agent, single = methods[AGENT], methods[SINGLE_PASS]
     share = headroom_captured(table, agent)
     return _write(
         folder / REPORT_FILE,
@@ -94,7 +90,7 @@ def write_report(
         title=title,
         facts=facts,
         notes=notes,
-        explained={method.name: METHODS[method.name] for method in table.methods if method.name in METHODS},
+        explained={name: METHODS[name] for name in methods if name in METHODS},
         table=table,
         measure=table.measure,
         agent=agent,
@@ -116,7 +112,7 @@ def write_sweep_page(folder: Path, table: SweepTable, facts: Mapping[str, object
     columns = table.rows[0].columns
     shown = [name for name in columns if name in COSTS or name.endswith(QUALITY)]
     rows = [[row.value, *(number(row.columns[c], ".2f" if c in COSTS else ".4f") for c in shown)] for row in table.rows]
-    costs = [c for c in ("searches", "LM calls") if len({row.columns[c] for row in table.rows}) > 1]
+    costs = [c for c in charts.PAID if len({row.columns[c] for row in table.rows}) > 1]
     points = [
         charts.Point(f"{table.setting} {row.value}", row.columns[QUALITY], NONE, NONE, row.columns)
         for row in table.rows
@@ -178,18 +174,14 @@ def _comparison(table: ComparisonTable) -> dict[str, Any]:
     for method in table.methods:
         low, high = table.intervals[method.name]
         share = headroom_captured(table, method)
-        means = [number(method.means.get(measure, NONE)) for measure in table.measures]
-        quality.append([method.name, *means, f"[{number(low)}, {number(high)}]", number(share, ".0%")])
-        costs = [number(cost, ".2f") for cost in method.costs.values()]
-        spent.append([method.name, *costs, *(number(float(part), ".0%") for part in method.action_fractions)])
+        interval = f"[{number(low)}, {number(high)}]"
+        quality.append([method.name, *table.quality_cells(method), interval, number(share, ".0%")])
+        spent.append([method.name, *method.cost_cells()])
     points = charts.points(table)
-    paid = [cost for cost in ("searches", "LM calls") if any(point.costs[cost] > 0 for point in points)]
+    paid = charts.paid(points)
     against = charts.quality_cost(points, paid, table.measure) if paid else None
     return {
-        "quality": {
-            "header": ["method", *table.measures, "95% interval", "headroom captured"],
-            "rows": quality,
-        },
+        "quality": {"header": ["method", *table.measures, "95% interval", "headroom captured"], "rows": quality},
         "costs": {
             "header": ["method", *table.methods[0].costs, *(action.name.lower() for action in Action)],
             "rows": spent,
@@ -198,7 +190,7 @@ def _comparison(table: ComparisonTable) -> dict[str, Any]:
             f"Mean {table.measure} and 95% interval of each method", charts.intervals(points, table.measure)
         ),
         "quality_cost": against and _drawing(f"Mean {table.measure} against cost per query", against),
-        "free": [cost for cost in ("searches", "LM calls") if cost not in paid],
+        "free": [cost for cost in charts.PAID if cost not in paid],
     }
 
 
@@ -241,7 +233,7 @@ def _difficulty(table: ComparisonTable) -> dict[str, Any] | None:
 
 def _behaviour(table: ComparisonTable, graph: SearchGraph, agent: MethodResult, single: MethodResult) -> dict[str, Any]:
     """The tree of what the agent did."""
-    ends = end_states(graph.tree, agent.actions or [])
+    ends = end_states(graph.tree, agent.actions)
     gains = agent.metrics[table.measure] - single.metrics[table.measure]
     return {
         "episodes": len(ends),
@@ -273,10 +265,3 @@ def _asset(name: str) -> str:
 
 def _hash(text: str) -> Markup:
     return Markup(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'")
-
-
-def _method(table: ComparisonTable, name: str) -> MethodResult:
-    for method in table.methods:
-        if method.name == name:
-            return method
-    raise DataError(f"a report needs {name}; the results are of {', '.join(m.name for m in table.methods)}")

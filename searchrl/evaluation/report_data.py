@@ -18,7 +18,6 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import ROOT, Action, Tree
 from searchrl.evaluation.comparison import BINS, ComparisonTable, MethodResult, difficulty_bins
-from searchrl.evaluation.text_table import json_number
 
 TOP = 10
 WORDS = 20
@@ -34,7 +33,7 @@ def explorer_data(
     """Everything the explorer reads, as JSON values; documents are numbered as they first appear.
 
     Its size is bounded: the top 10 of every ranking, the first 20 words of every document, 1,000 characters a query.
-    ``agent`` must have actions; ``single`` names the method that losses are measured against.
+    single: the method that losses are measured against.
     """
     documents = _Documents(corpus)
     explorer = _Episodes(table, graph, queries, agent, documents)
@@ -89,7 +88,6 @@ class _Episodes:
         agent: MethodResult,
         documents: _Documents,
     ) -> None:
-        assert agent.actions is not None
         self.table = table
         self.graph = graph
         self.queries = queries
@@ -115,8 +113,8 @@ class _Episodes:
         return {
             "id": query,
             "text": shorten(self.queries.texts[i], QUERY_LENGTH),
-            "scores": [_rounded(method.metrics.get(self.table.measure), i) for method in methods],
-            "actions": [None if method.actions is None else [int(a) for a in method.actions[i]] for method in methods],
+            "scores": [round(float(method.metrics[self.table.measure][i]), 6) for method in methods],
+            "actions": [[int(action) for action in method.actions[i]] for method in methods],
             "steps": steps,
             "final": numbers,
             "missed": [self.documents.number(position[d]) for d in missed],
@@ -159,10 +157,6 @@ def first_words(text: str) -> str:
 def shorten(text: str, length: int) -> str:
     """The beginning of a text, with an ellipsis where something is left out."""
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _rounded(values: Sequence[float] | NDArray[np.float64] | None, i: int) -> float | None:
-    return None if values is None else json_number(round(float(values[i]), 6))
 
 
 def end_states(tree: Tree, actions: Sequence[Sequence[int]]) -> NDArray[np.int64]:

@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -43,30 +42,20 @@ def write_results(
     table: ComparisonTable,
     queries: QuerySet,
     doc_ids: Sequence[str],
-    details: Mapping[str, Any] | None = None,
-) -> list[Path]:
-    """Write ``{method}.run`` for each ranking, ``per_query.jsonl``, and last ``results.json``; return their paths.
+    details: Mapping[str, Any],
+) -> None:
+    """Write ``{method}.run`` for each ranking, ``per_query.jsonl``, and last ``results.json``.
 
     queries: the n that were evaluated, in order. doc_ids: the corpus's ids by index. details: JSON values that say
     what was evaluated (dataset, split, settings); no times, or the files would differ from run to run. Each file
-    appears whole or not at all, and ``results.json`` only after all others. Raises DataError if the table has another
-    number of queries, or a method's name cannot name a file; OutputError if the folder cannot be written.
+    appears whole or not at all. Raises OutputError if the folder cannot be written.
     """
-    n = len(table.methods[0].steps)
-    if len(queries) != n:
-        raise DataError(f"the results are of {n} queries, {len(queries)} were given")
     for method in table.methods:
-        if not re.fullmatch(r"\w[\w.+-]*", method.name):
-            raise DataError(f"method name {method.name!r} cannot name a file: use letters, digits and . _ + -")
-    paths = []
-    for method in table.methods:
-        if method.ranking is not None:
-            paths.append(folder / f"{method.name}.run")
-            write_trec_run(paths[-1], _trec_run(method.name, method.ranking, queries, doc_ids))
-    paths += [folder / PER_QUERY_FILE, folder / RESULTS_FILE]
-    write_text(paths[-2], "".join(_json(_query_record(table, queries, i)) + "\n" for i in range(n)))
-    write_text(paths[-1], _json({"details": dict(details or {}), **table.to_json()}, indent=1) + "\n")
-    return paths
+        run = _run(method.name, ranked_queries(queries.ids, doc_ids, method.ranking))
+        write_trec_run(folder / f"{method.name}.run", run)
+    records = [_query_record(table, queries, i) for i in range(len(queries))]
+    write_text(folder / PER_QUERY_FILE, "".join(_json(record) + "\n" for record in records))
+    write_text(folder / RESULTS_FILE, _json({"details": details, **table.to_json()}, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,10 @@ class SweepRow:
     @classmethod
     def of(cls, value: str, run: str, results: Mapping[str, MethodResult]) -> SweepRow:
         """Average a policy's results on one or more collections, by name."""
-        means = [{**result.means, **_costs(result)} for result in results.values()]
+        means = []
+        for result in results.values():
+            costs = zip(COSTS, (result.searches, result.lm_calls, result.steps), strict=True)
+            means.append({**result.means, **{name: float(np.mean(values)) for name, values in costs}})
         shared = [name for name in means[0] if all(name in others for others in means)]
         columns = {name: float(np.mean([one[name] for one in means])) for name in shared}
         if len(results) > 1:
@@ -123,8 +115,11 @@ class SweepTable:
         spread = self.spread
         of = {row.value: row.columns for row in self.rows}
         of |= {kind: {c: spread[c][kind] for c in spread} for kind in next(iter(spread.values()), ())}
-        rows = [[name, *(number(c[s], _format(name, s)) for s in shown)] for name, c in of.items()]
-        return text_table([self.setting, *shown], rows)
+
+        def cell(row: str, column: str) -> str:
+            return number(of[row][column], ".2f" if column in COSTS and row != "sd" else ".4f")
+
+        return text_table([self.setting, *shown], [[row, *(cell(row, column) for column in shown)] for row in of])
 
     def to_csv(self) -> str:
         """One line per value under a header; numbers unrounded."""
@@ -143,22 +138,14 @@ class SweepTable:
         }
 
 
-def _trec_run(tag: str, ranking: Ranking, queries: QuerySet, doc_ids: Sequence[str]) -> TrecRun:
-    names = ranked_ids(doc_ids, ranking)
-    scores = ranking.scores.tolist()
-    rankings = {q: list(zip(d, s, strict=False)) for q, d, s in zip(queries.ids, names, scores, strict=True)}
-    return TrecRun(tag, rankings)
-
-
 def _query_record(table: ComparisonTable, queries: QuerySet, i: int) -> dict[str, Any]:
-    """One line of ``per_query.jsonl``: actions are ids, absent where the method has expected values only."""
+    """One line of ``per_query.jsonl``; actions are ids."""
     methods: dict[str, dict[str, Any]] = {}
     for method in table.methods:
         costs = {"steps": method.steps, "searches": method.searches, "lm_calls": method.lm_calls}
         values = {**method.metrics, **costs}
         methods[method.name] = {name: json_number(float(array[i])) for name, array in values.items()}
-        if method.actions is not None:
-            methods[method.name]["actions"] = [int(action) for action in method.actions[i]]
+        methods[method.name]["actions"] = [int(action) for action in method.actions[i]]
     return {"query_id": queries.ids[i], "text": queries.texts[i], "methods": methods}
 
 
@@ -166,15 +153,6 @@ def _json(value: Any, indent: int | None = None) -> str:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     # A lone surrogate, which JSON input can carry, has no UTF-8 form; its escape is the same string in JSON.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _costs(result: MethodResult) -> dict[str, float]:
-    arrays = (result.searches, result.lm_calls, result.steps)
-    return {name: float(np.mean(array)) for name, array in zip(COSTS, arrays, strict=True)}
-
-
-def _format(row: str, column: str) -> str:
-    return ".2f" if column in COSTS and row != "sd" else ".4f"
 
 
 Values = Mapping[str, Mapping[str, float]]

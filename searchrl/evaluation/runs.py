@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,9 @@ def with_distinct_names(groups: Sequence[Sequence[JudgedRun]]) -> list[list[Judg
     All groups are named alike, so that one system has one name on every data set. Raises DataError on one file twice.
     """
     for name_of in (lambda run: run.name, lambda run: run.path.stem, lambda run: str(run.path)):
-        if all(_repeated(map(name_of, runs)) is None for runs in groups):
+        if all(len(set(map(name_of, runs))) == len(runs) for runs in groups):
             return [[replace(run, name=name_of(run)) for run in runs] for runs in groups]
-    twice = next(name for runs in groups if (name := _repeated(str(run.path) for run in runs)))
+    twice = next(path for runs in groups for path, n in Counter(run.path for run in runs).items() if n > 1)
     raise DataError(f"{twice}: given twice; name every run once")
 
 
@@ -247,12 +248,3 @@ def _values(run: JudgedRun, measure: str, queries: Sequence[str]) -> FloatArray:
 
 def _counted(n: int, noun: str = "query") -> str:
     return f"1 {noun}" if n == 1 else f"{n} {noun.removesuffix('y')}ies"
-
-
-def _repeated(names: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

@@ -153,7 +153,7 @@ def paired_tests_json(tests: Sequence[PairedTest]) -> list[dict[str, Any]]:
     values = []
     for test in tests:
         c = asdict(test.comparison)
-        bounds = {"ci_low": json_number(c.pop("ci_low")), "ci_high": json_number(c.pop("ci_high"))}
+        bounds = {name: json_number(c.pop(name)) for name in ("ci_low", "ci_high")}
         values.append({"method": test.method, "baseline": test.baseline, **c, **bounds, "p_holm": test.p_holm})
     return values
 

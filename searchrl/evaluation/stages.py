@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from searchrl.evaluation.results import RankedQuery, evaluation_files, ranked_qu
 from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.reward.reward_model import RewardModel
-
-if TYPE_CHECKING:
-    from searchrl.retrieval.dense import TextEncoder
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from searchrl.data.dataset import QuerySet
 from searchrl.env.tree import build_tree
-from searchrl.errors import DataError, OutputError
+from searchrl.errors import OutputError
 from searchrl.evaluation import charts
 from searchrl.evaluation.charts import Point, write_pictures
 from searchrl.evaluation.comparison import ComparisonTable
@@ -259,22 +259,10 @@ def test_a_thousand_queries_stay_small_and_texts_are_stored_once(tmp_path: Path)
     assert all(len(step.get("ranking", [])) <= 10 for query in data["queries"] for step in query["steps"])
 
 
-def test_results_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    made = case.graph()
-    table = case.table(made)
-    facts: dict[str, Any] = {"title": "", "facts": {}}
-    with pytest.raises(DataError, match="30 queries, 30 and 2 were given"):
-        write_report(tmp_path / "new", table, made, case.queries().take(2), case.corpus(), **facts)
-    lacking = ComparisonTable.build([m for m in table.methods if m.name != "single_pass"])
-    with pytest.raises(DataError, match="needs single_pass; the results are of best_fixed"):
-        write_report(tmp_path / "new", lacking, made, case.queries(), case.corpus(), **facts)
-    silent = ComparisonTable.build([replace(m, actions=None) for m in table.methods])
-    with pytest.raises(DataError, match="its actions are not in the results"):
-        write_report(tmp_path / "new", silent, made, case.queries(), case.corpus(), **facts)
-    assert not (tmp_path / "new").exists()
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="file"):
-        write_report(tmp_path / "file", table, made, case.queries(), case.corpus(), **facts)
+        case.write(tmp_path / "file")
 
 
 def test_one_query_without_judgments_still_makes_a_page(tmp_path: Path) -> None:
