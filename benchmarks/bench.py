@@ -10,9 +10,8 @@ from searchrl.data.dataset import Dataset, QuerySet, Split
 from searchrl.device import DeviceChoice
 from searchrl.env.game import Game
 from searchrl.errors import ConfigError
-from searchrl.experiment.collection import Collection, read_collection
-from searchrl.experiment.models import Models, open_models
-from searchrl.experiment.parts import make_reformulator, make_retriever, make_rules
+from searchrl.experiment.parts import Models, make_reformulator, make_retriever, make_rules, open_models
+from searchrl.experiment.prepare import Collection, read_collection
 from searchrl.models.encoder import Encoder
 from searchrl.models.prompts import Prompts, load_prompts
 from searchrl.models.transformers_lm import TransformersLM

@@ -20,7 +20,9 @@ import torch
 from searchrl import __version__
 from searchrl.agent.checkpoint import load_policy
 from searchrl.agent.run_dir import settings_of
-from searchrl.cli.settings import BenchmarkConfig, EvalConfig, GenerateConfig
+from searchrl.cli.benchmark import BenchmarkConfig
+from searchrl.cli.evaluate import EvalConfig
+from searchrl.cli.generate_queries import GenerateConfig
 from searchrl.config import TrainConfig
 from searchrl.config_file import from_json, read_config
 from searchrl.data.beir import write_beir_folder

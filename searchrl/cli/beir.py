@@ -6,27 +6,76 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from searchrl.command import parse, run_command
-from searchrl.config import CollectionConfig, DtypeName, EngineConfig, ScorerName, SplitName, at_least, between
+from searchrl.cli import Stages, do_stage
+from searchrl.command import run_command
+from searchrl.config import (
+    CollectionConfig,
+    ComputeConfig,
+    DtypeName,
+    EngineConfig,
+    ScorerName,
+    SplitName,
+    at_least,
+    between,
+)
 from searchrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from searchrl.data.dataset import Dataset, QuerySet
+
+
+@dataclass(frozen=True)
+class JudgedConfig:
+    """Which collection, and which of its queries."""
+
+    dataset_path: str
+    """A BEIR folder, or a name: nfcorpus, scifact, fiqa, arguana, scidocs (downloaded where missing), pydocs."""
+    split: SplitName = "test"
+    """Queries with judgments in this split."""
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+
+    def load(self) -> tuple[Dataset, QuerySet]:
+        """The collection and its judged queries, which are described. Raises DataError where there are none."""
+        from searchrl.evaluation import stages
+
+        dataset = stages.load_collection(self.dataset_path, self.collection.data_dir, self.collection.mirror)
+        queries = stages.judged_queries(dataset, self.split)
+        print(stages.describe(dataset, self.split, queries), flush=True)
+        return dataset, queries
+
+
+@dataclass(frozen=True)
+class ServedConfig:
+    """What runs the model, and where."""
+
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    serving: EngineConfig = field(default_factory=EngineConfig)
+    num_instances: int = 1
+    """Copies of the model: one in this process; several are a server's (--engine http)."""
+
+    def __post_init__(self) -> None:
+        at_least("num_instances", self.num_instances, 1)
+        if self.num_instances > 1:
+            raise ConfigError(
+                f"--num-instances {self.num_instances}: one process runs one copy of a model. Start a server with "
+                f"several (vllm serve MODEL --data-parallel-size {self.num_instances}) and use --engine http without "
+                "this flag"
+            )
 
 
 @dataclass(frozen=True)
 class EmbedConfig:
     """Rank a BEIR collection's documents for each query by embeddings, and measure the rankings on human judgments."""
 
-    dataset_path: str
-    """A BEIR folder, or a name: nfcorpus, scifact, fiqa, arguana, scidocs (downloaded where missing), pydocs."""
+    data: JudgedConfig
     output: Path
     """JSON records to rerank: query_id, key_ids, scores, positive_key_ids."""
     output_eval: Path
     """JSON query id -> document id -> score; NAME.run (TREC) and NAME.metrics.json are written beside it."""
-    split: SplitName = "test"
-    """Queries to rank for: those with judgments in this split."""
     model_name: str | None = None
     """Any sentence-transformers model or folder. By default all-MiniLM-L6-v2, which comes with the installation, or the
     model that is served."""
@@ -34,37 +83,27 @@ class EmbedConfig:
     """Documents kept for each query."""
     similarity_device: str = "auto"
     """Where similarities are computed: auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
-    device: str = "auto"
-    """Where the model computes; as --similarity-device."""
-    serving: EngineConfig = field(default_factory=EngineConfig)
-    num_instances: int = 1
-    """Copies of the model: one in this process; several are a server's (--engine http)."""
-    collection: CollectionConfig = field(default_factory=CollectionConfig)
-    cache: bool = True
-    """Keep the document vectors, finished parts of a job that was killed included, for the next command."""
+    model: ServedConfig = field(default_factory=ServedConfig)
 
     def __post_init__(self) -> None:
         at_least("top_k", self.top_k, 1)
-        if self.serving.engine == "vllm" or self.serving.golden:
-            flag = "--engine vllm" if self.serving.engine == "vllm" else "--golden"
+        serving = self.model.serving
+        if serving.engine == "vllm" or serving.golden:
+            flag = "--engine vllm" if serving.engine == "vllm" else "--golden"
             raise ConfigError(f"{flag} is for language models; to embed, start a server and use --engine http")
-        _check_instances(self.num_instances)
 
 
 @dataclass(frozen=True)
 class RerankConfig:
     """Reorder the top of the embed stage's rankings by a reward model's scores, and measure before and after."""
 
-    dataset_path: str
-    """The collection that was embedded: a BEIR folder, or a name."""
+    data: JudgedConfig
     embed_output: Path
     """Records that the embed stage wrote to its --output."""
     output_eval: Path
     """JSON query id -> document id -> score; NAME.run (TREC) and NAME.metrics.json are written beside it."""
     output: Path | None = None
     """JSON records, as the embed stage's, with the order before and the reward model's own scores."""
-    split: SplitName = "test"
-    """The split that was embedded."""
     model_name: str | None = None
     """A causal language model, a reward model with one output or a cross-encoder: preset, hub name or folder; by
     default the device's language model (on a cpu smollm2-135m, which is installed with SearchRL), or the one served."""
@@ -77,22 +116,14 @@ class RerankConfig:
     """Documents of each ranking to score; the others stay below them, in the order they had."""
     request_batch_size: int = 128
     """Pairs scored together; what a kill loses at most."""
-    device: str = "auto"
-    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
     dtype: DtypeName = "auto"
     """Numeric format of the model; auto: the device's, int8 where that was measured to do."""
-    serving: EngineConfig = field(default_factory=EngineConfig)
-    num_instances: int = 1
-    """Copies of the model: one in this process; several are a server's (--engine http)."""
-    collection: CollectionConfig = field(default_factory=CollectionConfig)
-    cache: bool = True
-    """Keep every batch of scores, so that a job that was killed goes on, and another --interpolate costs nothing."""
+    model: ServedConfig = field(default_factory=ServedConfig)
 
     def __post_init__(self) -> None:
         at_least("top_k", self.top_k, 1)
         at_least("request_batch_size", self.request_batch_size, 1)
         between("interpolate", self.interpolate, 0, 1)
-        _check_instances(self.num_instances)
 
 
 @dataclass(frozen=True)
@@ -105,17 +136,13 @@ class NdcgConfig:
 
     results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE ...")]
     """Rankings: --output-eval or --output of the other stages, or TREC runs."""
-    dataset_path: str
-    """The collection they rank: a BEIR folder, or a name."""
-    split: SplitName = "test"
-    """Whose judgments."""
+    data: JudgedConfig
     k_values: tuple[int, ...] = (1, 3, 5, 10, 100)
     """Cutoffs."""
     measures: tuple[str, ...] = ()
     """Further measures, as ir_measures names them: AP, RR@10, ERR@20, P(rel=2)@5, Rprec, Bpref ..."""
     output: Path | None = None
     """JSON file with the means and every query's values."""
-    collection: CollectionConfig = field(default_factory=CollectionConfig)
 
     def __post_init__(self) -> None:
         if not self.results:
@@ -124,45 +151,18 @@ class NdcgConfig:
             raise ConfigError(f"--k-values {' '.join(map(str, self.k_values))}: give cutoffs of at least 1")
 
 
-_Stage = (
-    Annotated[EmbedConfig, tyro.conf.subcommand("embed")]
-    | Annotated[RerankConfig, tyro.conf.subcommand("rerank")]
-    | Annotated[NdcgConfig, tyro.conf.subcommand("ndcg")]
-)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``searchrl beir``."""
-
-    def chosen(given: Sequence[str]) -> None:
-        stage: Any = _Stage
-        config = parse(stage, given, "searchrl beir")
-        if isinstance(config, EmbedConfig):
-            _embed(config)
-        elif isinstance(config, RerankConfig):
-            _rerank(config)
-        else:
-            _ndcg(config)
-
-    run_command(chosen, arguments)
+    run_command(lambda given: do_stage("beir", STAGES, given), arguments)
 
 
-def embed(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``python -m searchrl.evaluation.embed``."""
-    run_command(lambda given: _embed(parse(EmbedConfig, given, "python -m searchrl.evaluation.embed")), arguments)
+def run_stage(name: str, arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``python -m searchrl.evaluation.NAME``."""
+    run_command(lambda flags: do_stage("beir", STAGES, [name, *flags]), arguments)
 
 
-def rerank(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``python -m searchrl.evaluation.rerank``."""
-    run_command(lambda given: _rerank(parse(RerankConfig, given, "python -m searchrl.evaluation.rerank")), arguments)
-
-
-def ndcg(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``python -m searchrl.evaluation.ndcg``."""
-    run_command(lambda given: _ndcg(parse(NdcgConfig, given, "python -m searchrl.evaluation.ndcg")), arguments)
-
-
-def _embed(config: EmbedConfig) -> None:
+def embed(config: EmbedConfig) -> None:
+    """``searchrl beir embed``."""
     from searchrl.device import choose_device
     from searchrl.evaluation import results as files
     from searchrl.evaluation import stages
@@ -172,19 +172,19 @@ def _embed(config: EmbedConfig) -> None:
     evaluation = stages.evaluation_outputs("--output-eval", config.output_eval)
     stages.check_outputs(("--output", config.output), *evaluation)
     similarity = choose_device(config.similarity_device)
-    with closing(ModelLoader(config.serving, device=config.device)) as loader:
+    compute = config.model.compute
+    with closing(ModelLoader(config.model.serving, device=compute.device)) as loader:
         encoder = loader.encoder(config.model_name)
-        dataset = stages.load_collection(config.dataset_path, config.collection.data_dir, config.collection.mirror)
-        queries = stages.judged_queries(dataset, config.split)
-        print(stages.describe(dataset, config.split, queries), flush=True)
-        cache = cache_dir() if config.cache else None
+        dataset, queries = config.data.load()
+        cache = cache_dir() if compute.cache else None
         ranked = stages.embed(dataset, queries, encoder, top_k=config.top_k, cache=cache, device=similarity.device)
     files.write_records(config.output, ranked, queries.qrels)
     means = files.write_evaluation(config.output_eval, ranked, queries.qrels, "embed")
     print(_metrics_table({"embed": means}))
 
 
-def _rerank(config: RerankConfig) -> None:
+def rerank(config: RerankConfig) -> None:
+    """``searchrl beir rerank``."""
     from searchrl.evaluation import results as files
     from searchrl.evaluation import stages
     from searchrl.models.loader import ModelLoader
@@ -193,11 +193,10 @@ def _rerank(config: RerankConfig) -> None:
     evaluation = stages.evaluation_outputs("--output-eval", config.output_eval)
     stages.check_outputs(("--output", config.output), *evaluation, inputs=[config.embed_output])
     ranked = files.read_records(config.embed_output)
-    dataset = stages.load_collection(config.dataset_path, config.collection.data_dir, config.collection.mirror)
-    queries = stages.judged_queries(dataset, config.split)
+    dataset, queries = config.data.load()
     stages.resolve(ranked, queries, dataset.corpus, config.embed_output)  # before a model is loaded
-    print(stages.describe(dataset, config.split, queries), flush=True)
-    with closing(ModelLoader(config.serving, device=config.device, dtype=config.dtype, cache=config.cache)) as loader:
+    served, compute = config.model.serving, config.model.compute
+    with closing(ModelLoader(served, device=compute.device, dtype=config.dtype, cache=compute.cache)) as loader:
         after = stages.rerank(
             ranked,
             queries,
@@ -221,7 +220,8 @@ def _rerank(config: RerankConfig) -> None:
     print(_metrics_table(means))
 
 
-def _ndcg(config: NdcgConfig) -> None:
+def ndcg(config: NdcgConfig) -> None:
+    """``searchrl beir ndcg``."""
     from searchrl.evaluation import results as files
     from searchrl.evaluation import stages
     from searchrl.evaluation.measures import evaluate, parse_measure
@@ -231,9 +231,7 @@ def _ndcg(config: NdcgConfig) -> None:
     for measure in config.measures:
         parse_measure(measure)
     results = {str(path): files.read_results(path) for path in config.results}
-    dataset = stages.load_collection(config.dataset_path, config.collection.data_dir, config.collection.mirror)
-    queries = stages.judged_queries(dataset, config.split)
-    print(stages.describe(dataset, config.split, queries), flush=True)
+    _, queries = config.data.load()
 
     at_cutoffs = ("nDCG", "MAP", "Recall", "P", "MRR")
     names = [*(f"{name}@{k}" for name in at_cutoffs for k in config.k_values), *config.measures]
@@ -251,16 +249,6 @@ def _ndcg(config: NdcgConfig) -> None:
             print(f"\n{text_table(['measure', 'mean'], [[name, number(means[name])] for name in config.measures])}")
 
 
-def _check_instances(num_instances: int) -> None:
-    """Raise ConfigError on several copies of a model: one process has one."""
-    at_least("num_instances", num_instances, 1)
-    if num_instances > 1:
-        raise ConfigError(
-            f"--num-instances {num_instances}: one process runs one copy of a model. Start a server with several "
-            f"(vllm serve MODEL --data-parallel-size {num_instances}) and use --engine http without this flag"
-        )
-
-
 def _metrics_table(systems: Mapping[str, Mapping[str, float]]) -> str:
     """Means by system and measure, as text."""
     from searchrl.evaluation.text_table import number, text_table
@@ -268,3 +256,10 @@ def _metrics_table(systems: Mapping[str, Mapping[str, float]]) -> str:
     measures: Sequence[str] = list(next(iter(systems.values())))
     rows = [[name, *(number(means[measure]) for measure in measures)] for name, means in systems.items()]
     return text_table(["ranking", *measures], rows)
+
+
+STAGES: Stages = {
+    "embed": (EmbedConfig, embed),
+    "rerank": (RerankConfig, rerank),
+    "ndcg": (NdcgConfig, ndcg),
+}

@@ -9,14 +9,60 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from searchrl.cli.settings import BenchmarkConfig
 from searchrl.command import check_output_file, parse, run_command
-from searchrl.config import DataConfig, GameConfig, ModelConfig
+from searchrl.config import (
+    CollectionConfig,
+    DataConfig,
+    DtypeName,
+    EncoderDtypeName,
+    GameConfig,
+    ModelConfig,
+    at_least,
+)
 from searchrl.errors import ConfigError
 
 CLONE = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Measure what this machine does in a second against plain one-at-a-time code, and estimate what 10,000 episodes
+    take.
+    """
+
+    dataset: str = "pydocs"
+    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
+    device: str = "auto"
+    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    lm: str = "auto"
+    """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
+    dtype: DtypeName = "auto"
+    """Numeric format of the language model; auto: as train.py chooses it."""
+    encoder_dtype: EncoderDtypeName = "auto"
+    """Numeric format of the encoder."""
+    num_queries: int = 1500
+    """Queries of train and dev whose search graphs are played to count the work; more are extrapolated."""
+    million: bool = False
+    """Also search 1,000,000 synthetic vectors (1.5 GB of memory, half a minute)."""
+    quick: bool = False
+    """Measure less of everything, once each: a first look, rougher."""
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+    json: Path | None = None
+    """Write all figures with their units, the ratios and the machine to this file, too."""
+    plot: Path | None = None
+    """Draw growth and the time's breakdown into this PNG file (an extra: uv pip install 'searchrl[plot]')."""
+    cache: bool = True
+    """Use the stored index, or store it; whatever is timed with the language model is computed anew in any case."""
+    seed: int = 42
+    """Seeds the samples."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        at_least("num_queries", self.num_queries, 1)
+        at_least("seed", self.seed, 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +89,7 @@ def _benchmark(arguments: Sequence[str]) -> None:
 
     if config.plot:
         check_plot(config.plot)
-    data = DataConfig(config.dataset, config.data_dir, config.mirror)
+    data = DataConfig(config.dataset, config.collection.data_dir, config.collection.mirror)
     models = ModelConfig(
         device=config.device,
         lm=config.lm,

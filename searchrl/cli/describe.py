@@ -1,32 +1,46 @@
-"""What the commands print about models, data, reward model, headroom and results."""
+"""What the commands print about models, data, reward model, headroom and results, and while a policy is trained."""
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from searchrl.agent import strategies
+from searchrl.agent.checkpoint import PolicyCheckpoint
 from searchrl.agent.policy import Policy
-from searchrl.agent.trainer import greedy_episodes
+from searchrl.agent.trainer import Progress, Trainer, collapsed
+from searchrl.command import held_interrupt
 from searchrl.config import GameConfig
 from searchrl.data.dataset import Split
-from searchrl.env.graph import GraphTensors, RewardRules, SearchGraph
-from searchrl.evaluation.comparison import compare_methods, human_first
+from searchrl.env.graph import SearchGraph
+from searchrl.env.tree import Action
+from searchrl.evaluation.measures import reward_quality
 from searchrl.evaluation.text_table import number, text_table
-from searchrl.experiment.collection import Collection
-from searchrl.experiment.models import Models
-from searchrl.experiment.parts import reward_source
-from searchrl.experiment.prepare import PreparedCollection
+from searchrl.experiment.callbacks import Callback, Listener
+from searchrl.experiment.evaluate import compare_on
+from searchrl.experiment.parts import Models, reward_source
+from searchrl.experiment.prepare import Collection, PreparedCollection
+from searchrl.reward.gain import Judgments
 
-SPLITS: tuple[Split, ...] = ("train", "dev")
+if TYPE_CHECKING:
+    from searchrl.experiment.recorder import Recorder  # which loads TensorBoard
+
+logger = logging.getLogger(__name__)
 
 
 def models(opened: Models) -> str:
     """Where models compute and in which numeric format, and why."""
-    lines = [f"device: {opened.device.device} ({opened.device.reason})"]
-    lines.append(f"encoder: {opened.encoder.name} in {opened.encoder.dtype}")
-    lines += [f"language model that {does}: {lm.description}" for does, lm in opened.language_models.items()]
+    lines = [
+        f"device: {opened.device.device} ({opened.device.reason})",
+        f"encoder: {opened.encoder.name} in {opened.encoder.dtype}",
+        *(f"language model that {does}: {lm.description}" for does, lm in opened.language_models.items()),
+    ]
     return "\n".join(lines)
 
 
@@ -44,9 +58,6 @@ def dataset(collection: Collection) -> str:
 
 def reward_model(part: PreparedCollection) -> str:
     """How well the reward model agrees with people, where there is one and there are people's judgments."""
-    from searchrl.evaluation.measures import reward_quality
-    from searchrl.reward.gain import Judgments
-
     graph, queries = part.graphs["train"], part.collection.queries("train")
     who = part.collection.judged_by("train")
     if not graph.pool.shape[1]:
@@ -79,10 +90,77 @@ def headroom(collection: Collection, graphs: Mapping[Split, SearchGraph], game: 
 
 def final(part: PreparedCollection, policy: Policy, best_fixed: Sequence[int], seed: int) -> str:
     """The table on dev queries after training."""
-    game = part.settings
-    dev, queries, source = part.graphs["dev"], part.collection.queries("dev"), reward_source(game)
-    ends, _ = greedy_episodes(policy, GraphTensors(dev, RewardRules(source, game.step_penalty), game.mask))
-    corpus, retriever = part.collection.dataset.corpus, part.game.retriever
-    chosen_by = human_first(dev, source)
-    table = compare_methods(dev, queries, corpus, retriever, ends.numpy(), best_fixed, source=chosen_by, seed=seed)
-    return f"dev queries:\n{table.summary_text()}"
+    return f"dev queries:\n{compare_on(part, 'dev', policy, best_fixed, seed).summary_text()}"
+
+
+class Printer(Listener):
+    """Prints what an experiment says."""
+
+    show_progress = True
+
+    def on_models(self, opened: Models) -> None:
+        """Device, formats, language models."""
+        print(models(opened))
+
+    def on_collection(self, collection: Collection) -> None:
+        """Sizes and notes."""
+        print(dataset(collection))
+
+    def on_prepared(self, part: PreparedCollection) -> None:
+        """How good the reward model is, and what there is to learn."""
+        print(reward_model(part))
+        print(headroom(part.collection, part.graphs, part.settings))
+
+    def say(self, text: str) -> None:
+        """A line."""
+        print(text)
+
+    def callbacks(self, recorder: Recorder) -> Sequence[Callback]:
+        """A bar, news from the dev queries, and Ctrl-C."""
+        return [TrainingPrinter(recorder)]
+
+
+class TrainingPrinter(Callback):
+    """Shows a bar and the best looks at the dev queries, warns of collapse, and stops on Ctrl-C between two updates."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._opened = ExitStack()
+        self._warned = False
+
+    def on_start(self, trainer: Trainer, identity: PolicyCheckpoint) -> None:
+        """Open the bar where training starts, and hold Ctrl-C back from now on."""
+        start, total = trainer.episode, trainer.config.episodes
+        if start:
+            print(f"resumed at episode {start}")
+        self._bar = tqdm(total=total, initial=start, desc="train", unit="episode", disable=not sys.stderr.isatty())
+        self._opened.callback(self._bar.close)
+        self._interrupted = self._opened.enter_context(held_interrupt())
+
+    def on_update(self, progress: Progress) -> None:
+        """Move the bar."""
+        self._bar.update(progress.episode - self._bar.n)
+        if progress.improved and progress.dev is not None:
+            dev = progress.dev
+            line = f"episode {progress.episode}: dev return {dev.score:.4f}, nDCG@10 {dev.gain:.4f} (best so far)"
+            self._bar.write(line, sys.stdout)
+        self._warn_of_collapse(progress)
+        if self._interrupted():  # here what is saved is whole
+            raise KeyboardInterrupt(self._recorder.save_state())
+
+    def close(self) -> None:
+        """Close the bar, and let Ctrl-C through again."""
+        self._opened.close()
+
+    def _warn_of_collapse(self, progress: Progress) -> None:
+        report = progress.report
+        if self._warned or not collapsed(report):
+            return
+        self._warned = True
+        logger.warning(
+            "episode %d: %.0f%% of the episodes play %s: the policy treats all queries alike and may have collapsed. A "
+            "higher --entropy, a lower --step-penalty or the action mask (--mask) keep it exploring.",
+            progress.episode,
+            100 * report.commonest_share,
+            " ".join(Action(a).name for a in report.commonest),
+        )

@@ -3,10 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from searchrl.cli.settings import EvalConfig
 from searchrl.command import parse, run_command
+from searchrl.config import CollectionConfig, ComputeConfig, EngineConfig, SplitName, at_least
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Compare a trained agent with fixed ways to search."""
+
+    checkpoint: str = "auto"
+    """A policy that train.py wrote, or hf://USER/REPO on the Hugging Face hub; auto: the newest of yours,
+    checkpoints/policy_final.pt, else checkpoints/pydocs.pt, which comes with SearchRL."""
+    dataset: str | None = None
+    """What to search; the dataset the policy was trained on if not given. Another one measures transfer."""
+    split: SplitName = "test"
+    """Queries to evaluate on."""
+    num_queries: int = 200
+    """Queries at most, the first of the split; 0 for all."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+    lm: str | None = None
+    """Another language model than the policy was trained with."""
+    serving: EngineConfig = field(default_factory=EngineConfig)
+    output_dir: Path | None = None
+    """Folder for TREC runs and per-query results; runs/eval-<dataset>-<split>-<number> if not given."""
+    overwrite: bool = False
+    """Replace results in --output-dir."""
+    seed: int = 42
+    """Seeds the random strategy and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be evaluated."""
+        at_least("num_queries", self.num_queries, 0)
+        at_least("seed", self.seed, 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,14 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _evaluate(arguments: Sequence[str]) -> None:
     config = parse(EvalConfig, arguments, "eval.py")
     from searchrl.cli import describe
-    from searchrl.experiment.collection import read_collection
     from searchrl.experiment.evaluate import data_settings, evaluate_on, model_settings, read_policy
-    from searchrl.experiment.models import open_models
+    from searchrl.experiment.parts import open_models
+    from searchrl.experiment.prepare import read_collection
 
     policy = read_policy(config.checkpoint)
     trained, checkpoint = policy.trained, policy.checkpoint
-    data = data_settings(trained, config.dataset, config.data_dir, config.mirror)
-    settings = model_settings(trained, device=config.device, cache=config.cache, lm=config.lm, serving=config.serving)
+    data = data_settings(trained, config.dataset, config.collection.data_dir, config.collection.mirror)
+    compute, serving = config.compute, config.serving
+    settings = model_settings(trained, device=compute.device, cache=compute.cache, lm=config.lm, serving=serving)
     with open_models(settings, trained.game, show_progress=True) as models:
         print(describe.models(models))
         print(f"policy: {policy.source}, trained on {checkpoint.dataset}, episode {checkpoint.episode}")

@@ -3,64 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from searchrl.command import parse, run_command
-from searchrl.errors import ConfigError, nearest
+from searchrl.cli import Stages, do_stage
+from searchrl.command import run_command
 from searchrl.fitting import settings, training_settings
 
 if TYPE_CHECKING:
     from searchrl.fitting.training import RunFolder
-
-STAGES: Mapping[str, tuple[type[Any], str]] = {
-    "pipeline": (training_settings.PipelineConfig, "pipeline.pipeline"),
-    "process_data": (settings.ProcessDataConfig, "documents.process_data"),
-    "make_query_recs": (settings.MakeQueryRecsConfig, "writing.make_query_recs"),
-    "filter_query_recs": (settings.FilterQueryRecsConfig, "writing.filter_query_recs"),
-    "get_top_relevant_keys_embed": (settings.TopRelevantKeysConfig, "candidates.find_candidates"),
-    "sample_dpo_batch": (settings.SampleDpoBatchConfig, "candidates.sample_for_judging"),
-    "sample_advanced_dpo_batch": (settings.SampleAdvancedDpoBatchConfig, "candidates.sample_orders"),
-    "judge_dataset": (settings.JudgeDatasetConfig, "candidates.judge_dataset"),
-    "make_query_and_less_relevant_keys_recs": (settings.LessRelevantKeysConfig, "writing.make_key_ladders"),
-    "make_query_dpo_pairs": (settings.QueryDpoPairsConfig, "writing.make_query_ladders"),
-    "train_lora": (training_settings.TrainLoraConfig, "training.train"),
-    "train_adpo_lora": (training_settings.TrainAdpoLoraConfig, "training.train"),
-}
-"""Stage -> its settings, and the function of ``searchrl.fitting`` that does it."""
 
 COLUMNS = {"accuracy": "accuracy", "auc": "AUC", "auc_within": "AUC within a query", "margin": "margin"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``searchrl fit``."""
-    run_command(_fit, arguments)
+    run_command(lambda given: do_stage("fit", STAGES, given), arguments)
 
 
 def run_stage(name: str, arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``python -m searchrl.preference.NAME``."""
-    run_command(lambda flags: _fit([name, *flags]), arguments)
+    run_command(lambda flags: do_stage("fit", STAGES, [name, *flags]), arguments)
 
 
-def _fit(arguments: Sequence[str]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: searchrl fit STAGE ...\n")
-        for name, (kind, _) in STAGES.items():
-            print(f"  {name:40}{kind.__doc__}")
-        return
-    stage = arguments[0].replace("-", "_")
-    if stage not in STAGES:
-        raise ConfigError(f"unknown stage {arguments[0]!r}: {nearest(stage, STAGES)}")
-    kind, where = STAGES[stage]
-    config = parse(kind, arguments[1:], f"searchrl fit {stage}")
-    module, function = where.split(".")
-    result = getattr(import_module(f"searchrl.fitting.{module}"), function)(config, say)
-    if result is not None:
-        from searchrl.fitting.training import RunFolder
+def _stage(name: str) -> Callable[[Any], None]:
+    """What does a stage: a function of a module of ``searchrl.fitting``."""
+    module, function = name.split(".")
 
-        folder = config.output_dir / "model" if stage == "pipeline" else config.output_dir
-        say(report(result, RunFolder(folder), config.lora.merge))
+    def do(config: Any) -> None:
+        result = getattr(import_module(f"searchrl.fitting.{module}"), function)(config, say)
+        if result is not None:
+            from searchrl.fitting.training import RunFolder
+
+            whole = isinstance(config, training_settings.PipelineConfig)
+            folder = RunFolder(config.output_dir / "model" if whole else config.output_dir)
+            say(report(result, folder, config.lora.merge))
+
+    return do
 
 
 def say(text: str) -> None:
@@ -98,3 +78,19 @@ def _use(folder: RunFolder) -> str:
     config = json.loads((folder.merged / "config.json").read_text(encoding="utf-8"))
     causal = any(str(kind).endswith("CausalLM") for kind in config.get("architectures") or [])
     return f"--lm {folder.merged}" if causal else f"--reward head --reward-model {folder.merged}"
+
+
+STAGES: Stages = {
+    "pipeline": (training_settings.PipelineConfig, _stage("pipeline.pipeline")),
+    "process_data": (settings.ProcessDataConfig, _stage("documents.process_data")),
+    "make_query_recs": (settings.MakeQueryRecsConfig, _stage("writing.make_query_recs")),
+    "filter_query_recs": (settings.FilterQueryRecsConfig, _stage("writing.filter_query_recs")),
+    "get_top_relevant_keys_embed": (settings.TopRelevantKeysConfig, _stage("candidates.find_candidates")),
+    "sample_dpo_batch": (settings.SampleDpoBatchConfig, _stage("candidates.sample_for_judging")),
+    "sample_advanced_dpo_batch": (settings.SampleAdvancedDpoBatchConfig, _stage("candidates.sample_orders")),
+    "judge_dataset": (settings.JudgeDatasetConfig, _stage("candidates.judge_dataset")),
+    "make_query_and_less_relevant_keys_recs": (settings.LessRelevantKeysConfig, _stage("writing.make_key_ladders")),
+    "make_query_dpo_pairs": (settings.QueryDpoPairsConfig, _stage("writing.make_query_ladders")),
+    "train_lora": (training_settings.TrainLoraConfig, _stage("training.train")),
+    "train_adpo_lora": (training_settings.TrainAdpoLoraConfig, _stage("training.train")),
+}

@@ -3,18 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from searchrl.cli.settings import GenerateConfig
 from searchrl.command import check_output_file, parse, run_command
-from searchrl.config import DataConfig, ModelConfig
+from searchrl.config import (
+    CollectionConfig,
+    ComputeConfig,
+    DataConfig,
+    EngineConfig,
+    JudgeMethod,
+    ModelConfig,
+    at_least,
+)
+from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:
     from searchrl.data.dataset import Dataset
     from searchrl.data.query_bank import QueryBank, QueryType
-    from searchrl.experiment.models import Models
+    from searchrl.experiment.parts import Models
     from searchrl.queries.generate import GeneratedQueries
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Have a language model write queries for the documents of a dataset, to train on: of one document, of two that
+    belong together, and adversarial ones, whose words lead a search elsewhere. The default numbers are for a CPU; on a
+    GPU, take 1000, 200 and 200.
+    """
+
+    dataset: str = "pydocs"
+    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded)."""
+    num_single: int = 200
+    """Queries to make that one document answers."""
+    num_multi: int = 50
+    """Queries to make that two neighbouring documents answer."""
+    num_adversarial: int = 50
+    """Queries to make whose document BM25 does not put first."""
+    queries_per_doc: int = 3
+    """Questions to ask about each document, or pair of them; bad ones are rejected, so fewer are kept."""
+    output: Path | None = None
+    """The query bank to write; runs/queries-<dataset>.jsonl if not given. Replaced if it exists."""
+    export_beir: Path | None = None
+    """Also write a dataset folder: the documents, the queries as train and dev, the dataset's own test queries."""
+    show: int = 5
+    """Queries of each type to print."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    lm: str = "auto"
+    """smollm2-135m (comes with the installation), qwen2.5-1.5b, qwen2.5-3b, a hub name or a folder; auto by device."""
+    judge: JudgeMethod | Literal["none"] = "auto"
+    """How the language model compares a query's documents with others; auto: likelihood below about 1B parameters, else
+    graded; none: it does not."""
+    prompts: Path | None = None
+    """TOML file that overrides prompts of searchrl/prompts.toml; read here: generate and judge."""
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+    seed: int = 42
+    """Seeds the choice of documents, and which of the exported queries become dev."""
+    serving: EngineConfig = field(default_factory=EngineConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be generated."""
+        for name in ("num_single", "num_multi", "num_adversarial", "show", "seed"):
+            at_least(name, getattr(self, name), 0)
+        if not (self.num_single or self.num_multi or self.num_adversarial):
+            raise ConfigError("--num-single 0, --num-multi 0, --num-adversarial 0: nothing to make; raise one of them")
+        at_least("queries_per_doc", self.queries_per_doc, 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,16 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _generate(arguments: Sequence[str]) -> None:
     config = parse(GenerateConfig, arguments, "generate_queries.py")
-    from searchrl.experiment.collection import read_collection
-    from searchrl.experiment.models import open_writer
+    from searchrl.experiment.parts import open_writer
+    from searchrl.experiment.prepare import read_collection
 
-    data = DataConfig(config.dataset, config.data_dir, config.mirror)
+    data = DataConfig(config.dataset, config.collection.data_dir, config.collection.mirror)
     models = ModelConfig(
-        device=config.device,
+        device=config.compute.device,
         lm=config.lm,
         judge="auto" if config.judge == "none" else config.judge,
         prompts=config.prompts,
-        cache=config.cache,
+        cache=config.compute.cache,
         serving=config.serving,
     )
     with open_writer(models, judges=config.judge != "none", show_progress=True) as opened:
@@ -41,7 +95,7 @@ def _generate(arguments: Sequence[str]) -> None:
             _generate_from(config, read_collection(data, config.seed).dataset, opened)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                "answers so far are kept; go on with the same command" if config.cache else ""
+                "answers so far are kept; go on with the same command" if config.compute.cache else ""
             ) from None
 
 

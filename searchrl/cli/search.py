@@ -7,13 +7,12 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from searchrl.command import parse, run_command
-from searchrl.config import ModelConfig, RetrieverName, at_least
+from searchrl.config import CollectionConfig, ModelConfig, RetrieverName, at_least
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ class SearchConfig:
     """Documents to show, best first."""
     json: bool = False
     """Print one JSON object: as the service answers, for one query."""
-    data_dir: Path | None = None
-    """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
-    mirror: str | None = None
-    """Base address to download BEIR zips from instead of the public host."""
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
     models: ModelConfig = field(default_factory=ModelConfig)
 
     def __post_init__(self) -> None:
@@ -85,7 +81,8 @@ def search(config: SearchConfig) -> Answer:
 
             agent = Agent(find_policy(config.checkpoint), config.models, encoder)
             opened.callback(agent.close)
-        corpus = load_dataset(config.dataset, data_dir=config.data_dir, mirror=config.mirror).corpus
+        where = config.collection
+        corpus = load_dataset(config.dataset, data_dir=where.data_dir, mirror=where.mirror).corpus
         indexes = make_retriever(corpus, encoder, loader.cache, show_progress=True)
         index = IndexedCorpus(corpus, indexes.dense, indexes.lexical, encoder)
         work = PlayAgent(agent, index) if agent else SinglePass(index, config.retriever or "hybrid")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from searchrl.cli import Stages, do_stage
 from searchrl.cli.fit import say
-from searchrl.command import parse, run_command
-from searchrl.errors import ConfigError, DataError, nearest
+from searchrl.command import run_command
+from searchrl.errors import DataError
 from searchrl.retrieval.tagtree.settings import AssignConfig, EmbedTagsConfig, GenerateTagsConfig
 
 if TYPE_CHECKING:
@@ -36,16 +37,8 @@ def run_stage(name: str, arguments: Sequence[str] | None = None) -> None:
 
 
 def _tags(arguments: Sequence[str]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: searchrl tags STAGE ...\n")
-        for name, (kind, _) in STAGES.items():
-            print(f"  {name:10}{kind.__doc__}")
-        return
-    stage = {"generate_tags": "generate", "embed_tags": "embed"}.get(arguments[0], arguments[0])
-    if stage not in STAGES:
-        raise ConfigError(f"unknown stage {stage!r}: {nearest(stage, STAGES)}")
-    kind, run = STAGES[stage]
-    run(parse(kind, arguments[1:], f"searchrl tags {stage}"))
+    arguments = [name.removesuffix("_tags") for name in arguments[:1]] + list(arguments[1:])  # of python -m
+    do_stage("tags", STAGES, arguments)
 
 
 def generate(config: GenerateTagsConfig) -> None:
@@ -269,9 +262,8 @@ def _paths_described(queries: QuerySet, corpus: Corpus, paths: list[dict[str, An
     return "\n".join(lines)
 
 
-STAGES: Mapping[str, tuple[type[Any], Callable[[Any], None]]] = {
+STAGES: Stages = {
     "generate": (GenerateTagsConfig, generate),
     "embed": (EmbedTagsConfig, embed),
     "assign": (AssignConfig, assign),
 }
-"""Stage -> its settings and what it does."""

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchrl.command import held_interrupt, parse, run_command
+from searchrl.command import parse, run_command
 from searchrl.config import TrainConfig
 from searchrl.config_file import read_config
-from searchrl.experiment.callbacks import Callback, Listener
 
 if TYPE_CHECKING:
-    from searchrl.agent.checkpoint import PolicyCheckpoint
-    from searchrl.agent.trainer import Progress, Trainer
-    from searchrl.experiment.collection import Collection
-    from searchrl.experiment.models import Models
-    from searchrl.experiment.prepare import PreparedCollection
-    from searchrl.experiment.recorder import Recorder
-
-logger = logging.getLogger(__name__)
+    from searchrl.cli.describe import Printer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _train(arguments: Sequence[str]) -> None:
     config = parse(TrainConfig, arguments, "train.py", _defaults(arguments))
+    from searchrl.cli.describe import Printer
+
     try:
         if config.sweep is None:
             _train_once(config, Printer())
@@ -45,10 +36,9 @@ def _train_once(config: TrainConfig, printer: Printer) -> None:
     from searchrl.agent.run_dir import open_run
     from searchrl.cli import describe
     from searchrl.env.features import members
-    from searchrl.experiment.models import open_models
+    from searchrl.experiment.parts import open_models
     from searchrl.experiment.prepare import prepare_collections, read_collections
-    from searchrl.experiment.publish import check_target
-    from searchrl.experiment.recorder import Recorder
+    from searchrl.experiment.recorder import Recorder, check_target
     from searchrl.experiment.train import train
 
     output, learning = config.output, config.learning
@@ -85,91 +75,3 @@ def _defaults(arguments: Sequence[str]) -> TrainConfig:
         if argument.startswith("--config="):
             return read_config(Path(argument.partition("=")[2]))
     return TrainConfig()
-
-
-class Printer(Listener):
-    """Prints what an experiment says."""
-
-    show_progress = True
-
-    def on_models(self, models: Models) -> None:
-        """Device, formats, language models."""
-        from searchrl.cli import describe
-
-        print(describe.models(models))
-
-    def on_collection(self, collection: Collection) -> None:
-        """Sizes and notes."""
-        from searchrl.cli import describe
-
-        print(describe.dataset(collection))
-
-    def on_prepared(self, part: PreparedCollection) -> None:
-        """How good the reward model is, and what there is to learn."""
-        from searchrl.cli import describe
-
-        print(describe.reward_model(part))
-        print(describe.headroom(part.collection, part.graphs, part.settings))
-
-    def on_point(self, setting: str, value: str, number: int, of: int) -> None:
-        """Which value a sweep has come to."""
-        print(f"{setting} {value} ({number} of {of})")
-
-    def say(self, text: str) -> None:
-        """A line."""
-        print(text)
-
-    def callbacks(self, recorder: Recorder) -> Sequence[Callback]:
-        """A bar, news from the dev queries, and Ctrl-C."""
-        return [TrainingPrinter(recorder)]
-
-
-class TrainingPrinter(Callback):
-    """Shows a bar and the best looks at the dev queries, warns of collapse, and stops on Ctrl-C between two updates."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-        self._opened = ExitStack()
-        self._warned = False
-
-    def on_start(self, trainer: Trainer, identity: PolicyCheckpoint) -> None:
-        """Open the bar where training starts, and hold Ctrl-C back from now on."""
-        from tqdm import tqdm
-
-        start, total = trainer.episode, trainer.config.episodes
-        if start:
-            print(f"resumed at episode {start}")
-        self._bar = tqdm(total=total, initial=start, desc="train", unit="episode", disable=not sys.stderr.isatty())
-        self._opened.callback(self._bar.close)
-        self._interrupted = self._opened.enter_context(held_interrupt())
-
-    def on_update(self, progress: Progress) -> None:
-        """Move the bar."""
-        self._bar.update(progress.episode - self._bar.n)
-        if progress.improved and progress.dev is not None:
-            dev = progress.dev
-            line = f"episode {progress.episode}: dev return {dev.score:.4f}, nDCG@10 {dev.gain:.4f} (best so far)"
-            self._bar.write(line, sys.stdout)
-        self._warn_of_collapse(progress)
-        if self._interrupted():  # here what is saved is whole
-            raise KeyboardInterrupt(self._recorder.save_state())
-
-    def close(self) -> None:
-        """Close the bar, and let Ctrl-C through again."""
-        self._opened.close()
-
-    def _warn_of_collapse(self, progress: Progress) -> None:
-        from searchrl.agent.trainer import collapsed
-        from searchrl.env.tree import Action
-
-        report = progress.report
-        if self._warned or not collapsed(report):
-            return
-        self._warned = True
-        logger.warning(
-            "episode %d: %.0f%% of the episodes play %s: the policy treats all queries alike and may have collapsed. A "
-            "higher --entropy, a lower --step-penalty or the action mask (--mask) keep it exploring.",
-            progress.episode,
-            100 * report.commonest_share,
-            " ".join(Action(a).name for a in report.commonest),
-        )

@@ -1,6 +1,10 @@
 """``python -m searchrl.evaluation.ndcg``: as ``searchrl beir ndcg``."""
 
-from searchrl.cli.beir import ndcg as main
+from functools import partial
+
+from searchrl.cli.beir import run_stage
+
+main = partial(run_stage, "ndcg")
 
 if __name__ == "__main__":
     main()

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from searchrl.agent.checkpoint import PolicyCheckpoint
     from searchrl.agent.trainer import Progress, Trainer
-    from searchrl.experiment.collection import Collection
-    from searchrl.experiment.models import Models
-    from searchrl.experiment.prepare import PreparedCollection
+    from searchrl.experiment.parts import Models
+    from searchrl.experiment.prepare import Collection, PreparedCollection
     from searchrl.experiment.recorder import Recorder
 
 
@@ -44,9 +43,6 @@ class Listener:
 
     def on_prepared(self, part: PreparedCollection) -> None:
         """A collection's search graphs are there."""
-
-    def on_point(self, setting: str, value: str, number: int, of: int) -> None:
-        """A sweep turns to its next value."""
 
     def say(self, text: str) -> None:
         """Something for people."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from searchrl.agent.checkpoint import PolicyCheckpoint, find_policy, in_words, load_policy, paid_by
+from searchrl.agent.policy import Policy as Network
 from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, TrainConfig
 from searchrl.config_file import differences, from_json
@@ -19,10 +21,8 @@ from searchrl.evaluation.comparison import ComparisonTable, compare_methods, hum
 from searchrl.evaluation.report import write_report
 from searchrl.evaluation.report_data import find_run, read_curves
 from searchrl.evaluation.results import write_results
-from searchrl.experiment.collection import Collection, read_collection
-from searchrl.experiment.models import Models, open_models
-from searchrl.experiment.parts import reward_source
-from searchrl.experiment.prepare import PreparedCollection, prepare_collection
+from searchrl.experiment.parts import Models, open_models, reward_source
+from searchrl.experiment.prepare import Collection, PreparedCollection, prepare_collection, read_collection
 from searchrl.experiment.train import Trained
 
 
@@ -61,8 +61,7 @@ class Evaluated:
     @property
     def queries(self) -> QuerySet:
         """The queries that were evaluated."""
-        queries, count = self.part.collection.queries(self.split), len(self.part.graphs[self.split])
-        return queries if len(queries) == count else queries.take(count)
+        return self.part.queries(self.split)
 
     def __str__(self) -> str:
         table = f"{len(self.queries)} {self.split} queries:\n{self.table}"
@@ -183,44 +182,41 @@ def evaluate_on(
     seed: int = 42,
     show_progress: bool = False,
 ) -> Evaluated:
-    """Play the policy's most probable episodes on a split, and measure them beside everything else.
+    """Prepare a split, and measure the policy on it as ``compare_on`` does.
 
     Raises CheckpointError where the policy reads other embeddings or features than there are here.
     """
-    _check_encoder(policy, models)
+    checkpoint = policy.checkpoint
+    if checkpoint.encoder != models.encoder.fingerprint:
+        raise CheckpointError(
+            f"{policy.source}: made for the embeddings of encoder {checkpoint.encoder}, but {models.encoder.name} in "
+            f"{models.encoder.dtype} here is {models.encoder.fingerprint}; train a policy for this encoder"
+        )
     part = prepare_collection(collection, models, game, [split], limit=limit, show_progress=show_progress)
-    _check_features(policy, part)
-    checkpoint, graph = policy.checkpoint, part.graphs[split]
-    queries = collection.queries(split)
-    rules = RewardRules(next(iter(graph.gains)), game.step_penalty)
-    ends, _ = greedy_episodes(checkpoint.policy, GraphTensors(graph, rules, game.mask))
-    table = compare_methods(
-        graph,
-        queries.take(limit) if limit else queries,
-        collection.dataset.corpus,
-        part.game.retriever,
-        ends.numpy(),
-        checkpoint.best_fixed,
-        source=human_first(graph, reward_source(game)),
-        seed=seed,
-    )
+    if tuple(checkpoint.feature_names) != part.game.feature_names:
+        differing = set(checkpoint.feature_names) ^ set(part.game.feature_names)
+        raise CheckpointError(
+            f"{policy.source}: made for other features (differing: {', '.join(sorted(differing)) or 'their order'}); "
+            "train a policy with this version"
+        )
+    table = compare_on(part, split, checkpoint.policy, checkpoint.best_fixed, seed)
     return Evaluated(policy, part, split, table, seed, models.computed)
 
 
-def _check_encoder(policy: Policy, models: Models) -> None:
-    if policy.checkpoint.encoder != models.encoder.fingerprint:
-        raise CheckpointError(
-            f"{policy.source}: made for the embeddings of encoder {policy.checkpoint.encoder}, but "
-            f"{models.encoder.name} in {models.encoder.dtype} here is {models.encoder.fingerprint}; train a policy for "
-            "this encoder"
-        )
-
-
-def _check_features(policy: Policy, part: PreparedCollection) -> None:
-    names = tuple(policy.checkpoint.feature_names)
-    if names != part.game.feature_names:
-        missing = set(names) ^ set(part.game.feature_names)
-        raise CheckpointError(
-            f"{policy.source}: made for other features (differing: {', '.join(sorted(missing)) or 'their order'}); "
-            "train a policy with this version"
-        )
+def compare_on(
+    part: PreparedCollection, split: Split, policy: Network, best_fixed: Sequence[int], seed: int
+) -> ComparisonTable:
+    """Play the policy's most probable episodes on a split's graph, and measure them beside everything else."""
+    game, graph = part.settings, part.graphs[split]
+    rules = RewardRules(next(iter(graph.gains)), game.step_penalty)
+    ends, _ = greedy_episodes(policy, GraphTensors(graph, rules, game.mask))
+    return compare_methods(
+        graph,
+        part.queries(split),
+        part.collection.dataset.corpus,
+        part.game.retriever,
+        ends.numpy(),
+        best_fixed,
+        source=human_first(graph, reward_source(game)),
+        seed=seed,
+    )

@@ -1,17 +1,19 @@
-"""Before training: collections with their games and search graphs, and what there is to learn on them."""
+"""Before training: collections as an experiment uses them, with their games and search graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchrl.config import DataConfig, GameConfig, pick_settings
-from searchrl.data.dataset import QuerySet, Split
+from searchrl.data.dataset import Dataset, QuerySet, Split, train_from_dev
+from searchrl.data.load import load_dataset
+from searchrl.data.query_bank import load_query_bank_for
+from searchrl.errors import ConfigError, DataError
 from searchrl.experiment.callbacks import Listener
-from searchrl.experiment.collection import Collection, read_collection
-from searchrl.experiment.models import Models, open_models
-from searchrl.experiment.parts import make_game, reward_source
+from searchrl.experiment.parts import Models, make_game, open_models, reward_source
 
 if TYPE_CHECKING:
     from searchrl.env.game import Game
@@ -23,6 +25,38 @@ TRAINING_SPLITS: tuple[Split, ...] = ("train", "dev")
 
 
 @dataclass(frozen=True)
+class Collection:
+    """A dataset, and queries that a query bank puts in the place of some of its splits."""
+
+    dataset: Dataset
+    generated: Mapping[Split, QuerySet] = field(default_factory=dict)
+    """Splits whose queries come from the bank, and their judgments from nobody: relevant is what they are about."""
+    bank: Path | None = None
+
+    def queries(self, split: Split) -> QuerySet:
+        """The queries of one split. Raises DataError saying which splits there are."""
+        if split in self.generated:
+            return self.generated[split]
+        found = self.dataset.splits.get(split)
+        if found is None or not len(found):
+            there = ", ".join(self.dataset.splits) or "none"
+            hint = (
+                "; train on another dataset and evaluate here (transfer), on generated queries (`query_bank`), or on "
+                "half of the dev queries (`train_from_dev`)"
+                if split == "train"
+                else ""
+            )
+            raise DataError(
+                f"dataset {self.dataset.name!r} has no {split} queries with judgments (it has: {there}){hint}"
+            )
+        return found
+
+    def judged_by(self, split: Split) -> str:
+        """Where the judgments of a split are from."""
+        return "source documents" if split in self.generated else "human judgments"
+
+
+@dataclass(frozen=True)
 class PreparedCollection:
     """One collection, the game over it, and the search graphs of its splits."""
 
@@ -30,6 +64,11 @@ class PreparedCollection:
     game: Game
     graphs: Mapping[Split, SearchGraph]
     settings: GameConfig
+
+    def queries(self, split: Split) -> QuerySet:
+        """The queries of a split's graph."""
+        queries, count = self.collection.queries(split), len(self.graphs[split])
+        return queries if len(queries) == count else queries.take(count)
 
 
 @dataclass(frozen=True)
@@ -75,6 +114,24 @@ def prepare(dataset: str = "pydocs", *, seed: int = 42, show_progress: bool = Fa
         raise
 
 
+def read_collection(data: DataConfig, seed: int) -> Collection:
+    """Read, or download, the one collection that ``data`` names.
+
+    ``seed`` settles which train queries become dev where there is no dev split, unless ``data`` has a seed of its own.
+    """
+    if len(data.datasets) > 1:
+        raise ConfigError(f"dataset {data.dataset}: only training works with several at once; name one of them")
+    seed = seed if data.split_seed is None else data.split_seed
+    dataset = load_dataset(data.dataset, data_dir=data.data_dir, mirror=data.mirror, seed=seed)
+    if data.train_from_dev and "train" not in dataset.splits:
+        dataset = train_from_dev(dataset, seed)
+    if data.query_bank is None:
+        return Collection(dataset)
+    bank = load_query_bank_for(data.query_bank, dataset.corpus)
+    generated: Mapping[Split, QuerySet] = {"train": bank.query_set()} if "dev" in dataset.splits else bank.splits(seed)
+    return Collection(dataset, generated, data.query_bank)
+
+
 def read_collections(data: DataConfig, seed: int, listener: Listener) -> list[Collection]:
     """Read what is trained on. Raises DataError where one has no train or dev queries."""
     collections = []
@@ -110,9 +167,14 @@ def prepare_collection(
 
     limit: only the first so many queries of a split, 0 for all.
     """
-    asked = {split: _first(collection.queries(split), limit) for split in splits}
+    from searchrl.env.build import BuildBar, obtain_graph
+
+    asked = {split: collection.queries(split) for split in splits}
     game = make_game(settings, collection.dataset.corpus, models, show_progress)
-    graphs = {split: _graph(split, game, queries, models, show_progress) for split, queries in asked.items()}
+    graphs = {}
+    for split, queries in asked.items():
+        with BuildBar(f"search graph, {split}", show_progress) as bar:
+            graphs[split] = obtain_graph(game, queries.take(limit) if limit else queries, models.cache, bar)
     return PreparedCollection(collection, game, graphs, settings)
 
 
@@ -131,14 +193,3 @@ def make_env(
     played = make_game(game, collection.dataset.corpus, open_models(models, game))
     reward = RewardRules(reward_source(game), game.step_penalty, game.reward_baseline)
     return SearchEnv(played, collection.queries(split), reward, use_mask=game.mask, render_mode=render_mode)
-
-
-def _first(queries: QuerySet, limit: int) -> QuerySet:
-    return queries.take(limit) if limit else queries
-
-
-def _graph(split: Split, game: Game, queries: QuerySet, models: Models, show_progress: bool) -> SearchGraph:
-    from searchrl.env.build import BuildBar, obtain_graph
-
-    with BuildBar(f"search graph, {split}", show_progress) as bar:
-        return obtain_graph(game, queries, models.cache, bar)

@@ -21,7 +21,7 @@ from searchrl.evaluation.comparison import method_result
 from searchrl.evaluation.report import write_sweep_page
 from searchrl.evaluation.results import SweepRow, SweepTable
 from searchrl.experiment.callbacks import Listener
-from searchrl.experiment.models import Models, open_models
+from searchrl.experiment.parts import Models, open_models
 from searchrl.experiment.prepare import Prepared, prepare_collections, read_collections
 from searchrl.experiment.recorder import Recorder
 from searchrl.experiment.train import train
@@ -91,7 +91,7 @@ def train_sweep(config: TrainConfig, sweep: Sweep, listener: Listener) -> tuple[
                 listener.say(f"sweep: {folder.path}")
             prepared = prepare_collections(collections, models, config.data, game, listener)
             for point in points:
-                listener.on_point(sweep.setting, point.value, len(table.rows) + 1, len(sweep.points))
+                listener.say(f"{sweep.setting} {point.value} ({len(table.rows) + 1} of {len(sweep.points)})")
                 run = _train(point, folder, f"{sweep.setting}={point.value}", prepared, listener)
                 table = SweepTable(sweep.setting, (*table.rows, _row(point, run, prepared)))
                 _write(folder, table, config, sum(len(part.graphs["dev"]) for part in prepared.parts))

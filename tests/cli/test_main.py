@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from searchrl import __version__, cli
-from searchrl.cli.completion import completion
+from searchrl.cli import completion
 from tests.command import REPOSITORY
 
 
@@ -45,7 +45,7 @@ def test_help_of_every_command_is_light() -> None:
 def test_completion_knows_commands_stages_and_flags(shell: str) -> None:
     script = completion([shell])
     assert all(name in script for name in cli.COMMANDS)
-    for word in ("--episodes", "--num-queries", "train_lora", "--token-env", "assign"):
+    for word in ("--episodes", "--num-queries", "train_lora", "--token-env", "assign", "rerank", "--interpolate"):
         assert word in script
 
 

@@ -73,7 +73,7 @@ def test_the_embedded_language_model_ranks_as_in_float32():
 
 def test_only_likelihoods_are_computed_in_int8_unasked(monkeypatch):
     from searchrl.config import GameConfig, ModelConfig
-    from searchrl.experiment.models import open_models
+    from searchrl.experiment.parts import open_models
 
     monkeypatch.delenv(FORMAT_VARIABLE, raising=False)
     monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: device == "cpu")

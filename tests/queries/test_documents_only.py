@@ -13,7 +13,7 @@ from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Dataset
 from searchrl.data.query_bank import BankHeader, BankQuery, QueryBank, write_query_bank
 from searchrl.errors import DataError
-from searchrl.experiment.collection import read_collection
+from searchrl.experiment.prepare import read_collection
 from tests.command import Shell
 
 
