@@ -157,7 +157,7 @@ def ranking_features(
 
 def background(retriever: Retriever, original: Queries) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation (n,) of each query's cosine with documents at random."""
-    cosines = np.einsum("nd,md->nm", original.vectors, _sample(retriever))  # not @: see retrieval/exact.py
+    cosines = np.einsum("nd,md->nm", original.vectors, _sample(retriever))  # not @: see retrieval/dense.py
     return cosines.mean(axis=1), np.maximum(cosines.std(axis=1), 1e-3)
 
 

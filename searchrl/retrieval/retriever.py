@@ -10,12 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.retrieval.approximate import ApproximateIndex
-from searchrl.retrieval.dense import DenseIndex, TextEncoder
-from searchrl.retrieval.exact import RESERVE, best_of, pair_products, rounding, row_products
+from searchrl.retrieval.dense import (
+    RESERVE,
+    DenseIndex,
+    TextEncoder,
+    best_of,
+    pair_products,
+    rounding,
+    row_products,
+)
 from searchrl.retrieval.fusion import minmax_rows
 from searchrl.retrieval.lexical import LexicalIndex
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
-from searchrl.retrieval.top_k import top_k
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, top_k
 
 RetrieverName = Literal["dense", "hybrid"]
 LEXICAL_SHARE: dict[RetrieverName, float] = {"dense": 0.0, "hybrid": 0.5}

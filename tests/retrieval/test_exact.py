@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.device import FORMAT_VARIABLE, cpu_has_int8
-from searchrl.retrieval.dense import DenseIndex
-from searchrl.retrieval.exact import pair_products, row_products
+from searchrl.retrieval.dense import DenseIndex, pair_products, row_products
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import Queries
 from searchrl.retrieval.retriever import Retriever

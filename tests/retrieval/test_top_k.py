@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from searchrl.retrieval.ranking import NO_DOCUMENT
-from searchrl.retrieval.top_k import TopK
+from searchrl.retrieval.ranking import NO_DOCUMENT, TopK
 
 FEW_VALUES = st.sampled_from([-np.inf, -1, 0, 1, 2])
 """Ties everywhere, and scores that may not be returned."""
