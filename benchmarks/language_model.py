@@ -107,9 +107,7 @@ def rewriting(session: Session) -> list[Figure]:
     texts = session.queries.texts
     count = min(session.sizes.rewritten, len(texts))
     reformulator, took = once(
-        lambda: LMReformulator(
-            bench.transformers_lm, bench.encoder, bench.retriever.lexical, bench.dataset.corpus, bench.prompts
-        )
+        lambda: LMReformulator(bench.transformers_lm, bench.retriever, bench.dataset.corpus, bench.prompts)
     )
     current = bench.retriever.queries(texts[:count])
     found = bench.retriever.search(current)

@@ -6,12 +6,13 @@ measured from what the query has with documents at random, BM25 against the best
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from searchrl.errors import ConfigError, nearest
-from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking
+from searchrl.retrieval.fusion import Mask
+from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking, unit_rows
 from searchrl.retrieval.retriever import Retriever
 
 TOP = 10
@@ -149,10 +150,8 @@ def ranking_features(
         support,
     ]
     discount = 1.0 / np.log2(np.arange(2, last.shape[1] + 2, dtype=np.float32))
-    embedding = np.einsum("nkd,k->nd", vectors, discount)
-    embedding /= np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
-    stacked: FloatArray = np.stack(features, axis=1).astype(np.float32)
-    return stacked, embedding.astype(np.float32)
+    embedding = unit_rows(np.einsum("nkd,k->nd", vectors, discount))
+    return np.stack(features, axis=1).astype(np.float32), embedding
 
 
 def background(retriever: Retriever, original: Queries) -> tuple[FloatArray, FloatArray]:
@@ -188,7 +187,7 @@ def members(groups: str) -> list[str]:
 
 
 def _with_share(queries: Queries, share: float) -> Queries:
-    return Queries(queries.texts, queries.vectors, queries.terms, np.full(len(queries), share, dtype=np.float32))
+    return replace(queries, lexical=np.full(len(queries), share, dtype=np.float32))
 
 
 def _sample(retriever: Retriever) -> FloatArray:
@@ -253,15 +252,13 @@ def _member(documents: IntArray, others: IntArray) -> FloatArray:
     return np.asarray(found, dtype=np.float32)
 
 
-def _masked_moments(
-    values: FloatArray, present: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-) -> tuple[FloatArray, FloatArray]:
+def _masked_moments(values: FloatArray, present: Mask) -> tuple[FloatArray, FloatArray]:
     count = np.maximum(present.sum(axis=1), 1)
     mean = np.where(present, values, 0.0).sum(axis=1) / count
     variance = np.where(present, (values - mean[:, None]) ** 2, 0.0).sum(axis=1) / count
     return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
-def _coherence(vectors: FloatArray, present: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> FloatArray:
+def _coherence(vectors: FloatArray, present: Mask) -> FloatArray:
     count = np.maximum(present.sum(axis=1), 1)[:, None]
     return np.asarray(np.linalg.norm(vectors.sum(axis=1) / count, axis=1), dtype=np.float32)

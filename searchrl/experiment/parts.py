@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from searchrl.config import GameConfig, ModelConfig, RetrieverName
 from searchrl.data.dataset import Corpus
@@ -111,15 +111,14 @@ def make_reformulator(
     """What rewrites queries over one corpus; they are encoded by the retriever's encoder."""
     from searchrl.reformulate.reformulator import FeedbackReformulator
 
-    feedback = FeedbackReformulator(retriever.dense, retriever.lexical)
+    feedback = FeedbackReformulator(retriever.dense)
     if game.reformulator == "feedback":
         return feedback
     from searchrl.reformulate.lm import LMReformulator
     from searchrl.reformulate.reformulator import LMAndFeedback
 
     lm, prompts = make_writer(models, loader), load_prompts(models.prompts)
-    encoder: Any = retriever.encoder  # asked without the arguments that ``Encoder`` has defaults for
-    by_lm = LMReformulator(lm, encoder, retriever.lexical, corpus, prompts)
+    by_lm = LMReformulator(lm, retriever, corpus, prompts)
     return by_lm if game.reformulator == "lm" else LMAndFeedback(by_lm, feedback)
 
 

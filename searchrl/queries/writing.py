@@ -267,7 +267,7 @@ def _pairs(documents: Iterator[int], enough: set[int], dense: DenseIndex) -> Ite
 
 def without_keywords(document: int, text: str, lexical: LexicalIndex) -> str:
     """A document's text, or a part of it, without the words that weigh most in it by BM25, in any form of them."""
-    hidden = set(lexical.feedback_terms(np.array([[document]], dtype=np.int32), KEYWORDS).indices.tolist())
+    hidden = set(lexical.top_terms(document, KEYWORDS).tolist())
     present = sorted({word.lower() for word in re.findall(r"\w\w+", text)})
     terms = lexical.query_terms(present)
     keywords = {word for row, word in enumerate(present) if hidden.intersection(terms[row].indices.tolist())}

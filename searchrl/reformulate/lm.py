@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from searchrl.errors import ConfigError
 from searchrl.models.language_model import LanguageModel
 from searchrl.models.prompts import Prompts
 from searchrl.reformulate.reformulator import Direction, mix_terms, mix_vectors
-from searchrl.retrieval.ranking import FloatArray, Queries, Ranking
+from searchrl.retrieval.ranking import Queries, Ranking
+from searchrl.retrieval.retriever import Retriever
 
 Outcome = Literal["ok", "empty", "runaway", "echo", "same"]
 
@@ -43,22 +44,6 @@ _LABEL = re.compile(
 _QUOTES = "\"'`“”‘’«»*"
 
 
-class QueryEncoder(Protocol):
-    """Turns texts into vectors."""
-
-    def encode(self, texts: Sequence[str], *, kind: Literal["query"] = "query") -> FloatArray:
-        """Unit rows, (len(texts), dim) float32."""
-        ...
-
-
-class QueryTerms(Protocol):
-    """Turns texts into term weights over the lexical index's vocabulary."""
-
-    def query_terms(self, texts: Sequence[str]) -> Any:
-        """Scipy CSR (len(texts), vocabulary) of float32."""
-        ...
-
-
 @dataclass(frozen=True)
 class LMReformulator:
     """Rewrites by language model, greedily, so that the same query always gets the same rewriting.
@@ -68,8 +53,7 @@ class LMReformulator:
     """
 
     lm: LanguageModel
-    encoder: QueryEncoder
-    lexical: QueryTerms
+    retriever: Retriever
     corpus: Corpus
     prompts: Prompts
     anchor: float = 0.7
@@ -111,8 +95,9 @@ class LMReformulator:
         if not good.any():
             return current
         texts = [answer if ok else now for answer, ok, now in zip(answers, good, current.texts, strict=True)]
-        vectors = mix_vectors(original.vectors, self.encoder.encode(texts, kind="query"), self.anchor)
-        terms = mix_terms(original.terms, self.lexical.query_terms(texts), self.anchor)
+        written = self.retriever.queries(texts)
+        vectors = mix_vectors(original.vectors, written.vectors, self.anchor)
+        terms = mix_terms(original.terms, written.terms, self.anchor)
         least = BROADEN_LEXICAL_SHARE if direction == "broaden" else 0.0
         return Queries(
             texts,

@@ -1,23 +1,20 @@
 """Who rewrites the query: the protocol, relevance feedback, and feedback and a language model together.
 
-Relevance feedback: the last ranking's top documents pull the query to themselves or push it away (Rocchio 1971). In the
-vector, the query moves along the line through the documents' mean; in the words, the documents' weightiest terms can
-join it (RM3, Abdul-Jaleel et al. 2004). NARROW leans towards meaning and narrows the query to what the documents found
-do not say yet: it moves away from them. BROADEN trusts words: it brings in the lexical leg, evidence of another kind.
-Both keep most of the current query: feedback that replaces the query loses it.
+Relevance feedback: the last ranking's top documents pull the query's vector to themselves or push it away (Rocchio
+1971). NARROW leans towards meaning and moves away from the documents, to what they do not say yet. BROADEN trusts
+words: it brings in the lexical leg. Both keep most of the current query: feedback that replaces the query loses it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from searchrl.errors import ConfigError
 from searchrl.retrieval.dense import DenseIndex
-from searchrl.retrieval.lexical import LexicalIndex
-from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking
+from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking, unit_rows
 
 Direction = Literal["narrow", "broaden"]
 
@@ -83,8 +80,7 @@ class LMAndFeedback:
 
 def mix_vectors(first: FloatArray, second: FloatArray, share: float) -> FloatArray:
     """Unit rows on the way from ``second`` (share 0) to ``first`` (share 1), (n, dim)."""
-    mixed = share * first + (1.0 - share) * second
-    return np.asarray(mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+    return unit_rows(share * first + (1.0 - share) * second)
 
 
 def mix_terms(first: Any, second: Any, share: float) -> Any:
@@ -104,18 +100,14 @@ class FeedbackSettings:
     """Top documents that give feedback."""
     vector_weight: float
     """How far the vector moves to their mean, below 1; negative: away from it."""
-    terms: int
-    """Words added."""
-    term_weight: float
-    """Their total weight, as a share of the new query's words, 0 to 1."""
     lexical_target: float
     """Where the share of the lexical leg is pulled to: 0 dense, 1 lexical."""
     lexical_pull: float
     """How far it goes there, 0 to 1."""
 
 
-NARROW = FeedbackSettings(20, vector_weight=-0.6, terms=0, term_weight=0.0, lexical_target=0.0, lexical_pull=0.5)
-BROADEN = FeedbackSettings(10, vector_weight=0.3, terms=0, term_weight=0.0, lexical_target=1.0, lexical_pull=0.75)
+NARROW = FeedbackSettings(20, vector_weight=-0.6, lexical_target=0.0, lexical_pull=0.5)
+BROADEN = FeedbackSettings(10, vector_weight=0.3, lexical_target=1.0, lexical_pull=0.75)
 
 
 @dataclass(frozen=True)
@@ -123,33 +115,32 @@ class FeedbackReformulator:
     """Rewrites by relevance feedback; no language model is called."""
 
     dense: DenseIndex
-    lexical: LexicalIndex
-    narrow: FeedbackSettings = field(default=NARROW)
-    broaden: FeedbackSettings = field(default=BROADEN)
+    narrow: FeedbackSettings = NARROW
+    broaden: FeedbackSettings = BROADEN
 
     lm_calls = 0
 
     @property
     def fingerprint(self) -> str:
         """Method and settings."""
-        return f"feedback-1 {asdict(self.narrow)} {asdict(self.broaden)}"
+        return f"feedback-1 {_recorded(self.narrow)} {_recorded(self.broaden)}"
 
     def reformulate(self, direction: Direction, original: Queries, current: Queries, last: Ranking) -> Queries:
-        """Move n queries towards their last rankings; texts stay as they are, added words weigh in the terms only."""
+        """Move n queries' vectors and lexical shares; texts and terms stay as they are."""
         settings = self.narrow if direction == "narrow" else self.broaden
         documents = last.documents[:, : settings.documents]
-        words = self.lexical.feedback_terms(documents, settings.terms)
-        return Queries(
-            current.texts,
-            move(current.vectors, self.dense.vectors, documents, settings.vector_weight),
-            add_terms(current.terms, words, settings.term_weight),
-            pull(current.lexical, settings.lexical_target, settings.lexical_pull),
+        share = (1.0 - settings.lexical_pull) * current.lexical + settings.lexical_pull * settings.lexical_target
+        return replace(
+            current,
+            vectors=move(current.vectors, self.dense.vectors, documents, settings.vector_weight),
+            lexical=np.asarray(share, dtype=np.float32),
         )
 
 
-def pull(share: FloatArray, target: float, strength: float) -> FloatArray:
-    """Lexical shares (n,) moved part of the way to a target."""
-    return np.asarray((1.0 - strength) * share + strength * target, dtype=np.float32)
+def _recorded(settings: FeedbackSettings) -> dict[str, float]:
+    """As graphs are stored under them: with the number and weight of added words, which are always 0."""
+    documents, vector_weight, target, pull = asdict(settings).items()
+    return dict([documents, vector_weight, ("terms", 0), ("term_weight", 0.0), target, pull])
 
 
 def move(vectors: FloatArray, index: FloatArray, documents: IntArray, weight: float) -> FloatArray:
@@ -160,19 +151,4 @@ def move(vectors: FloatArray, index: FloatArray, documents: IntArray, weight: fl
     present = (documents >= 0)[:, :, None]
     found = np.where(present, index[np.maximum(documents, 0)], 0.0)
     mean = found.sum(axis=1) / np.maximum(present.sum(axis=1), 1)
-    moved = np.where(present.any(axis=1), (1.0 - weight) * vectors + weight * mean, vectors)
-    return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12), dtype=np.float32)
-
-
-def add_terms(current: Any, added: Any, weight: float) -> Any:
-    """Term weights (CSR) of the current query, scaled, plus those added, keeping the row's total weight.
-
-    A row without words of its own takes what is added as part of a total of 1.
-    """
-    from scipy import sparse
-
-    totals = np.asarray(current.sum(axis=1)).ravel()
-    gains = np.where(np.asarray(added.sum(axis=1)).ravel() > 0, weight, 0.0)
-    keep = sparse.diags_array((1.0 - gains).astype(np.float32))
-    join = sparse.diags_array((gains * np.maximum(totals, 1.0)).astype(np.float32))
-    return sparse.csr_matrix(keep @ current + join @ added, dtype=np.float32)
+    return unit_rows(np.where(present.any(axis=1), (1.0 - weight) * vectors + weight * mean, vectors))

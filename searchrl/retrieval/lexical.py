@@ -1,7 +1,7 @@
 """BM25 over stemmed words, with weighted query terms and whole batches of queries at once.
 
 bm25s (Lù 2024) builds the index: a sparse matrix of BM25 scores, a column a document, a row a term. Scoring is then
-one sparse product, which also takes the fractional term weights that relevance feedback gives.
+one sparse product, which also takes fractional term weights.
 """
 
 from __future__ import annotations
@@ -66,13 +66,11 @@ class LexicalIndex:
         """Term counts of each text over the vocabulary, CSR (len(texts), vocabulary); unknown words are left out."""
         from scipy import sparse
 
-        rows, columns = [], []
-        for row, text in enumerate(texts):
-            known = [self.vocabulary[stem] for stem in self._stems(text) if stem in self.vocabulary]
-            rows += [row] * len(known)
-            columns += known
+        known = [[self.vocabulary[stem] for stem in self._stems(text) if stem in self.vocabulary] for text in texts]
+        columns = [column for row in known for column in row]
+        rows = np.repeat(np.arange(len(texts)), [len(row) for row in known])
         shape = (len(texts), len(self.vocabulary))
-        counts = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+        counts = sparse.csr_matrix((np.ones(len(columns), np.float32), (rows, columns)), shape=shape)
         counts.sum_duplicates()
         return counts
 
@@ -88,33 +86,7 @@ class LexicalIndex:
         scores = np.asarray(chosen.multiply(repeated).sum(axis=1)).reshape(n, k)
         return np.where(documents >= 0, scores, 0.0).astype(np.float32)
 
-    def feedback_terms(self, documents: IntArray, count: int) -> Any:
-        """The ``count`` terms that weigh most in the given documents, CSR (n, vocabulary), each row summing to 1.
-
-        documents: (n, k) corpus indices, negative where there is none. A term weighs the sum of its BM25 scores, so
-        that frequent and rare-in-the-corpus count together, as in RM3 (Abdul-Jaleel et al. 2004).
-        """
-        from scipy import sparse
-
-        n, k = documents.shape
-        present = documents >= 0
-        select = sparse.csr_matrix(
-            (
-                np.ones(int(present.sum()), np.float32),
-                (np.repeat(np.arange(n), k)[present.ravel()], documents[present]),
-            ),
-            shape=(n, self.matrix.shape[0]),
-        )
-        weights = (select @ self._rows).tocsr()
-        weights.sort_indices()
-        for row in range(n):
-            span = slice(weights.indptr[row], weights.indptr[row + 1])
-            values = weights.data[span]
-            if len(values) > count:
-                cut = np.argsort(-values, kind="stable")[count:]
-                values[cut] = 0.0
-            total = values.sum()
-            if total > 0:
-                values /= total
-        weights.eliminate_zeros()
-        return weights
+    def top_terms(self, document: int, count: int) -> IntArray:
+        """Up to ``count`` terms of a document, those that weigh most in it, as places in the vocabulary."""
+        row = self._rows[[document]]
+        return np.asarray(row.indices[np.argsort(-row.data, kind="stable")[:count]], dtype=np.int32)

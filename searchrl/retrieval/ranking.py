@@ -16,6 +16,11 @@ NO_DOCUMENT = -1
 """Fills the tail of a ranking that has fewer documents than its depth; its score is -inf."""
 
 
+def unit_rows(vectors: NDArray[np.floating[Any]]) -> FloatArray:
+    """Rows (n, dim) scaled to length 1, float32; a row of zeros stays."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The top documents of n queries, best first.

@@ -217,7 +217,7 @@ class LengthJudge:
 
 def game_of(judge: LengthJudge | None, **rules: object) -> Game:
     retriever = retriever_of(CORPUS, depth=5)
-    feedback = FeedbackReformulator(retriever.dense, retriever.lexical)
+    feedback = FeedbackReformulator(retriever.dense)
     return Game(CORPUS, retriever, feedback, judge, Rules(**rules))  # type: ignore[arg-type]
 
 

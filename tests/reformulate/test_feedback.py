@@ -13,9 +13,7 @@ from searchrl.reformulate.reformulator import (
     FeedbackReformulator,
     FeedbackSettings,
     Reformulator,
-    add_terms,
     move,
-    pull,
 )
 from searchrl.retrieval.ranking import Queries, Ranking
 from tests.tiny import corpus_of, ranking_of, retriever_of
@@ -23,14 +21,13 @@ from tests.tiny import corpus_of, ranking_of, retriever_of
 RETRIEVER = retriever_of(
     corpus_of("whales sing songs", "whales and sharks swim", "sharks eat fish", "lists keep order", "sort the list")
 )
-WORDS = RETRIEVER.lexical
 FOUND = st.lists(st.integers(-1, 4), min_size=3, max_size=3)
 SHARE = st.floats(0, 1, width=32)
-BOTH = FeedbackSettings(3, vector_weight=0.3, terms=2, term_weight=0.4, lexical_target=1.0, lexical_pull=0.5)
+BOTH = FeedbackSettings(3, vector_weight=0.3, lexical_target=1.0, lexical_pull=0.5)
 
 
 def reformulator(settings: FeedbackSettings) -> FeedbackReformulator:
-    return FeedbackReformulator(RETRIEVER.dense, WORDS, settings, settings)
+    return FeedbackReformulator(RETRIEVER.dense, settings, settings)
 
 
 def asked(*texts: str, share: float = 0.0) -> Queries:
@@ -59,7 +56,7 @@ def test_moved_vectors_stay_unit_and_turn_to_the_documents_or_away(documents, we
 @pytest.mark.parametrize("direction", ["narrow", "broaden"])
 @given(documents=FOUND, share=SHARE)
 def test_weight_zero_changes_nothing(direction, documents, share):
-    still = replace(BOTH, vector_weight=0.0, term_weight=0.0, lexical_pull=0.0)
+    still = replace(BOTH, vector_weight=0.0, lexical_pull=0.0)
     before = asked("whales swim", share=share)
     after = reformulator(still).reformulate(direction, before, before, rows_found(documents))
     assert list(after.texts) == list(before.texts)
@@ -69,26 +66,27 @@ def test_weight_zero_changes_nothing(direction, documents, share):
 
 
 @pytest.mark.parametrize("direction", ["narrow", "broaden"])
-def test_rows_without_documents_keep_vector_and_words(direction: str) -> None:
+def test_rows_without_documents_keep_their_vector_and_all_their_words(direction: str) -> None:
     before = asked("whales swim", "fish")
     nothing = rows_found([-1, -1, -1], [1, 2, -1])
     after = reformulator(BOTH).reformulate(direction, before, before, nothing)  # type: ignore[arg-type]
     np.testing.assert_allclose(after.vectors[0], before.vectors[0], atol=1e-6)
-    np.testing.assert_array_equal(after.terms.toarray()[0], before.terms.toarray()[0])
+    np.testing.assert_array_equal(after.terms.toarray(), before.terms.toarray())
     assert not np.allclose(after.vectors[1], before.vectors[1])
-    assert not np.allclose(after.terms.toarray()[1], before.terms.toarray()[1])
 
 
 @given(share=SHARE, target=SHARE, strength=SHARE)
 def test_the_share_is_pulled_part_of_the_way(share, target, strength):
-    after = pull(np.array([share], np.float32), target, strength)
+    settings = replace(BOTH, lexical_target=target, lexical_pull=strength)
+    current = asked("whales", share=share)
+    after = reformulator(settings).reformulate("broaden", current, current, rows_found([0])).lexical
     assert after.dtype == np.float32
     assert after[0] == pytest.approx(share + strength * (target - share), abs=1e-6)
     assert 0 <= after[0] <= 1
 
 
 def test_narrow_trusts_meaning_and_broaden_brings_in_the_words() -> None:
-    feedback = FeedbackReformulator(RETRIEVER.dense, WORDS)
+    feedback = FeedbackReformulator(RETRIEVER.dense)
     current = asked("whales", share=0.4)
     last = RETRIEVER.search(current)
     narrowed = feedback.reformulate("narrow", current, current, last).lexical[0]
@@ -100,7 +98,7 @@ def test_narrow_trusts_meaning_and_broaden_brings_in_the_words() -> None:
 def test_narrow_asks_for_what_was_not_found_yet() -> None:
     query = asked("whales")
     found = rows_found([0])
-    feedback = FeedbackReformulator(RETRIEVER.dense, WORDS)
+    feedback = FeedbackReformulator(RETRIEVER.dense)
     narrowed = feedback.reformulate("narrow", query, query, found)
     before, after = (RETRIEVER.search(q).documents[0].tolist() for q in (query, narrowed))
     assert before[:2] == [0, 1]
@@ -113,7 +111,6 @@ def test_only_the_top_documents_give_feedback() -> None:
     short = two.reformulate("narrow", current, current, rows_found([1, 2]))
     long = two.reformulate("narrow", current, current, rows_found([1, 2, 4]))
     np.testing.assert_array_equal(short.vectors, long.vectors)
-    np.testing.assert_array_equal(short.terms.toarray(), long.terms.toarray())
 
 
 def test_feedback_moves_the_current_query_not_the_original() -> None:
@@ -124,34 +121,8 @@ def test_feedback_moves_the_current_query_not_the_original() -> None:
     assert list(after.texts) == ["order"]
 
 
-@given(documents=FOUND, weight=SHARE, count=st.integers(0, 4))
-def test_words_keep_their_total_weight(documents, weight, count):
-    before = asked("whales whales swim").terms
-    added = WORDS.feedback_terms(np.array([documents], np.int32), count)
-    after = add_terms(before, added, weight)
-    assert after.shape == before.shape
-    assert after.sum() == pytest.approx(3.0, abs=1e-5)
-    if added.nnz:
-        assert (after - (1 - weight) * before).sum() == pytest.approx(3 * weight, abs=1e-5)
-
-
-def test_a_query_of_unknown_words_gains_those_that_are_added() -> None:
-    added = WORDS.feedback_terms(np.array([[0, 1]], np.int32), 3)
-    after = add_terms(asked("zebra").terms, added, 0.4)
-    np.testing.assert_allclose(after.toarray(), 0.4 * added.toarray(), atol=1e-6)
-
-
-def test_added_words_bring_documents_that_the_query_lacked() -> None:
-    current = asked("fish", share=1.0)
-    last = RETRIEVER.search(current)
-    after = reformulator(replace(BOTH, terms=3)).reformulate("broaden", current, current, last)
-    before_found, after_found = (set(RETRIEVER.search(q).documents[0].tolist()) - {-1} for q in (current, after))
-    assert before_found == {2}
-    assert 1 in after_found, "sharks came with the fish"
-
-
 def test_it_is_a_reformulator_that_calls_no_language_model() -> None:
-    feedback: Reformulator = FeedbackReformulator(RETRIEVER.dense, WORDS)
+    feedback: Reformulator = FeedbackReformulator(RETRIEVER.dense)
     assert feedback.lm_calls == 0
     current = asked("whales", "order")
     after = feedback.reformulate("narrow", current, current, ranking_of([(0, 1.0)], [(3, 1.0)]))
@@ -160,10 +131,19 @@ def test_it_is_a_reformulator_that_calls_no_language_model() -> None:
 
 @pytest.mark.parametrize("field", list(FeedbackSettings.__dataclass_fields__))
 def test_the_fingerprint_knows_every_setting(field: str) -> None:
-    default = FeedbackReformulator(RETRIEVER.dense, WORDS)
+    default = FeedbackReformulator(RETRIEVER.dense)
     seen = {default.fingerprint}
     for direction, settings in (("narrow", NARROW), ("broaden", BROADEN)):
         changed = replace(settings, **{field: getattr(settings, field) + 1})
         seen.add(replace(default, **{direction: changed}).fingerprint)  # type: ignore[arg-type]
     assert len(seen) == 3
-    assert FeedbackReformulator(RETRIEVER.dense, WORDS).fingerprint == default.fingerprint
+    assert FeedbackReformulator(RETRIEVER.dense).fingerprint == default.fingerprint
+
+
+def test_the_fingerprint_is_the_one_that_graphs_are_stored_under() -> None:
+    name = FeedbackReformulator(RETRIEVER.dense).fingerprint
+    zeros = "'terms': 0, 'term_weight': 0.0"
+    assert name == (
+        f"feedback-1 {{'documents': 20, 'vector_weight': -0.6, {zeros}, 'lexical_target': 0.0, 'lexical_pull': 0.5}} "
+        f"{{'documents': 10, 'vector_weight': 0.3, {zeros}, 'lexical_target': 1.0, 'lexical_pull': 0.75}}"
+    )

@@ -17,8 +17,10 @@ from searchrl.models.prompts import Prompts, load_prompts
 from searchrl.models.transformers_lm import TransformersLM
 from searchrl.reformulate.lm import LMReformulator, check, clean
 from searchrl.reformulate.reformulator import mix_vectors
+from searchrl.retrieval.dense import DenseIndex, TextKind
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, Queries, Ranking
+from searchrl.retrieval.retriever import Retriever
 
 PROMPTS = load_prompts()
 CORPUS = Corpus(
@@ -55,15 +57,19 @@ class Scripted:
 class Letters:
     """An encoder: how often each letter occurs, as a unit vector."""
 
-    def encode(self, texts: Sequence[str], *, kind: str) -> FloatArray:
+    fingerprint, dim = "letters", 26
+
+    def encode(self, texts: Sequence[str], *, kind: TextKind, show_progress: bool, description: str) -> FloatArray:
         assert kind == "query"
         counts = np.array([[t.lower().count(c) + 1e-3 for c in "abcdefghijklmnopqrstuvwxyz"] for t in texts])
         return np.asarray(counts / np.linalg.norm(counts, axis=1, keepdims=True), dtype=np.float32)
 
 
+RETRIEVER = Retriever(Letters(), DenseIndex(np.zeros((4, 26), np.float32)), LEXICAL, 0.0, 10)
+
+
 def queries(*texts: str, lexical: float = 0.25) -> Queries:
-    vectors = Letters().encode(texts, kind="query")
-    return Queries(list(texts), vectors, LEXICAL.query_terms(texts), np.full(len(texts), lexical, dtype=np.float32))
+    return RETRIEVER.queries(texts, lexical)
 
 
 def ranking(*rows: Sequence[int]) -> Ranking:
@@ -72,7 +78,7 @@ def ranking(*rows: Sequence[int]) -> Ranking:
 
 
 def reformulator(lm: LanguageModel, prompts: Prompts = PROMPTS, anchor: float = 0.5) -> LMReformulator:
-    return LMReformulator(lm, Letters(), LEXICAL, CORPUS, prompts, anchor)
+    return LMReformulator(lm, RETRIEVER, CORPUS, prompts, anchor)
 
 
 def test_the_answer_becomes_text_vector_and_terms_anchored_on_the_original() -> None:
@@ -234,7 +240,7 @@ def test_fingerprint_follows_what_rewritings_depend_on() -> None:
         reformulator(lm).fingerprint,
         reformulator(lm, anchor=0.7).fingerprint,
         reformulator(lm, replace(PROMPTS, narrow="{query}", broaden="{query}")).fingerprint,
-        LMReformulator(lm, Letters(), LEXICAL, CORPUS, PROMPTS, max_new_tokens=8).fingerprint,
+        LMReformulator(lm, RETRIEVER, CORPUS, PROMPTS, max_new_tokens=8).fingerprint,
     ]
     assert len(set(names)) == len(names)
     assert reformulator(lm).lm_calls == 1
@@ -244,12 +250,12 @@ def test_bad_settings_are_named() -> None:
     with pytest.raises(ConfigError, match=r"anchor 1\.5"):
         reformulator(Scripted(), anchor=1.5)
     with pytest.raises(ConfigError, match="max_new_tokens 0"):
-        LMReformulator(Scripted(), Letters(), LEXICAL, CORPUS, PROMPTS, max_new_tokens=0)
+        LMReformulator(Scripted(), RETRIEVER, CORPUS, PROMPTS, max_new_tokens=0)
 
 
 def test_the_embedded_model_rewrites_the_same_way_twice() -> None:
     lm = TransformersLM("smollm2-135m", DeviceChoice("cpu", "float32", "for tests"))
-    rewriter = LMReformulator(lm, Letters(), LEXICAL, CORPUS, PROMPTS, max_new_tokens=10)
+    rewriter = LMReformulator(lm, RETRIEVER, CORPUS, PROMPTS, max_new_tokens=10)
     now, last = queries("the force of gravity pulls a ball down"), ranking([0, 1, 2])
     for direction in DIRECTIONS:
         first, second = (rewriter.reformulate(direction, now, now, last) for _ in range(2))  # type: ignore[arg-type]

@@ -106,7 +106,7 @@ for dtype in sys.argv[2].split(","):
     encoder = Encoder(dtype=dtype)
     dense, lexical = build_dense_index(corpus, encoder, None, False), LexicalIndex(corpus)
     game = Game(corpus, Retriever(encoder, dense, lexical, 0.0, 50),
-                FeedbackReformulator(dense, lexical), None, Rules(fusion="rrf"))
+                FeedbackReformulator(dense), None, Rules(fusion="rrf"))
     for threads in (1, 2):
         torch.set_num_threads(threads)
         with threadpool_limits(threads):

@@ -57,24 +57,15 @@ def test_pair_scores_are_the_matching_entries(documents, queries, data):
 
 
 @given(CORPUS, st.integers(0, 5), st.data())
-def test_feedback_takes_the_heaviest_terms_and_sums_to_one(documents, count, data):
+def test_the_heaviest_terms_of_a_document(documents, count, data):
     index = index_of(documents)
-    chosen = np.array([data.draw(st.lists(st.integers(-1, len(documents) - 1), min_size=3, max_size=3))], np.int32)
-    terms = index.feedback_terms(chosen, count).toarray()[0]
-    weights = index.matrix.toarray()[chosen[0][chosen[0] >= 0]].sum(axis=0)
-    kept = np.flatnonzero(terms)
-    assert len(kept) == min(count, np.count_nonzero(weights))
-    if len(kept):
-        assert terms.sum() == pytest.approx(1.0, abs=1e-6)
-        np.testing.assert_allclose(terms[kept], weights[kept] / weights[kept].sum(), atol=1e-6)
-        assert weights[kept].min() >= np.delete(weights, kept).max(initial=0.0) - 1e-6
-
-
-def test_rows_of_feedback_do_not_mix():
-    index = index_of([["whale"], ["shark"], ["fish"]])
-    terms = index.feedback_terms(np.array([[0, -1], [1, 2], [-1, -1]], np.int32), 5).toarray()
-    names = list(index.vocabulary)
-    assert [{names[i] for i in np.flatnonzero(row)} for row in terms] == [{"whale"}, {"shark", "fish"}, set()]
+    chosen = data.draw(st.integers(0, len(documents) - 1))
+    terms = index.top_terms(chosen, count)
+    weights = index.matrix.toarray()[chosen]
+    assert len(set(terms.tolist())) == len(terms) == min(count, np.count_nonzero(weights))
+    if len(terms):
+        assert (np.diff(weights[terms]) <= 0).all()
+        assert weights[terms].min() >= np.delete(weights, terms).max(initial=0.0)
 
 
 def test_words_are_stemmed_and_lower_case_and_stopwords_do_not_count():
@@ -112,4 +103,4 @@ def test_a_corpus_without_a_word_finds_nothing(texts: tuple[str, ...]) -> None:
     terms = index.query_terms(["whale", "the", "_"])
     assert index.scores(terms).tolist() == [[0.0, 0.0]] * 3
     assert not index.pair_scores(terms, np.zeros((3, 1), np.int32)).any()
-    assert index.feedback_terms(np.zeros((3, 2), np.int32), 3).nnz == 0
+    assert index.top_terms(0, 3).size == 0

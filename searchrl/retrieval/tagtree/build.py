@@ -24,7 +24,7 @@ from searchrl.data.records import checked_id, checked_text, read_json
 from searchrl.errors import DataError
 from searchrl.files import write_text
 from searchrl.retrieval.dense import DenseIndex
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, unit_rows
 from searchrl.retrieval.tagtree.settings import TagSettings, TreeSettings
 from searchrl.retrieval.tagtree.tagging import best_phrases, document_phrases
 from searchrl.retrieval.tagtree.tree import NOTHING, TagTree
@@ -57,7 +57,7 @@ def build_tag_tree(
     vectors = pooled(given, documents, embed, tags, settings.text_share)
     joined = join_nearest(given, documents, vectors, settings.nearest)
     shape = cluster(vectors, settings.branching, settings.leaf_size, seed)
-    nodes = np.stack([_unit(vectors[members].mean(axis=0, keepdims=True))[0] for members in shape.members])
+    nodes = np.stack([unit_rows(vectors[members].mean(axis=0, keepdims=True))[0] for members in shape.members])
     chosen = _representatives(shape, vectors, nodes, np.diff(given.indptr), settings.representatives)
     return TagTree(tags, nodes, shape.parent, shape.first, shape.count, shape.tag, chosen, joined)
 
@@ -87,8 +87,8 @@ def postings(tags_of: Sequence[Sequence[str]], tags: Sequence[str]) -> Any:
 
 def pooled(given: Any, documents: FloatArray, embed: Embed, tags: Sequence[str], share: float) -> FloatArray:
     """The tags' vectors, (tags, dim): the mean of their documents', mixed with a share of their own texts'."""
-    vectors = _unit(np.asarray(given @ np.asarray(documents), dtype=np.float32))
-    return _unit((1 - share) * vectors + share * embed(tags)) if share else vectors
+    vectors = unit_rows(np.asarray(given @ np.asarray(documents), dtype=np.float32))
+    return unit_rows((1 - share) * vectors + share * embed(tags)) if share else vectors
 
 
 def join_nearest(given: Any, documents: FloatArray, vectors: FloatArray, nearest: int) -> Any:
@@ -116,11 +116,6 @@ def _representatives(shape: Shape, vectors: FloatArray, nodes: FloatArray, sizes
         best = np.argsort(-(vectors[members] @ nodes[node]) * weights[members], kind="stable")[:count]
         chosen[node, : len(best)] = members[best]
     return chosen
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -276,18 +271,15 @@ def read_inventory(path: Path) -> Inventory:
 
 
 def _header(fields: dict[str, Any], place: str) -> InventoryHeader:
-    texts = {name: checked_text(fields.get(name), repr(name), place) for name in ("dataset", "corpus_fingerprint")}
+    required, optional = ("dataset", "corpus_fingerprint", "tagger"), ("model", "prompt_version")
+    given = [name for name in (*required, *optional) if name in required or fields.get(name) is not None]
+    texts = dict.fromkeys(optional) | {name: checked_text(fields.get(name), repr(name), place) for name in given}
     seed, settings = fields.get("seed"), fields.get("settings")
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise DataError(f"{place}: 'seed' must be an integer, not {str(seed)[:40]!r}")
     if not isinstance(settings, dict) or not all(isinstance(value, (int, float)) for value in settings.values()):
         raise DataError(f"{place}: 'settings' must be an object of numbers")
-    model, version = (
-        None if fields.get(name) is None else checked_text(fields[name], repr(name), place)
-        for name in ("model", "prompt_version")
-    )
-    tagger = checked_text(fields.get("tagger"), "'tagger'", place)
-    return InventoryHeader(**texts, tagger=tagger, model=model, prompt_version=version, seed=seed, settings=settings)
+    return InventoryHeader(**texts, seed=seed, settings=settings)  # type: ignore[arg-type]
 
 
 def _object(content: dict[str, Any], name: str, place: str) -> dict[str, Any]:
