@@ -167,9 +167,12 @@ def expected_return(
 
 def _look(graph: SearchGraph, row: int, node: int) -> Observation:
     """What one episode sees, as a batch of one."""
-    seen = {name: torch.from_numpy(array)[None] for name, array in graph.observation(row, node).items()}
-    mask = torch.from_numpy(graph.tree.legal[node])[None]
-    return Observation(seen["query"], seen["result"], seen["features"], mask)
+    slot = graph.tree.search_slot[node]
+    query = np.array(graph.query_vectors[row, graph.tree.query_slot[node]])
+    result = np.array(graph.result_vectors[row, slot]) if slot >= 0 else np.zeros_like(query)
+    seen = (query, result, np.array(graph.features[row, node]), graph.tree.legal[node])
+    query_seen, result_seen, features, mask = (torch.from_numpy(array)[None] for array in seen)
+    return Observation(query_seen, result_seen, features, mask)
 
 
 def _step(policy: Policy, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

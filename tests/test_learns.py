@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from searchrl.agent.strategies import returns
-from searchrl.agent.trainer import Trainer, expected_return
+from searchrl.agent.trainer import Trainer
 from searchrl.config import LearningConfig
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.errors import ConfigError
-from tests.toy import toy_graph
+from tests.toy import expected_return, toy_graph
 
 PENALTY = 0.002
 

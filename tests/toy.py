@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from searchrl.env.graph import SearchGraph
+from searchrl.agent.policy import Policy
+from searchrl.agent.rollout import walk
+from searchrl.env.graph import GraphTensors, SearchGraph
 from searchrl.env.tree import build_tree
 
 
@@ -51,3 +54,9 @@ def toy_graph(
         pool=np.empty((n, 0), dtype=np.int32),
         pool_scores=np.empty((n, 0), dtype=np.float32),
     )
+
+
+@torch.no_grad()
+def expected_return(policy: Policy, graph: GraphTensors) -> float:
+    """Exact mean return of the stochastic policy; only under the mask."""
+    return float(walk(policy, graph, torch.arange(graph.size)).returns.mean())

@@ -13,14 +13,14 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from searchrl import __version__
-from searchrl.agent.policy import Observed, Policy, PolicyKind
+from searchrl.agent.policy import Policy
 from searchrl.env.tree import Action
-from searchrl.errors import CheckpointError, DataError
+from searchrl.errors import CheckpointError, DataError, reason
 from searchrl.files import write_bytes
 
 FORMAT = "searchrl-policy"
@@ -73,13 +73,8 @@ def load_policy(path: Path | str) -> PolicyCheckpoint:
         meta = json.loads(content["meta"])
         if meta["format"] != FORMAT:
             raise KeyError("format")
-        policy = Policy(
-            meta["dim"],
-            len(meta["feature_names"]),
-            cast(PolicyKind, meta["kind"]),
-            meta["hidden"],
-            cast(Observed, meta["observe"]),
-        )
+        width = len(meta["feature_names"])
+        policy = Policy(meta["dim"], width, meta["kind"], meta["hidden"], meta["observe"])
         policy.load_state_dict(content["weights"])
         policy.eval()
         facts = {fact.name: meta[fact.name] for fact in FACTS if fact.name in meta or fact.name != "computed"}
@@ -103,8 +98,8 @@ def load_torch(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it likes on a damaged or foreign file
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
-        raise CheckpointError(f"{path}: truncated, or not a checkpoint ({reason}); train one with train.py") from error
+        what = f"truncated, or not a checkpoint ({reason(error)[:120]})"
+        raise CheckpointError(f"{path}: {what}; train one with train.py") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a checkpoint that SearchRL wrote; train one with train.py")
     return content
@@ -136,9 +131,8 @@ def find_policy(name: str) -> Path:
     try:
         return Path(hf_hub_download(name.removeprefix(HUB), HUB_FILE, etag_timeout=TIMEOUT))
     except Exception as error:  # no network, no such repository, a bad name: the hub's library has a type for each
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(
-            f"{name}: {HUB_FILE} cannot be had from the hub ({reason}); check the name, or give a policy's file"
+            f"{name}: {HUB_FILE} cannot be had from the hub ({reason(error)}); check the name, or give a policy's file"
         ) from error
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from searchrl.config import ObservedName, PolicyName
 from searchrl.env.graph import Observation
 from searchrl.env.tree import N_ACTIONS
-
-PolicyKind = Literal["gru", "mlp"]
-Observed = Literal["features", "all"]
 
 HEAD_SCALE = 20.0
 """Factor on the logits. Ten thousand episodes are 156 updates; without it Adam's steps at the usual learning rate are
@@ -45,9 +43,9 @@ class Policy(nn.Module):
         self,
         dim: int,
         n_features: int,
-        kind: PolicyKind = "gru",
+        kind: PolicyName = "gru",
         hidden: int = 256,
-        observe: Observed = "features",
+        observe: ObservedName = "features",
     ) -> None:
         super().__init__()
         self.dim = dim

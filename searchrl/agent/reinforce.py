@@ -7,30 +7,19 @@ is used once, with the policy that played it, so none is needed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from searchrl.agent.policy import Policy
 from searchrl.agent.rollout import play, walk
+from searchrl.config import LearningConfig
 from searchrl.env.graph import GraphTensors
 from searchrl.env.tree import N_ACTIONS
 
-Estimator = Literal["reinforce", "exact"]
-Baseline = Literal["value", "leave_one_out", "none"]
-
-
-@dataclass(frozen=True)
-class LearningRules:
-    """How a batch of episodes becomes a step of the optimizer."""
-
-    estimator: Estimator = "reinforce"
-    baseline: Baseline = "leave_one_out"
-    rollouts: int = 4
-    """Episodes of the same query in a batch, which ``leave_one_out`` compares with each other."""
-    value_weight: float = 0.5
-    max_grad_norm: float = 1.0
+VALUE_WEIGHT = 0.5
+"""Of the value's loss beside the policy's, where the value is the baseline."""
+MAX_GRAD_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,7 @@ def update(
     optimizer: torch.optim.Optimizer,
     graph: GraphTensors,
     rows: Tensor,
-    rules: LearningRules,
+    rules: LearningConfig,
     entropy_weight: float,
     generator: torch.Generator,
 ) -> UpdateReport:
@@ -70,7 +59,7 @@ def update(
         loss, report = _sampled(policy, graph, rows, rules, entropy_weight, generator)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), rules.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_GRAD_NORM)
     optimizer.step()
     return replace(report, grad_norm=float(norm))
 
@@ -79,7 +68,7 @@ def _sampled(
     policy: Policy,
     graph: GraphTensors,
     rows: Tensor,
-    rules: LearningRules,
+    rules: LearningConfig,
     entropy_weight: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, UpdateReport]:
@@ -96,7 +85,7 @@ def _sampled(
     entropy = (seen.entropy * seen.choice).sum() / n_choices
     loss = policy_loss - entropy_weight * entropy
     if rules.baseline == "value":
-        loss = loss + rules.value_weight * value_loss
+        loss = loss + VALUE_WEIGHT * value_loss
     counts = torch.bincount(seen.actions[seen.choice], minlength=N_ACTIONS).float()
     commonest, share = _commonest(seen.actions.masked_fill(~seen.running, -1))
     return loss, UpdateReport(
@@ -117,7 +106,7 @@ def _commonest(played: Tensor) -> tuple[list[int], float]:
     return [a for a in sequences[:, most].tolist() if a >= 0], float(counts[most] / counts.sum())
 
 
-def _baseline(rules: LearningRules, value: Tensor, to_go: Tensor, reward: Tensor) -> Tensor:
+def _baseline(rules: LearningConfig, value: Tensor, to_go: Tensor, reward: Tensor) -> Tensor:
     if rules.baseline == "value":
         return value.detach()
     if rules.baseline == "none":

@@ -1,8 +1,7 @@
 """A policy at play on a search graph: episodes side by side, or its whole behaviour, what it would do in every state.
 
 ``play`` gives all that learning needs to know of episodes. ``walk`` samples nothing, because the tree is small: visit
-probabilities, expected returns and the greedy episode are exact. It works only under the mask, where no action is a
-no-op and a state is reached in one way.
+probabilities and expected returns are exact. It works only under the mask, where a state is reached in one way.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from searchrl.agent.policy import Policy
 from searchrl.env.graph import BatchedSearchEnv, GraphTensors
-from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree
+from searchrl.env.tree import N_ACTIONS, Action, Tree
 
 OVER = -1
 """The situation of all episodes that have ended."""
@@ -96,13 +95,12 @@ class Walk:
     """(b, S) probability that it ends there."""
     returns: Tensor
     """(b,) exact expected return."""
-    greedy: Tensor
-    """(b,) state in which the greedy episode ends."""
 
 
 def walk(policy: Policy, graph: GraphTensors, rows: Tensor) -> Walk:
-    """Run the policy down the whole tree of query ``rows`` (b,). Differentiable in all but ``greedy``."""
-    possible = _possible(graph)
+    """Run the policy down the whole tree of query ``rows`` (b,). Differentiable."""
+    only_end = torch.arange(N_ACTIONS, device=graph.device) == Action.TERMINATE
+    possible = torch.where((graph.steps < graph.max_steps)[:, None], graph.legal, only_end)  # (S, 4)
     choice = possible.sum(dim=1) > 1
     decided = _decide(policy, graph, rows, int(graph.steps[choice].max()))
     rest = possible[decided.shape[1] :].float().log()  # beyond the last choice: one thing to do, of probability 1
@@ -110,21 +108,15 @@ def walk(policy: Policy, graph: GraphTensors, rows: Tensor) -> Walk:
     probs = log_probs.exp()
     visits = _visits(graph.tree, probs)
     ends = visits * probs[:, :, Action.TERMINATE]
+    taken = (graph.steps + 1).clamp(max=graph.max_steps)
     return Walk(
         choice=choice,
         log_probs=log_probs,
         entropy=-(probs * log_probs.masked_fill(log_probs == float("-inf"), 0.0)).sum(dim=2),
         visits=visits,
         ends=ends,
-        returns=_returns(graph, rows, ends),
-        greedy=_greedy(graph, log_probs.detach()),
+        returns=(ends * (graph.end_gain[rows] - graph.rules.step_penalty * taken)).sum(dim=1),
     )
-
-
-def _possible(graph: GraphTensors) -> Tensor:
-    """(S, 4) bool: what can be done in each state."""
-    only_end = torch.arange(N_ACTIONS, device=graph.device) == Action.TERMINATE
-    return torch.where((graph.steps < graph.max_steps)[:, None], graph.legal, only_end)
 
 
 def _decide(policy: Policy, graph: GraphTensors, rows: Tensor, last_step: int) -> Tensor:
@@ -166,19 +158,3 @@ def _visits(tree: Tree, probs: Tensor) -> Tensor:
         before = visits[-1]
         visits.append(before.repeat_interleave(here.shape[1] // before.shape[1], dim=1) * here)
     return torch.cat(visits, dim=1)
-
-
-def _returns(graph: GraphTensors, rows: Tensor, ends: Tensor) -> Tensor:
-    """(b,) expected return, given the probability (b, S) that the episode ends in each state."""
-    taken = (graph.steps + 1).clamp(max=graph.max_steps)
-    return (ends * (graph.end_gain[rows] - graph.rules.step_penalty * taken)).sum(dim=1)
-
-
-def _greedy(graph: GraphTensors, log_probs: Tensor) -> Tensor:
-    best = log_probs.argmax(dim=2)
-    rows = torch.arange(len(best), device=best.device)
-    nodes = torch.full_like(rows, ROOT)
-    for _ in range(graph.max_steps):
-        following = graph.children[nodes, best[rows, nodes]]
-        nodes = torch.where(following >= 0, following, nodes)
-    return nodes

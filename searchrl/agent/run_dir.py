@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,4 @@ def _recorded(run: RunDir) -> dict[str, Any]:
 
 def next_free(runs_dir: Path, stem: str) -> Path:
     """First of ``stem-001``, ``stem-002`` ... that does not exist."""
-    number = 1
-    while (path := runs_dir / f"{stem}-{number:03d}").exists():
-        number += 1
-    return path
+    return next(path for number in count(1) if not (path := runs_dir / f"{stem}-{number:03d}").exists())

@@ -24,12 +24,12 @@ def follow(tree: Tree, actions: tuple[Action, ...]) -> int:
 
 def single_pass(graph: SearchGraph) -> IntVector:
     """One plain search, then stop: end states (n,)."""
-    return _everywhere(graph, follow(graph.tree, (Action.SEARCH,)))
+    return np.full(len(graph), follow(graph.tree, (Action.SEARCH,)))
 
 
 def heuristic(graph: SearchGraph) -> IntVector:
     """Search, narrow, search, broaden, search: end states (n,)."""
-    return _everywhere(graph, follow(graph.tree, HEURISTIC))
+    return np.full(len(graph), follow(graph.tree, HEURISTIC))
 
 
 def random_actions(graph: SearchGraph, rng: np.random.Generator) -> IntVector:
@@ -70,7 +70,3 @@ def returns(graph: SearchGraph, source: str, step_penalty: float) -> NDArray[np.
 def describe(tree: Tree, node: int) -> str:
     """Name a fixed sequence by its actions: ``SEARCH BROADEN SEARCH``."""
     return " ".join(action.name for action in tree.actions_to(node))
-
-
-def _everywhere(graph: SearchGraph, node: int) -> IntVector:
-    return np.full(len(graph), node, dtype=np.int64)

@@ -12,8 +12,8 @@ import torch
 
 from searchrl.agent.checkpoint import load_torch, save_torch
 from searchrl.agent.policy import Policy
-from searchrl.agent.reinforce import LearningRules, UpdateReport, update
-from searchrl.agent.rollout import play, walk
+from searchrl.agent.reinforce import UpdateReport, update
+from searchrl.agent.rollout import play
 from searchrl.config import LearningConfig
 from searchrl.device import generator, seed_everything
 from searchrl.env.features import members
@@ -72,7 +72,6 @@ class Trainer:
             self.policy.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         self.generator = generator(config.seed, "training")
-        self.rules = LearningRules(config.estimator, config.baseline, config.rollouts)
         self._hard_weights = _curriculum(train, config.hard_threshold, config.hard_ratio)
         self.episode = 0
         self.best_score = float("-inf")
@@ -100,9 +99,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = config.lr * (FINAL_LR + (1.0 - FINAL_LR) * left)
             rows = self._draw()
-            report = update(
-                self.policy, self.optimizer, self.train_graph, rows, self.rules, entropy_weight, self.generator
-            )
+            report = update(self.policy, self.optimizer, self.train_graph, rows, config, entropy_weight, self.generator)
             before, self.episode = self.episode, min(self.episode + config.batch_size, config.episodes)
             due = before // config.eval_every != self.episode // config.eval_every or self.episode == config.episodes
             dev = self.evaluate() if due else None
@@ -156,7 +153,7 @@ class Trainer:
     def _draw(self) -> torch.Tensor:
         """Queries for a batch; without a curriculum, every collection is drawn from as often."""
         config = self.config
-        grouped = self.rules.estimator == "reinforce" and config.baseline == "leave_one_out"
+        grouped = config.estimator == "reinforce" and config.baseline == "leave_one_out"
         repeats = config.rollouts if grouped else 1
         hard = config.curriculum and self.episode >= config.warm_up
         weights = self._hard_weights if hard else self.train_graph.weights
@@ -179,12 +176,6 @@ def greedy_episodes(policy: Policy, graph: GraphTensors) -> tuple[torch.Tensor, 
     """The most probable action at every step, for every query: end states (n,) and steps taken (n,)."""
     episodes = play(policy, graph, torch.arange(graph.size), lambda log_probs: log_probs.argmax(dim=1))
     return episodes.ends, episodes.running.sum(dim=0)
-
-
-@torch.no_grad()
-def expected_return(policy: Policy, graph: GraphTensors) -> float:
-    """Exact mean return of the stochastic policy; only under the mask."""
-    return float(walk(policy, graph, torch.arange(graph.size)).returns.mean())
 
 
 def collapsed(report: UpdateReport) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from searchrl.config import FusionName
 from searchrl.data.dataset import Corpus
 from searchrl.env.features import (
     PROBE_FEATURES,
@@ -30,7 +31,7 @@ from searchrl.env.features import (
 from searchrl.env.tree import Action, Node, Tree
 from searchrl.files import Array, Part, Parts
 from searchrl.reformulate.reformulator import Direction, Reformulator
-from searchrl.retrieval.fusion import Fusion, fuse, mix
+from searchrl.retrieval.fusion import fuse, mix
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.reward_model import JudgedPool, RewardModel
@@ -42,7 +43,7 @@ class Rules:
 
     max_steps: int = 5
     auto_search: bool = False
-    fusion: Fusion = "minmax"
+    fusion: FusionName = "minmax"
     anchor: float = 0.4
     """Weight of the first ranking in the final fusion; the later ones share the rest."""
     rerank_depth: int = 0

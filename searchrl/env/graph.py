@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from searchrl.env.tree import ROOT, Action, Tree, build_tree
-from searchrl.errors import CacheError, ConfigError, nearest
+from searchrl.errors import ConfigError, nearest
 from searchrl.files import Array, load_arrays
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 
@@ -93,16 +93,6 @@ class SearchGraph:
         scores = np.where(found, self.final_scores[rows, np.maximum(slots, 0)], -np.inf)
         return Ranking(documents.astype(np.int32), scores.astype(np.float32))
 
-    def observation(self, row: int, node: int) -> dict[str, FloatArray]:
-        """What the environment shows in one state of one query."""
-        slot = self.tree.search_slot[node]
-        empty = np.zeros(self.dim, dtype=np.float32)
-        return {
-            "query": np.array(self.query_vectors[row, self.tree.query_slot[node]]),
-            "result": np.array(self.result_vectors[row, slot]) if slot >= 0 else empty,
-            "features": np.array(self.features[row, node]),
-        }
-
 
 _ARRAYS = (
     "features",
@@ -123,12 +113,8 @@ def fingerprint(description: Mapping[str, Any]) -> str:
 
 
 def load_graph(folder: Path) -> SearchGraph:
-    """Map a stored graph. Raises CacheError when it is damaged."""
-    arrays, facts = load_arrays(folder)
-    try:
-        return graph_of(arrays, facts)
-    except KeyError as error:
-        raise CacheError(f"{folder}: the stored graph lacks {error}.") from error
+    """Map a stored graph. Raises CacheError or KeyError when it is damaged."""
+    return graph_of(*load_arrays(folder))
 
 
 def graph_of(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> SearchGraph:

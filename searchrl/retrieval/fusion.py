@@ -13,16 +13,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from searchrl.config import FusionName
 from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, Ranking
 
-Fusion = Literal["last", "rrf", "minmax"]
 Normalisation = Literal["minmax", "zscore"]
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 RRF_K = 60
 
 
-def fuse(rankings: Sequence[Ranking], method: Fusion, anchor: float) -> Ranking:
+def fuse(rankings: Sequence[Ranking], method: FusionName, anchor: float) -> Ranking:
     """Fuse the rankings of one batch of queries, first search first.
 
     anchor: weight of the first ranking in [0, 1]; the others share the rest equally. One ranking comes back as it is.
@@ -38,7 +38,7 @@ def fuse(rankings: Sequence[Ranking], method: Fusion, anchor: float) -> Ranking:
     return top_of_pairs(documents, scores, rankings[0].documents.shape[1])
 
 
-def list_scores(ranking: Ranking, method: Fusion) -> FloatArray:
+def list_scores(ranking: Ranking, method: FusionName) -> FloatArray:
     """What each place of a list is worth before weighting, (n, depth) in [0, 1]; 0 where there is no document."""
     present = ranking.documents != NO_DOCUMENT
     if method == "rrf":

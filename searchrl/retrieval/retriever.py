@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from searchrl.config import RetrieverName
 from searchrl.retrieval.approximate import ApproximateIndex
 from searchrl.retrieval.dense import (
     RESERVE,
@@ -23,7 +24,6 @@ from searchrl.retrieval.fusion import minmax_rows
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, top_k
 
-RetrieverName = Literal["dense", "hybrid"]
 LEXICAL_SHARE: dict[RetrieverName, float] = {"dense": 0.0, "hybrid": 0.5}
 """Share of the lexical leg with which a fresh query starts; reformulation may change it."""
 

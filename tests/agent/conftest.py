@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from searchrl.agent.policy import Policy, PolicyKind
+from searchrl.agent.policy import Policy
 from searchrl.agent.rollout import walk
+from searchrl.config import PolicyName
 from searchrl.env.graph import GraphTensors
 
 PolicyMaker = Callable[..., Policy]
@@ -16,7 +17,7 @@ PolicyMaker = Callable[..., Policy]
 def decided_policy() -> PolicyMaker:
     """``decided_policy(graph, kind)``: a small random policy, the same every time, neither uniform nor certain."""
 
-    def make(graph: GraphTensors, kind: PolicyKind = "gru", hidden: int = 4) -> Policy:
+    def make(graph: GraphTensors, kind: PolicyName = "gru", hidden: int = 4) -> Policy:
         torch.manual_seed(5)
         policy = Policy(graph.query_vectors.shape[-1], graph.features.shape[-1], kind, hidden)
         with torch.no_grad():

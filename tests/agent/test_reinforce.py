@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from searchrl.agent import reinforce
 from searchrl.agent.policy import Policy
-from searchrl.agent.reinforce import LearningRules, UpdateReport, update
-from searchrl.agent.trainer import expected_return
+from searchrl.agent.reinforce import UpdateReport, update
+from searchrl.config import LearningConfig
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.env.tree import N_ACTIONS
 from tests.agent.conftest import PolicyMaker
-from tests.toy import toy_graph
+from tests.toy import expected_return, toy_graph
 
 N = 3
 GRAPH = toy_graph(n=N)
@@ -24,13 +25,17 @@ MANY = 6_000
 def gradient(
     policy: Policy, rows: Tensor, entropy_weight: float = 0.0, graph: GraphTensors = TENSORS, **rules: object
 ) -> tuple[Tensor, UpdateReport]:
-    """Gradient that ``update`` would follow, flat, and its report; the policy stays as it is."""
-    learning = LearningRules(max_grad_norm=1e9, **rules)  # type: ignore[arg-type]
+    """Gradient that ``update`` would follow but for clipping, flat, and its report; the policy stays as it is."""
+    learning = LearningConfig(**{"estimator": "reinforce", **rules})  # type: ignore[arg-type]
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
     generator = torch.Generator().manual_seed(11)
     report = update(policy, optimizer, graph, rows, learning, entropy_weight, generator)
+    return unclipped(policy, report), report
+
+
+def unclipped(policy: Policy, report: UpdateReport) -> Tensor:
     flat = [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten().clone() for p in policy.parameters()]
-    return torch.cat(flat), report
+    return torch.cat(flat) * max(1.0, report.grad_norm / reinforce.MAX_GRAD_NORM)
 
 
 def sampled_rows(rollouts: int) -> Tensor:
@@ -55,11 +60,14 @@ def test_many_sampled_gradients_average_to_the_exact_one(
     assert about.actions == pytest.approx(exactly.actions, abs=0.01)
 
 
-def test_the_learned_value_is_a_baseline_that_biases_nothing(decided_policy: PolicyMaker) -> None:
+def test_the_learned_value_is_a_baseline_that_biases_nothing(
+    decided_policy: PolicyMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Apart from the value's own loss, which is switched off here."""
+    monkeypatch.setattr(reinforce, "VALUE_WEIGHT", 0.0)
     policy = decided_policy(TENSORS)
     exact, _ = gradient(policy, torch.arange(N), estimator="exact")
-    sampled, _ = gradient(policy, sampled_rows(1), baseline="value", value_weight=0.0)
+    sampled, _ = gradient(policy, sampled_rows(1), baseline="value")
     assert float((sampled - exact).norm() / exact.norm()) < 0.05
 
 
@@ -87,12 +95,10 @@ def test_leave_one_out_is_quieter_than_no_baseline(decided_policy: PolicyMaker) 
         for seed in range(12):
             rows = torch.arange(N).repeat_interleave(4).repeat(8)
             torch.manual_seed(seed)
-            learning = LearningRules(max_grad_norm=1e9, baseline=baseline)  # type: ignore[arg-type]
+            learning = LearningConfig(estimator="reinforce", baseline=baseline)  # type: ignore[arg-type]
             generator = torch.Generator().manual_seed(seed)
-            update(policy, torch.optim.SGD(policy.parameters(), lr=0.0), TENSORS, rows, learning, 0.0, generator)
-            found = torch.cat(
-                [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in policy.parameters()]
-            )
+            still = torch.optim.SGD(policy.parameters(), lr=0.0)
+            found = unclipped(policy, update(policy, still, TENSORS, rows, learning, 0.0, generator))
             errors.append(float((found - exact).square().sum()))
         noise[baseline] = np.mean(errors)
     assert noise["leave_one_out"] < 0.7 * noise["none"]
@@ -130,7 +136,13 @@ def test_same_generator_same_step_and_another_another(decided_policy: PolicyMake
         policy = decided_policy(TENSORS)
         optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
         update(
-            policy, optimizer, TENSORS, sampled_rows(4)[:64], LearningRules(), 0.01, torch.Generator().manual_seed(seed)
+            policy,
+            optimizer,
+            TENSORS,
+            sampled_rows(4)[:64],
+            LearningConfig(),
+            0.01,
+            torch.Generator().manual_seed(seed),
         )
         return torch.nn.utils.parameters_to_vector(policy.parameters()).detach()
 
@@ -138,11 +150,14 @@ def test_same_generator_same_step_and_another_another(decided_policy: PolicyMake
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_gradients_are_clipped_and_the_norm_before_is_reported(decided_policy: PolicyMaker) -> None:
+def test_gradients_are_clipped_and_the_norm_before_is_reported(
+    decided_policy: PolicyMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reinforce, "MAX_GRAD_NORM", 1e-3)
     policy = decided_policy(TENSORS)
     optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
     before = torch.nn.utils.parameters_to_vector(policy.parameters()).detach().clone()
-    rules = LearningRules(estimator="exact", max_grad_norm=1e-3)
+    rules = LearningConfig(estimator="exact")
     report = update(policy, optimizer, TENSORS, torch.arange(N), rules, 0.0, torch.Generator())
     after = torch.nn.utils.parameters_to_vector(policy.parameters()).detach()
     assert report.grad_norm > 1e-2

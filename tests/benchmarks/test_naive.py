@@ -13,12 +13,11 @@ from benchmarks import naive
 from benchmarks.bench import Bench
 from benchmarks.retrieval import bare_search_numpy, bare_search_torch, synthetic_retriever
 from searchrl.agent.policy import Policy
-from searchrl.agent.trainer import expected_return
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.models.folders import encoder_folder, smollm2_folder
 from tests.models.conftest import random_model
 from tests.tiny import WordEncoder
-from tests.toy import toy_graph
+from tests.toy import expected_return, toy_graph
 
 
 @pytest.mark.parametrize("depth", [1, 10, 60])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -173,6 +174,6 @@ def test_stored_graph_is_the_same_and_damage_is_noticed(
 
 def test_root_shows_the_query_and_nothing_found(bench: Bench) -> None:
     graph = build_graph(bench.game, bench.queries("dev"))
-    shown = graph.observation(0, ROOT)
-    assert np.linalg.norm(shown["query"]) == pytest.approx(1.0, abs=1e-4)
-    assert not shown["result"].any()
+    shown = GraphTensors(graph, RewardRules("qrels")).observe(torch.tensor([0]), torch.tensor([ROOT]), 0)
+    assert float(shown.query[0].norm()) == pytest.approx(1.0, abs=1e-4)
+    assert not shown.result.any()

@@ -96,7 +96,12 @@ def test_single_pass_baseline_pays_the_difference() -> None:
 
 
 def shows(graph: SearchGraph, seen, row: int, node: int) -> bool:
-    expected = graph.observation(row, node)
+    slot = graph.tree.search_slot[node]
+    expected = {
+        "query": graph.query_vectors[row, graph.tree.query_slot[node]],
+        "result": graph.result_vectors[row, slot] if slot >= 0 else np.zeros(graph.dim),
+        "features": graph.features[row, node],
+    }
     return all(np.array_equal(getattr(seen, name)[0].numpy(), expected[name]) for name in expected)
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from benchmarks.bench import Bench
-from searchrl.agent.policy import Policy, PolicyKind
+from searchrl.agent.policy import Policy
 from searchrl.agent.rollout import walk
 from searchrl.agent.trainer import greedy_episodes
+from searchrl.config import PolicyName
 from searchrl.env.build import build_graph
 from searchrl.env.game import Game
 from searchrl.env.graph import GraphTensors, RewardRules
@@ -37,7 +38,7 @@ class Counting(Overlap):
         return super().score(queries, documents)
 
 
-def policy_for(tensors: GraphTensors, kind: PolicyKind) -> Policy:
+def policy_for(tensors: GraphTensors, kind: PolicyName) -> Policy:
     """A random policy that does not do the same everywhere; the same one every time."""
     for seed in range(50):
         torch.manual_seed(seed)
