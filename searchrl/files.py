@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from searchrl.errors import CacheError, ConfigError, OutputError
 logger = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 SEAL = "seal.json"
 """In a sealed folder: file name -> SHA-256 of every other file; written last."""
@@ -135,6 +136,15 @@ def load_arrays(folder: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError) as error:
         raise CacheError(f"{folder}: cannot be read ({error}).") from error
     return arrays, meta
+
+
+def stored(folder: Path, what: str, read: Callable[[Path], T]) -> T | None:
+    """What ``read`` finds in a folder; None where there is no folder, or, after a logged warning, a damaged one."""
+    try:
+        return read(folder) if folder.exists() else None
+    except (CacheError, KeyError) as error:
+        logger.warning("The stored %s is damaged and will be rebuilt: %s", what, error)
+        return None
 
 
 @dataclass(frozen=True)

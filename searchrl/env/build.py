@@ -7,12 +7,10 @@ said. Each step is kept as a part, so that a build that was killed repeats at mo
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,17 +20,9 @@ from searchrl.device import processor
 from searchrl.env.game import Game, part_of, state_of, state_part
 from searchrl.env.graph import SearchGraph, fingerprint, graph_of, load_graph
 from searchrl.env.tree import Node, build_tree
-from searchrl.errors import CacheError
-from searchrl.files import Array, Part, Parts, StoredParts, locked, save_arrays
+from searchrl.files import Array, Part, Parts, StoredParts, locked, save_arrays, stored
 from searchrl.retrieval.ranking import FloatArray, IntArray
-from searchrl.reward.gain import (
-    DEFAULT_CALIBRATION,
-    Gains,
-    Judgments,
-    calibrate,
-    own_document,
-    ranking_ndcg,
-)
+from searchrl.reward.gain import OFFSET, SLOPE, Gains, Judgments, calibrate, own_document, ranking_ndcg
 from searchrl.reward.reward_model import JudgedPool
 
 GAIN_DEPTH = 10
@@ -55,7 +45,7 @@ def describe(game: Game, queries: QuerySet) -> dict[str, object]:
         "game": game.description,
         "queries": list(zip(queries.ids, queries.texts, strict=True)),
         "qrels": judged,
-        "calibration": asdict(DEFAULT_CALIBRATION) if game.reward_model else None,
+        "calibration": {"slope": SLOPE, "offset": OFFSET} if game.reward_model else None,
     }
 
 
@@ -192,8 +182,8 @@ class _Build:
                 found["qrels"] = judgments.gain(documents, GAIN_DEPTH)
             if pool is not None:
                 listed = gains_in_pool(documents[:, :GAIN_DEPTH], known, worth)
-                found["reward"] = ranking_ndcg(listed, worth, GAIN_DEPTH, "pooled")
-                found["reward_list"] = ranking_ndcg(listed, worth, GAIN_DEPTH, "list")
+                found["reward"] = ranking_ndcg(listed, worth, GAIN_DEPTH)
+                found["reward_list"] = ranking_ndcg(listed, listed, GAIN_DEPTH)
             return {name: gain.astype(np.float32) for name, gain in found.items()}
 
         return gains
@@ -203,9 +193,6 @@ def gains_in_pool(documents: IntArray, pool: IntArray, worth: Gains) -> Gains:
     """Look up the gains of (n, k) documents among each query's pool (n, P); 0 for a document outside it."""
     same = (documents[:, :, None] == pool[:, None, :]) & (documents >= 0)[:, :, None]
     return np.where(same.any(axis=2), np.take_along_axis(worth, same.argmax(axis=2), axis=1), 0.0)
-
-
-logger = logging.getLogger(__name__)
 
 
 def obtain_graph(
@@ -224,7 +211,7 @@ def obtain_graph(
     name = fingerprint(describe(game, queries))
     folder = cache / "graphs" / name
     with locked(cache / "locks" / f"graph-{name}.lock"):
-        graph = _load(folder)
+        graph = stored(folder, "graph", load_graph)
         if graph is None:
             parts = StoredParts(folder.with_name(f".{name}.parts"))
             save_arrays(folder, *finish(game, queries, parts, on_progress))
@@ -234,45 +221,28 @@ def obtain_graph(
     return graph
 
 
-def _load(folder: Path) -> SearchGraph | None:
-    try:
-        return load_graph(folder) if folder.exists() else None
-    except CacheError as error:
-        logger.warning("The stored graph is damaged and will be rebuilt: %s", error)
-        return None
-
-
-class BuildBar:
+@contextmanager
+def build_bar(title: str, show: bool = True) -> Iterator[OnProgress]:
     """A bar for each stage that ``obtain_graph`` reports, with units/s and the time left; none for a graph only loaded.
 
     What a killed build had finished stands in the bar from the beginning and does not count as speed.
     """
+    from tqdm import tqdm
 
-    def __init__(self, title: str, show: bool = True) -> None:
-        self._title = title
-        self._show = show
-        self._bar: Any = None
-        self._stage = ""
+    bars: dict[str, Any] = {}
 
-    def __call__(self, stage: str, unit: str, done: int, total: int) -> None:
-        """``done`` of ``total`` units of a stage are finished; the first call of a stage comes before its work."""
-        from tqdm import tqdm
+    def close() -> None:
+        for bar in bars.values():
+            bar.close()
 
-        if stage != self._stage:
-            self._close()
-            self._stage = stage
-            title = f"{self._title}: {stage}"
-            self._bar = tqdm(desc=title, unit=unit, initial=done, total=total, disable=not self._show, leave=False)
-        self._bar.update(done - self._bar.n)
+    def report(stage: str, unit: str, done: int, total: int) -> None:
+        if stage not in bars:
+            close()
+            desc = f"{title}: {stage}"
+            bars[stage] = tqdm(desc=desc, unit=unit, initial=done, total=total, disable=not show, leave=False)
+        bars[stage].update(done - bars[stage].n)
 
-    def __enter__(self) -> BuildBar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    try:
+        yield report
+    finally:
+        close()

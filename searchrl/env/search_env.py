@@ -1,7 +1,4 @@
-"""``searchrl/Search-v0``: one retrieval task an episode, played live, for any Gymnasium agent.
-
-It plays the same game as the search graph, one step at a time with the models themselves.
-"""
+"""``searchrl/Search-v0``: one retrieval task an episode, played live with the models, for any Gymnasium agent."""
 
 from __future__ import annotations
 

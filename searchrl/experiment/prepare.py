@@ -167,13 +167,13 @@ def prepare_collection(
 
     limit: only the first so many queries of a split, 0 for all.
     """
-    from searchrl.env.build import BuildBar, obtain_graph
+    from searchrl.env.build import build_bar, obtain_graph
 
     asked = {split: collection.queries(split) for split in splits}
     game = make_game(settings, collection.dataset.corpus, models, show_progress)
     graphs = {}
     for split, queries in asked.items():
-        with BuildBar(f"search graph, {split}", show_progress) as bar:
+        with build_bar(f"search graph, {split}", show_progress) as bar:
             graphs[split] = obtain_graph(game, queries.take(limit) if limit else queries, models.cache, bar)
     return PreparedCollection(collection, game, graphs, settings)
 

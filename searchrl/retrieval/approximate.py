@@ -11,14 +11,15 @@ import importlib
 import logging
 import math
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from searchrl.data.dataset import Corpus
-from searchrl.errors import CacheError, ConfigError
-from searchrl.files import load_arrays, save_arrays
+from searchrl.errors import ConfigError
+from searchrl.files import load_arrays, save_arrays, stored
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 
@@ -42,7 +43,7 @@ class ApproximateIndex:
 
     def __init__(self, dense: DenseIndex, centroids: FloatArray, member: IntArray, probes: int, recall: float) -> None:
         faiss = import_faiss()
-        self.centroids, self.member, self.recall = centroids, member, recall
+        self.centroids, self.member, self.probes, self.recall = centroids, member, probes, recall
         dim = dense.vectors.shape[1]
         quantizer = faiss.IndexFlatIP(dim)
         quantizer.add(np.ascontiguousarray(centroids))
@@ -52,16 +53,6 @@ class ApproximateIndex:
             vectors = np.ascontiguousarray(dense.vectors[start : start + _BLOCK])
             lists = member[start : start + _BLOCK].astype(np.int64)
             self._index.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(lists))
-        self.probes = probes
-
-    @property
-    def probes(self) -> int:
-        """Lists that a query looks into."""
-        return int(self._index.nprobe)
-
-    @probes.setter
-    def probes(self, probes: int) -> None:
-        self._index.nprobe = probes
 
     @property
     def description(self) -> str:
@@ -72,6 +63,7 @@ class ApproximateIndex:
     def search(self, queries: FloatArray, k: int, exclude: IntArray) -> Ranking:
         """As ``DenseIndex.search``, but some of the best may be missing, and rows short where lists hold too few."""
         depth = min(k + 1, len(self.member))  # one in reserve for the document that is excluded
+        self._index.nprobe = self.probes
         scores, found = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), depth)
         absent = (found < 0) | (found == exclude[:, None])
         scores, found = np.where(absent, -np.inf, scores), np.where(absent, NO_DOCUMENT, found)
@@ -90,7 +82,7 @@ def build_approximate_index(
     Raises ConfigError where FAISS is not installed.
     """
     folder = cache / "index" / f"{corpus.fingerprint}-{encoder.fingerprint}-ivf" if cache else None
-    index = _stored(folder, dense) if folder and folder.exists() else None
+    index = stored(folder, "approximate index", partial(_read, dense)) if folder else None
     if index is None:
         index = _built(dense)
         if folder:
@@ -112,13 +104,9 @@ def import_faiss() -> Any:
         ) from error
 
 
-def _stored(folder: Path, dense: DenseIndex) -> ApproximateIndex | None:
-    try:
-        arrays, meta = load_arrays(folder)
-        return ApproximateIndex(dense, arrays["centroids"], arrays["member"], meta["probes"], meta["recall"])
-    except (CacheError, KeyError) as error:
-        logger.warning("The stored approximate index is damaged and will be rebuilt: %s", error)
-        return None
+def _read(dense: DenseIndex, folder: Path) -> ApproximateIndex:
+    arrays, meta = load_arrays(folder)
+    return ApproximateIndex(dense, arrays["centroids"], arrays["member"], meta["probes"], meta["recall"])
 
 
 def _built(dense: DenseIndex) -> ApproximateIndex:

@@ -7,7 +7,6 @@ what orders documents is computed pair by pair, each over its own two vectors al
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,12 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.data.dataset import Corpus
-from searchrl.errors import CacheError
-from searchrl.files import Part, Parts, StoredParts, load_arrays, locked, save_arrays
+from searchrl.files import Part, Parts, StoredParts, load_arrays, locked, save_arrays, stored
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking, TopK, top_k
 from searchrl.threads import lazy
-
-logger = logging.getLogger(__name__)
 
 BLOCK_QUERIES = 256
 BLOCK_CELLS = 1 << 22
@@ -210,7 +206,7 @@ def build_dense_index(
     name = f"{corpus.fingerprint}-{encoder.fingerprint}"
     folder, parts = cache / "index" / name, cache / "index" / f".{name}.parts"
     with locked(cache / "locks" / f"index-{name}.lock"):
-        vectors = _stored(folder)
+        vectors = stored(folder, "index", lambda found: load_arrays(found)[0]["vectors"])
         if vectors is None:
             if resumable:
                 vectors = encode_in_parts(encoder, corpus.full_texts(), StoredParts(parts), show_progress)
@@ -242,11 +238,3 @@ def encode_in_parts(encoder: TextEncoder, texts: Sequence[str], parts: Parts, sh
 
 def _encode(encoder: TextEncoder, texts: Sequence[str], show_progress: bool) -> FloatArray:
     return encoder.encode(texts, kind="document", show_progress=show_progress, description="encode documents")
-
-
-def _stored(folder: Path) -> FloatArray | None:
-    try:
-        return load_arrays(folder)[0]["vectors"] if folder.exists() else None
-    except (CacheError, KeyError) as error:
-        logger.warning("The stored index is damaged and will be rebuilt: %s", error)
-        return None

@@ -1,67 +1,56 @@
 """From scores to what a ranking is worth: a reward model's become gains in [0, 1], gains and human grades become nDCG.
 
 A reward model whose scores are not absolute (a likelihood, say) has no scale of its own, so its scores are compared
-within the query's pool: every document known for the query. The ideal ranking is taken over that same pool. An ideal
-taken from the list itself gives 1.0 to a list of equally bad documents; it is here to reproduce published tables.
+within the query's pool, every document known for the query. The ideal ranking is taken over that same pool. An ideal
+taken from the list itself, which reproduces published tables, gives 1.0 to a list of equally bad documents.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from searchrl.data.dataset import Corpus, QuerySet
-from searchrl.errors import ConfigError, ModelError, nearest
+from searchrl.errors import ModelError
 from searchrl.retrieval.fusion import z_scores
 from searchrl.retrieval.ranking import IntArray
 
 Gains = NDArray[np.float64]
-Ideal = Literal["pooled", "list"]
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """The logistic map from a z-score within the query's pool to a gain: ``1 / (1 + exp(-(slope * z + offset)))``.
+SLOPE, OFFSET = 1.0, -1.5
+"""The logistic map from a z-score within the query's pool to a gain: ``1 / (1 + exp(-(SLOPE * z + OFFSET)))``.
 
-    The defaults stand in for human judgments where there are none to fit on: a document of average score gains .18, one
-    two standard deviations above it .62, because most of what is retrieved is not relevant.
-    """
-
-    slope: float = 1.0
-    offset: float = -1.5
+They stand in for human judgments where there are none to fit on: a document of average score gains .18, one two
+standard deviations above it .62, because most of what is retrieved is not relevant.
+"""
 
 
-DEFAULT_CALIBRATION = Calibration()
-
-
-def calibrate(
-    scores: ArrayLike,
-    absolute: bool,
-    slope: float = DEFAULT_CALIBRATION.slope,
-    offset: float = DEFAULT_CALIBRATION.offset,
-) -> Gains:
+def calibrate(scores: ArrayLike, absolute: bool) -> Gains:
     """Turn raw reward model scores into gains.
 
     scores: (n, pool), row i the pool of query i, NaN where the pool is shorter. ``absolute`` scores are clipped to
-    [0, 1]; others are z-scored within their row (all equal where the row has no spread) and mapped by ``Calibration``.
+    [0, 1]; others are z-scored within their row (all equal where the row has no spread) and mapped as ``SLOPE`` says.
     Returns (n, pool) float64 gains in [0, 1]; 0 where there is no document. Raises ModelError on an infinite score.
     """
-    raw = _finite(scores)
+    raw = np.asarray(scores, dtype=np.float64)
+    if np.isinf(raw).any():
+        row = int(np.argwhere(np.isinf(raw))[0][0])
+        raise ModelError(f"the reward model gave an infinite score for query {row} of the batch; scores must be finite")
     if absolute:
         return np.clip(np.nan_to_num(raw), 0.0, 1.0)
     from scipy.special import expit
 
-    return np.where(np.isnan(raw), 0.0, expit(slope * z_scores(raw, ~np.isnan(raw)) + offset))
+    return np.where(np.isnan(raw), 0.0, expit(SLOPE * z_scores(raw, ~np.isnan(raw)) + OFFSET))
 
 
 def ndcg_at_k(grades: ArrayLike, ideal: ArrayLike) -> Gains:
     """Compute nDCG as trec_eval does (``ndcg_cut``): linear gains, discount log2(rank + 1).
 
-    grades: (..., k) gains in rank order, 0 past the end of a short list. ideal: (..., k) the best gains, best first;
-    leading axes broadcast. NaN and negative grades count as 0. Returns (...); 0 where the ideal is all zero.
+    grades: (..., depth) gains in rank order. ideal: (..., k) the best gains, best first; leading axes broadcast. NaN
+    and negative grades count as 0. Returns (...); 0 where the ideal is all zero.
     Source: Järvelin and Kekäläinen (2002), "Cumulated gain-based evaluation of IR techniques".
     """
     actual, best = np.broadcast_arrays(_dcg(grades), _dcg(ideal))
@@ -75,19 +64,13 @@ def best_gains(gains: ArrayLike, k: int) -> Gains:
     return np.pad(ordered, [(0, 0)] * (ordered.ndim - 1) + [(0, missing)])
 
 
-def ranking_ndcg(listed: ArrayLike, pool: ArrayLike, k: int = 10, ideal: Ideal = "pooled") -> Gains:
+def ranking_ndcg(listed: ArrayLike, pool: ArrayLike, k: int = 10) -> Gains:
     """nDCG@k of rankings by their gains.
 
-    listed: (..., depth) gains in rank order. pool: (..., m) gains of every document known for the query; leading axes
-    broadcast against those of ``listed``. ``ideal`` "pooled" takes the best k of the pool, "list" the best k of what
-    is listed (then ``pool`` is not read). Returns (...). Raises ConfigError on another ideal.
+    listed: (..., depth) gains in rank order. pool: (..., m) gains of every document known for the query, of which the
+    best k are the ideal; leading axes broadcast against those of ``listed``. Returns (...).
     """
-    if ideal not in get_args(Ideal):
-        raise ConfigError(f"unknown ideal {ideal!r}: {nearest(str(ideal), get_args(Ideal))}")
-    gains = np.asarray(listed, dtype=np.float64)
-    top = gains[..., :k]
-    top = np.pad(top, [(0, 0)] * (top.ndim - 1) + [(0, k - top.shape[-1])])
-    return ndcg_at_k(top, best_gains(pool if ideal == "pooled" else gains, k))
+    return ndcg_at_k(np.asarray(listed, dtype=np.float64)[..., :k], best_gains(pool, k))
 
 
 class Judgments:
@@ -120,8 +103,7 @@ class Judgments:
         counts = np.diff(self._grades.indptr)
         known = np.zeros((self._grades.shape[0], max(1, int(counts.max(initial=0)))))
         known[np.arange(known.shape[1])[None, :] < counts[:, None]] = self._grades.data
-        top = self.grades(documents[:, :k])
-        return ndcg_at_k(np.pad(top, [(0, 0), (0, k - top.shape[1])]), best_gains(known, k))
+        return ndcg_at_k(self.grades(documents[:, :k]), best_gains(known, k))
 
 
 def own_document(queries: QuerySet, corpus: Corpus) -> IntArray:
@@ -133,11 +115,3 @@ def _dcg(grades: ArrayLike) -> Gains:
     gains = np.fmax(np.asarray(grades, dtype=np.float64), 0.0)  # fmax: a NaN counts as 0 too
     discounts = 1.0 / np.log2(np.arange(2, gains.shape[-1] + 2))
     return np.asarray(gains @ discounts)
-
-
-def _finite(scores: ArrayLike) -> NDArray[np.float64]:
-    raw = np.asarray(scores, dtype=np.float64)
-    if np.isinf(raw).any():
-        row = int(np.argwhere(np.isinf(raw))[0][0])
-        raise ModelError(f"the reward model gave an infinite score for query {row} of the batch; scores must be finite")
-    return raw

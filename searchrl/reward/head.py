@@ -1,10 +1,9 @@
 """Reward models with a head: a transformer that reads query and document and gives one number, here or behind a server.
 
 Bradley-Terry reward models (Skywork-Reward, GRM and their kin) read a conversation: the query is the user's turn, the
-document the assistant's. Cross-encoders (the MS MARCO rerankers, say) read a plain pair of texts. The tokenizer tells
-them apart: the first kind has a chat template. ``HeadReward`` reads both; ``CrossEncoderReward`` reads the second kind
-as sentence-transformers does, which also knows the activation behind the network, prompts, and models of several
-modules; ``HttpReranker`` asks a server, by /v1/rerank (vLLM, llama.cpp, TEI's kin) or vLLM's /score.
+document the assistant's. Cross-encoders (the MS MARCO rerankers, say) read a plain pair of texts. ``HeadReward`` reads
+both, told apart by the tokenizer's chat template; ``CrossEncoderReward`` reads the second kind as sentence-transformers
+does, with activation, prompts and several modules; ``HttpReranker`` asks a server (vLLM, llama.cpp, TEI's kin).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -248,7 +247,7 @@ def _architectures(name: str, folder: Path) -> list[str]:
         raise ModelError(f"{name} cannot be loaded as a cross-encoder: {file} cannot be read ({error})") from error
 
 
-Endpoint = Literal["rerank", "score"]
+RERANK = "/v1/rerank"
 
 DOCUMENTS_AT_ONCE = 64
 """In one request."""
@@ -257,28 +256,16 @@ DOCUMENTS_AT_ONCE = 64
 class HttpReranker(ServedModel):
     """Implements ``RewardModel`` over HTTP: the server scores (query, document) pairs with a template of its own.
 
-    base_url, model, connection: see ``ServedModel``. endpoint: ``rerank`` (one query and its documents a request) or
-    ``score`` (vLLM's). absolute: say so where the model's scores lie in [0, 1] and mean the same for every query;
-    servers do not tell.
+    One query and up to ``DOCUMENTS_AT_ONCE`` of its documents a request.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        model: str | None = None,
-        *,
-        endpoint: Endpoint = "rerank",
-        absolute: bool = False,
-        **connection: Any,
-    ) -> None:
-        super().__init__(base_url, model, **connection)
-        self._endpoint: Endpoint = endpoint
-        self.absolute = absolute
+    absolute = False
+    """Servers do not tell; a bare output has no common scale."""
 
     @property
     def fingerprint(self) -> str:
         """Address, name, what the server says about the model, and the endpoint."""
-        return f"http-rerank-1 {self.served.fingerprint} {self._endpoint}"
+        return f"http-rerank-1 {self.served.fingerprint} rerank"
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """The server's scores of the n pairs (queries[i], documents[i]), shape (n,).
@@ -308,20 +295,15 @@ class HttpReranker(ServedModel):
         return np.array([scores[i] for i in range(len(queries))], dtype=np.float32)
 
     def _ask(self, query: str, documents: list[str]) -> list[float]:
-        if self._endpoint == "rerank":
-            path, key = "/v1/rerank", ("results", "relevance_score")
-            body: dict[str, Any] = {"query": query, "documents": documents, "top_n": len(documents)}
-        else:
-            path, key = "/score", ("data", "score")
-            body = {"text_1": query, "text_2": documents}
-        answer = self._client.post(path, {"model": self.name, **body})
+        body = {"model": self.name, "query": query, "documents": documents, "top_n": len(documents)}
+        answer = self._client.post(RERANK, body)
         try:
-            found = {int(entry["index"]): float(entry[key[1]]) for entry in answer[key[0]]}
+            found = {int(entry["index"]): float(entry["relevance_score"]) for entry in answer["results"]}
             scores = [found[i] for i in range(len(documents))]
         except (KeyError, TypeError, ValueError) as error:
-            raise EngineError(f"{self._client.base_url}{path} does not answer with scores: {answer!s:.80}") from error
+            raise EngineError(f"{self._client.base_url}{RERANK} does not answer with scores: {answer!s:.80}") from error
         if not np.isfinite(scores).all():
-            raise EngineError(f"{self._client.base_url}{path} gives no finite score for the query {query[:60]!r}")
+            raise EngineError(f"{self._client.base_url}{RERANK} gives no finite score for the query {query[:60]!r}")
         return scores
 
 

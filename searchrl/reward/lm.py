@@ -1,15 +1,12 @@
 """A causal language model scores (query, document) pairs: one forward pass a pair, nothing is sampled.
 
 ``LMReward`` has four methods. ``yes_no`` reads the probability of Yes against No after an instruction; ``graded`` the
-expected grade; ``likelihood`` how probable the query is as the document's continuation (query likelihood, Ponte and
-Croft 1998; with language models as rerankers, Sachan et al. 2022); ``pmi`` how much more probable the document makes it
-than no document does (pointwise mutual information), which orders a query's documents alike but can be compared from
-query to query. Models under about 1B parameters answer instructions near chance but do tell likelihoods apart, so they
-are judged by these.
+expected grade; ``likelihood`` how probable the query is as the document's continuation (Ponte and Croft 1998; Sachan et
+al. 2022); ``pmi`` how much more probable the document makes it than no document does, which can be compared from query
+to query. Models under about 1B parameters answer instructions near chance but do tell likelihoods apart.
 
-``QwenReranker`` is for Qwen3-Reranker, trained to answer yes or no in one fixed form (Zhang et al. 2025, "Qwen3
-Embedding", and the models' cards). The form has a system message and a closed thinking block, so it is sent as plain
-text, without the chat template, as two continuations of one context.
+``QwenReranker`` is for Qwen3-Reranker (Zhang et al. 2025), trained to answer yes or no in one fixed form, which is sent
+as plain text, without the chat template, as two continuations of one context.
 """
 
 from __future__ import annotations
@@ -39,8 +36,7 @@ PROMPTS_READ: dict[Method, tuple[str, ...]] = {
 ANSWERS = ("Yes", "No")
 
 GRADES = tuple("0123456789")
-"""The grades asked for and scored. A tenth, 10, would begin with the same token as 1 in most tokenizers, and the
-next-token distribution could not tell the two apart; the score is the expected grade divided by 9 in any case."""
+"""The grades asked for; the score is the expected one divided by 9. In most tokenizers 10 would begin like 1."""
 
 BYTES_PER_WORD = 8
 """A text is also cut to this many bytes a word, so that one unbroken string cannot fill the model."""
@@ -52,9 +48,8 @@ MAX_QUERY_WORDS = 100
 class LMReward:
     """Scores pairs with a language model by one of the four methods.
 
-    Documents are cut to their first ``max_document_words`` words before they are put into the prompt: 80 words of
-    English prose are about 128 tokens (1.5 tokens a word in scientific abstracts, 1.1 in plain sentences).
-    Raises ConfigError on an unknown method or a limit below 1.
+    The prompt shows the first ``max_document_words`` words of a document: 80 words of English prose are about 128
+    tokens. Raises ConfigError on an unknown method or a limit below 1.
     """
 
     lm: LanguageModel
@@ -76,9 +71,7 @@ class LMReward:
 
     @property
     def absolute(self) -> bool:
-        """True of ``yes_no`` and ``graded``; a likelihood depends on the query's own words and has no common scale, and
-        what a document adds to it does not lie in [0, 1].
-        """
+        """True of ``yes_no`` and ``graded``; likelihoods have no common scale in [0, 1]."""
         return self.method in ("yes_no", "graded")
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:

@@ -1,8 +1,7 @@
 """Who says how relevant a document is: the protocol of all reward models, and what remembers their scores.
 
-``CachedReward`` does so in a file, which knows nothing of the job: it maps a pair under a reward model to a score. So a
-job that was killed goes on where it stopped, and queries and documents may be added; with another model, template or
-prompt nothing in it applies. ``JudgedPool`` holds the scores of one batch of queries, each asked for once.
+``CachedReward`` keeps scores in a file, under pair and reward model, so that a job that was killed goes on where it
+stopped and may be given more queries and documents. ``JudgedPool`` holds those of one batch of queries.
 """
 
 from __future__ import annotations
@@ -61,6 +60,7 @@ class CachedReward:
 
     def __init__(self, reward: RewardModel, path: Path, *, keeps_answered: bool = False) -> None:
         self._reward = reward
+        self.absolute = reward.absolute
         self._keeps_answered = keeps_answered
         self._path = path
         with self._errors():
@@ -74,11 +74,6 @@ class CachedReward:
     def fingerprint(self) -> str:
         """The reward model's own."""
         return self._reward.fingerprint
-
-    @property
-    def absolute(self) -> bool:
-        """The reward model's own."""
-        return self._reward.absolute
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """See ``RewardModel.score``."""
@@ -141,12 +136,11 @@ class JudgedPool:
         self._keys = np.empty(0, dtype=np.int64)
         self._scores = np.empty(0, dtype=np.float32)
 
-    def ensure(self, documents: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Score what is missing of (n, k) documents; returns how many new pairs each query cost, (n,) int32."""
+    def ensure(self, documents: NDArray[np.int32]) -> None:
+        """Score what is missing of (n, k) documents."""
         missing = np.setdiff1d(self._pairs(documents)[documents != NO_DOCUMENT], self._keys)
         if len(missing):
             self.learn(missing, self.score(missing))
-        return np.bincount(missing // len(self._corpus), minlength=len(documents)).astype(np.int32)
 
     def batches(self, documents: NDArray[np.int32], size: int = PAIRS_AT_ONCE) -> list[NDArray[np.int64]]:
         """Cut all pairs in (n, k) documents into batches of about ``size``, to be scored and learned one by one.

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from searchrl.env.build import BuildBar
+from searchrl.env.build import build_bar
 
 
 def test_a_bar_for_each_stage_with_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    with BuildBar("search graph, train") as bar:
+    with build_bar("search graph, train") as bar:
         for done in range(4):
             bar("playing", "situation", done * 10, 40)
         bar("ranking", "situation", 0, 40)
@@ -26,7 +26,7 @@ def test_speed_and_time_left_are_those_of_real_work(
     now = [100.0]
     monkeypatch.setattr(tqdm, "monitor_interval", 0)
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
-    with BuildBar("graph") as bar:
+    with build_bar("graph") as bar:
         bar("playing", "situation", 980, 1000)
         now[0] += 1.0
         bar("playing", "situation", 990, 1000)
@@ -35,9 +35,9 @@ def test_speed_and_time_left_are_those_of_real_work(
 
 
 def test_nothing_is_shown_for_what_is_only_loaded_or_unwanted(capsys: pytest.CaptureFixture[str]) -> None:
-    with BuildBar("graph"):
+    with build_bar("graph"):
         pass
-    with BuildBar("graph", show=False) as bar:
+    with build_bar("graph", show=False) as bar:
         bar("playing", "situation", 0, 10)
         bar("playing", "situation", 10, 10)
     assert capsys.readouterr().err == ""

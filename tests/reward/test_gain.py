@@ -6,10 +6,10 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from searchrl.errors import ConfigError, ModelError
+from searchrl.errors import ModelError
 from searchrl.reward.gain import (
-    DEFAULT_CALIBRATION,
-    Calibration,
+    OFFSET,
+    SLOPE,
     best_gains,
     calibrate,
     ndcg_at_k,
@@ -65,16 +65,13 @@ def test_nothing_to_find_gains_nothing():
 def test_list_ideal_cannot_see_what_the_pooled_one_sees():
     pool = np.array([0.9, 0.9, 0.2, 0.2, 0.2])
     bad_list = np.array([0.2, 0.2, 0.2])
-    assert ranking_ndcg(bad_list, pool, 3, "list") == pytest.approx(1.0)
-    assert ranking_ndcg(bad_list, pool, 3, "pooled") < 0.5
-    with pytest.raises(ConfigError, match="did you mean 'pooled'"):
-        ranking_ndcg(bad_list, pool, 3, "pool")  # type: ignore[arg-type]
+    assert ranking_ndcg(bad_list, bad_list, 3) == pytest.approx(1.0)
+    assert ranking_ndcg(bad_list, pool, 3) < 0.5
 
 
-@pytest.mark.parametrize("ideal", ["pooled", "list"])
-def test_lists_and_pools_shorter_than_k(ideal):
-    assert ranking_ndcg([1.0, 0.0], [0.0, 1.0], 10, ideal) == pytest.approx(1.0)
-    assert ranking_ndcg([0.0, 1.0], [0.0, 1.0], 10, ideal) == pytest.approx(1 / np.log2(3))
+def test_lists_and_pools_shorter_than_k():
+    assert ranking_ndcg([1.0, 0.0], [0.0, 1.0], 10) == pytest.approx(1.0)
+    assert ranking_ndcg([0.0, 1.0], [0.0, 1.0], 10) == pytest.approx(1 / np.log2(3))
 
 
 def test_best_gains():
@@ -84,22 +81,22 @@ def test_best_gains():
 
 def test_absolute_scores_pass_through_clipped():
     scores = np.array([[0.2, 1.3, -0.1, NAN]], dtype=np.float32)
-    assert calibrate(scores, absolute=True, slope=9.0, offset=9.0)[0] == pytest.approx([0.2, 1, 0, 0])
+    assert calibrate(scores, absolute=True)[0] == pytest.approx([0.2, 1, 0, 0])
 
 
 def test_other_scores_compare_within_the_query_only():
     scores = np.array([[1.0, 2.0, 3.0, NAN], [-900.0, -700.0, -500.0, NAN]])
-    gains = calibrate(scores, absolute=False, slope=2.0, offset=-1.0)
+    gains = calibrate(scores, absolute=False)
     assert gains[0] == pytest.approx(gains[1])
     z = np.array([-1, 0, 1]) * np.sqrt(1.5)
-    assert gains[0] == pytest.approx([*(1 / (1 + np.exp(-(2 * z - 1)))), 0])
+    assert gains[0] == pytest.approx([*(1 / (1 + np.exp(-(SLOPE * z + OFFSET)))), 0])
 
 
 @pytest.mark.parametrize("row", [[0.1, 0.1, 0.1], [-3.3333333, NAN, -3.3333333], [5.0, NAN, NAN]])
 def test_scores_without_spread_all_gain_the_same(row):
     gains = calibrate(np.array([row], dtype=np.float32), absolute=False)[0]
     here = ~np.isnan(row)
-    assert gains[here] == pytest.approx(1 / (1 + np.exp(-DEFAULT_CALIBRATION.offset)))
+    assert gains[here] == pytest.approx(1 / (1 + np.exp(-OFFSET)))
     assert (gains[~here] == 0).all()
 
 
@@ -108,14 +105,10 @@ def test_an_empty_pool_has_no_gains():
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.floats(-1e3, 1e3, width=32) | st.just(NAN), min_size=1, max_size=20),
-    st.floats(0.01, 5),
-    st.floats(-5, 5),
-)
-def test_gains_lie_in_the_unit_interval_and_keep_the_order(row, slope, offset):
+@given(st.lists(st.floats(-1e3, 1e3, width=32) | st.just(NAN), min_size=1, max_size=20))
+def test_gains_lie_in_the_unit_interval_and_keep_the_order(row):
     scores = np.array([row])
-    gains = calibrate(scores, False, slope, offset)[0]
+    gains = calibrate(scores, absolute=False)[0]
     assert ((gains >= 0) & (gains <= 1)).all()
     here = ~np.isnan(scores[0])
     assert (np.diff(gains[here][np.argsort(scores[0, here])]) >= -1e-12).all()
@@ -124,7 +117,3 @@ def test_gains_lie_in_the_unit_interval_and_keep_the_order(row, slope, offset):
 def test_infinite_scores_are_refused():
     with pytest.raises(ModelError, match="query 1"):
         calibrate(np.array([[0.0, 1.0], [0.0, -np.inf]]), absolute=False)
-
-
-def test_calibration_is_a_value():
-    assert Calibration() == Calibration(1.0, -1.5) == DEFAULT_CALIBRATION

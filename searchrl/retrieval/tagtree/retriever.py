@@ -76,7 +76,14 @@ def walk(tree: TagTree, queries: FloatArray, beam_width: int, guide: Guide | Non
             goodness = guide(clusters, goodness)
         best = np.argsort(-goodness, axis=1, kind="stable")[:, :beam_width]
         beam = np.take_along_axis(clusters, best, axis=1)
-    return _packed(np.concatenate(tags, axis=1), np.concatenate(found, axis=1), compared)
+    reached_tags, cosines = np.concatenate(tags, axis=1), np.concatenate(found, axis=1)
+    order = np.argsort(-cosines, axis=1, kind="stable")  # best first, empty columns cut off
+    width = int((reached_tags != NOTHING).sum(axis=1).max(initial=0))
+    return Walk(
+        np.take_along_axis(reached_tags, order, axis=1)[:, :width],
+        np.take_along_axis(cosines, order, axis=1)[:, :width],
+        compared,
+    )
 
 
 class RewardGuide:
@@ -160,8 +167,9 @@ class TagTreeRetriever:
             for place in np.flatnonzero(enough).tolist():
                 row = int(rows[place])
                 chosen = _best(evidence, place, max(candidates, k))
-                found, values = self._scored(queries[row], chosen, k)
-                documents[row, : len(found)], cosines[row, : len(found)] = found, values
+                values = np.asarray(self.vectors[chosen] @ queries[row], dtype=np.float32)
+                best = np.lexsort((chosen, -values))[:k]
+                documents[row, : len(best)], cosines[row, : len(best)] = chosen[best], values[best]
                 scored[row] = len(chosen)
                 tags[row] = way.tags[place], way.scores[place]
             if not enough.all():
@@ -183,12 +191,6 @@ class TagTreeRetriever:
         evidence.data[evidence.indices == exclude[rows]] = 0.0
         evidence.eliminate_zeros()
         return evidence
-
-    def _scored(self, query: FloatArray, chosen: IntArray, k: int) -> tuple[IntArray, FloatArray]:
-        """The k of these documents with the highest cosine, equal ones by the lower index."""
-        cosines = np.asarray(self.vectors[chosen] @ query, dtype=np.float32)
-        best = np.lexsort((chosen, -cosines))[:k]
-        return chosen[best], cosines[best]
 
 
 def _best(evidence: Any, row: int, count: int) -> IntArray:
@@ -224,14 +226,3 @@ def _cosines(vectors: FloatArray, queries: FloatArray, nodes: IntArray) -> Float
         scores[rows] = np.matmul(vectors[nodes[rows]], queries[rows, :, None])[:, :, 0]
     scores[nodes == NOTHING] = -np.inf
     return scores
-
-
-def _packed(tags: IntArray, scores: FloatArray, compared: IntArray) -> Walk:
-    """Best tags first, without columns that are empty."""
-    order = np.argsort(-scores, axis=1, kind="stable")
-    width = int((tags != NOTHING).sum(axis=1).max(initial=0))
-    return Walk(
-        np.take_along_axis(tags, order, axis=1)[:, :width],
-        np.take_along_axis(scores, order, axis=1)[:, :width],
-        compared,
-    )
