@@ -135,15 +135,8 @@ def test_same_generator_same_step_and_another_another(decided_policy: PolicyMake
     def weights(seed: int) -> Tensor:
         policy = decided_policy(TENSORS)
         optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
-        update(
-            policy,
-            optimizer,
-            TENSORS,
-            sampled_rows(4)[:64],
-            LearningConfig(),
-            0.01,
-            torch.Generator().manual_seed(seed),
-        )
+        learning, generator = LearningConfig(estimator="reinforce"), torch.Generator().manual_seed(seed)
+        update(policy, optimizer, TENSORS, sampled_rows(4)[:64], learning, 0.01, generator)
         return torch.nn.utils.parameters_to_vector(policy.parameters()).detach()
 
     assert torch.equal(weights(1), weights(1))
