@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from searchrl.models.folders import quiet_transformers
 from searchrl.models.language_model import FloatArray
-from searchrl.models.loading import quiet_transformers
 from searchrl.models.tokens import prompt_tokens, text_tokens
 
 TEXT_TOKENS = 256

@@ -17,7 +17,7 @@ from torch import Tensor
 from searchrl.agent.policy import Policy
 from searchrl.env.graph import Observation, SearchGraph
 from searchrl.env.tree import N_ACTIONS, ROOT, Action
-from searchrl.models.loading import quiet_transformers
+from searchrl.models.folders import quiet_transformers
 from searchrl.retrieval.ranking import FloatArray
 
 JUDGE_TOKENS = 10

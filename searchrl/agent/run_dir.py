@@ -11,8 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from searchrl.config import TrainConfig
-from searchrl.config_file import differences, to_json
+from searchrl.config import TrainConfig, differences, to_json
 from searchrl.device import FORMAT_VARIABLE
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.files import write_text

@@ -15,9 +15,15 @@ from searchrl.config import ScorerName
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.files import sealed_folder
-from searchrl.models.folders import SMALL_MODEL, default_language_model, judging_method, language_model_folder
+from searchrl.models.folders import (
+    SMALL_MODEL,
+    causal_lm_facts,
+    default_language_model,
+    judging_method,
+    language_model_folder,
+    loading,
+)
 from searchrl.models.loader import CONTEXT_TOKENS
-from searchrl.models.loading import causal_lm_facts, loading
 from searchrl.models.prompts import beginning, load_prompts
 from searchrl.models.tokens import Tokens, batch_rows, first_tokens, pack, pad, text_start, text_tokens
 from searchrl.models.transformers_lm import SHORTEST_CUT, TransformersLM

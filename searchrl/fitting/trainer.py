@@ -25,7 +25,7 @@ from searchrl.fitting.lists import PreferenceQuality, list_losses, preference_qu
 from searchrl.fitting.records import PreferenceList
 from searchrl.fitting.trainable import TrainableReward
 from searchrl.fitting.training_settings import FittingConfig, LoraSettings, LossName, TrackingConfig
-from searchrl.models.loading import quiet_transformers
+from searchrl.models.folders import quiet_transformers
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """As the Llama family and its kin call them; a network without any of these gets LoRA on every linear layer."""

@@ -12,8 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchrl.config import DtypeName
-from searchrl.config_file import differences, to_json
+from searchrl.config import DtypeName, differences, to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.files import new_folder, write_text
@@ -56,7 +55,7 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     done = folder.finished()
     if done is None:
         from searchrl.fitting.trainer import without_deprecations
-        from searchrl.models.loading import quiet_transformers
+        from searchrl.models.folders import quiet_transformers
 
         with without_deprecations(), quiet_transformers():
             done = _fit(config, folder, reward, train_lists, test_lists, say)

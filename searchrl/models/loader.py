@@ -142,8 +142,12 @@ class ModelLoader:
 
         What a server runs counts as large.
         """
-        from searchrl.models.folders import SMALL_MODEL, default_language_model, language_model_folder
-        from searchrl.models.loading import causal_lm_facts
+        from searchrl.models.folders import (
+            SMALL_MODEL,
+            causal_lm_facts,
+            default_language_model,
+            language_model_folder,
+        )
 
         if self.engine == "http":
             return False

@@ -44,6 +44,11 @@ def token_batches(lengths: Sequence[int], budget: int, multiple: int = 1) -> lis
     return batches
 
 
+def default_budget(device: str) -> int:
+    """Tokens in one forward pass: what fits a CPU's cache; more elsewhere."""
+    return 1024 if device == "cpu" else 32768
+
+
 def padded(length: int, multiple: int) -> int:
     """``length`` rounded up to a multiple, at least one."""
     return max(1, -(-length // multiple)) * multiple

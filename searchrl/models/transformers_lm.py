@@ -11,12 +11,19 @@ from torch import Tensor
 
 from searchrl.device import DeviceChoice, choose_device, generator
 from searchrl.errors import ConfigError, ModelError
-from searchrl.models.folders import default_language_model, language_model_folder
+from searchrl.models.folders import (
+    causal_lm_facts,
+    default_language_model,
+    folder_fingerprint,
+    format_name,
+    language_model_folder,
+    loading_model,
+)
 from searchrl.models.language_model import FloatArray, check_generation, finished
-from searchrl.models.loading import causal_lm_facts, folder_fingerprint, format_name, load_causal_lm
 from searchrl.models.tokens import (
     PackedForward,
     Tokens,
+    default_budget,
     first_tokens,
     pack,
     pad,
@@ -42,8 +49,7 @@ class TransformersLM:
     """Implements ``LanguageModel`` (see there for the three calls). The weights are loaded at the first of them.
 
     name: preset, local folder or hub name; by default the device's preset. choice: device and format; by default the
-    best there is. token_budget: padded tokens in one forward pass; by default 1,024 on a CPU, whose cache that
-    fits, else 32,768.
+    best there is. token_budget: padded tokens in one forward pass (see ``tokens.default_budget``).
     max_context_tokens, max_continuation_tokens: texts longer than this lose their end (``continuation_logprobs``); an
     instruction that follows a document belongs at the head of the continuation, or the document be cut beforehand.
     stop_at_newline: ``generate`` returns the first line that is not empty.
@@ -70,8 +76,7 @@ class TransformersLM:
         self.name = name or default_language_model(self.choice.device)
         self._folder = language_model_folder(self.name)
         facts = causal_lm_facts(self.name, self._folder)
-        on_cpu = self.choice.device == "cpu"
-        self._budget = token_budget if token_budget is not None else (1024 if on_cpu else 32768)
+        self._budget = default_budget(self.choice.device) if token_budget is None else token_budget
         # Memory on mps grows with every new input shape, and GPU kernels like even widths.
         self._multiple = {"cpu": 1, "mps": 64}.get(self.choice.device, 8)
         self._max_context = max_context_tokens
@@ -93,8 +98,34 @@ class TransformersLM:
 
     @lazy
     def _loaded(self) -> tuple[Any, Any]:
+        """Tokenizer and model, on the device and in the format asked for."""
+        import transformers
+
         _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
-        return load_causal_lm(self.name, self._folder, self.choice)
+        library: Any = transformers  # whose types lag behind its arguments
+        with loading_model(f"the language model {self.name!r}", self._folder):
+            tokenizer = library.AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+            model, loaded = library.AutoModelForCausalLM.from_pretrained(
+                self._folder,
+                dtype=self.choice.torch_dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+            if loaded["missing_keys"]:
+                missing = ", ".join(sorted(loaded["missing_keys"])[:3])
+                raise ModelError(f"{self.name}: its weights lack {missing}; these would be random")
+            model.to(self.choice.device)
+        # Sampling settings that the model's author recommends would bend greedy decoding (repetition penalties) or
+        # contradict it (temperature); only the tokens that end a text are kept.
+        model.generation_config = library.GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
+        model.eval()
+        if self.choice.dtype == "int8":
+            from searchrl.models.int8 import to_int8
+
+            # The vocabulary projection is a small part of the work, and what it rounds would fall on the scores.
+            to_int8(model.base_model, lambda text: model.base_model(**tokenizer(text, return_tensors="pt")))
+        return tokenizer, model
 
     @property
     def _tokenizer(self) -> Any:
@@ -119,10 +150,6 @@ class TransformersLM:
         """Let go of the weights; a later call would load them again."""
         for part in ("_loaded", "_packed"):
             self.__dict__.pop(part, None)
-
-    def load(self) -> None:
-        """Load the weights now. Raises ModelError where they are damaged or do not fit the device."""
-        _ = self._loaded
 
     @lazy
     def fingerprint(self) -> str:

@@ -14,9 +14,13 @@ import numpy as np
 
 from searchrl.device import rng
 from searchrl.errors import ConfigError, EngineError, ModelError, reason
-from searchrl.models.folders import DEFAULT_LANGUAGE_MODELS, language_model_folder
+from searchrl.models.folders import (
+    DEFAULT_LANGUAGE_MODELS,
+    causal_lm_facts,
+    folder_fingerprint,
+    language_model_folder,
+)
 from searchrl.models.language_model import FloatArray, check_generation, finished
-from searchrl.models.loading import causal_lm_facts, folder_fingerprint
 from searchrl.models.tokens import first_tokens, prompt_tokens, text_start, text_tokens
 from searchrl.threads import lazy
 

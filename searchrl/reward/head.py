@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from searchrl.errors import ConfigError, EngineError, ModelError
-from searchrl.models.folders import model_folder
+from searchrl.models.folders import folder_fingerprint, format_name, loading_model, model_folder
 from searchrl.models.http_client import ServedModel
 from searchrl.models.language_model import FloatArray
-from searchrl.models.loading import folder_fingerprint, format_name, loading_model
 from searchrl.models.tokens import pad, scrub, token_batches
 from searchrl.reward.reward_model import check_finite
 from searchrl.threads import one_at_a_time

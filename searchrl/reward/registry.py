@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from searchrl.config import ScorerName
 from searchrl.errors import ConfigError, ModelError, nearest
+from searchrl.models.folders import GENERATIVE
 from searchrl.models.loader import CONTEXT_TOKENS, ModelLoader
-from searchrl.models.loading import GENERATIVE
 
 if TYPE_CHECKING:
     from searchrl.reward.reward_model import RewardModel

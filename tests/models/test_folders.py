@@ -12,6 +12,7 @@ from searchrl.models import folders
 from searchrl.models.folders import (
     default_language_model,
     encoder_folder,
+    folder_fingerprint,
     judging_method,
     keeps_int8,
     language_model_folder,
@@ -19,7 +20,6 @@ from searchrl.models.folders import (
     smollm2_file,
     smollm2_folder,
 )
-from searchrl.models.loading import folder_fingerprint
 
 
 @pytest.fixture

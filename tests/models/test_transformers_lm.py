@@ -200,7 +200,7 @@ def test_missing_weights_are_refused_not_made_up(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3, "layer_types": None}))
     with pytest.raises(ModelError, match="lack"):
-        TransformersLM(str(folder), CPU).load()
+        TransformersLM(str(folder), CPU).generate(["a"], max_new_tokens=1)
 
 
 def test_a_model_whose_likelihoods_cannot_be_shared_is_refused(tmp_path):

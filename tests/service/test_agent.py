@@ -13,8 +13,7 @@ from fastapi.testclient import TestClient
 from benchmarks.bench import Bench
 from searchrl.agent.checkpoint import PolicyCheckpoint, load_policy, save_policy
 from searchrl.agent.policy import Policy
-from searchrl.config import GameConfig, ModelConfig, TrainConfig
-from searchrl.config_file import to_json
+from searchrl.config import GameConfig, ModelConfig, TrainConfig, to_json
 from searchrl.data.dataset import Corpus
 from searchrl.env.live import play_live
 from searchrl.errors import CheckpointError
