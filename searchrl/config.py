@@ -383,7 +383,8 @@ def between(name: str, value: float, low: float, high: float) -> None:
 
 def to_json(settings: Any) -> dict[str, Any]:
     """A settings dataclass as plain JSON values."""
-    return {k: _plain(v) for k, v in asdict(settings).items()}
+    values: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
+    return values
 
 
 def from_json(kind: type[Settings], values: Mapping[str, Any], source: str) -> Settings:
@@ -450,9 +451,3 @@ def _typed(hint: Any, value: Any, place: str) -> Any:
         return value
     wanted = " or ".join("null" if choice is type(None) else choice.__name__ for choice in choices)
     raise ConfigError(f"{place} is {value!r}, which is not {wanted}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return str(value) if isinstance(value, Path) else value

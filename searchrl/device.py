@@ -58,12 +58,11 @@ def choose_device(name: str = "auto") -> DeviceChoice:
     Raises DeviceError where the named device is unknown or absent, saying which are there.
     """
     there = available_devices()
+    device, why = name, f"{name} was asked for"
     if name == "auto":
         device = there[0]
         why = f"{device} is the first available of mps, cuda, cpu"
-    elif name in there:
-        device, why = name, f"{name} was asked for"
-    else:
+    elif name not in there:
         raise DeviceError(f"device {name!r} is not here; available: {', '.join(there)} (auto chooses {there[0]})")
     forced = os.environ.get(FORMAT_VARIABLE) or "auto"
     if forced == "auto":

@@ -1,17 +1,7 @@
 """Every error SearchRL raises on purpose, so that a user's mistake never ends in a traceback.
 
-SearchRLError             anything below; the commands print it as one line and exit with code 2
-├── ConfigError           a setting is unknown, impossible, or contradicts another
-├── DataError             a corpus, query, qrels or ranking file is missing, damaged or empty
-│   └── DownloadError     a dataset could not be fetched, or what came is not what was asked for
-├── ModelError            a model is not available, or does not do what its role needs
-├── EngineError           a model server does not answer, refuses, or answers otherwise than it should
-├── CheckpointError       a checkpoint or a run folder is truncated, foreign, or made for something else
-├── CacheError            a stored index, graph or language-model cache is damaged
-├── DeviceError           the device that was asked for is not there
-└── OutputError           a result cannot be written where it was asked to go
-
-Messages name the file, line or value at fault, and the way out.
+The commands print its message in one line and exit with code 2. It names the file, line or value at fault, and the way
+out.
 """
 
 from __future__ import annotations

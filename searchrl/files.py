@@ -1,6 +1,6 @@
 """Files and folders that are there whole or not at all, locks, and the folder for what can be made again.
 
-What is written appears under its name in one step, so a reader never meets half of it. Three kinds of folder:
+Three kinds of folder:
 ``new_folder`` for a user's result (it replaces nothing), ``save_arrays`` for arrays that are mapped rather than loaded
 (a CRC-32 a file), ``sealed_folder`` for anything built once by one process (a SHA-256 a file). ``Parts`` are the
 finished steps of long work, so that work that was killed goes on from there.
@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -41,8 +41,7 @@ def cache_path() -> Path:
     """Name the user's cache folder, which need not be there yet: ``$SEARCHRL_CACHE``, else
     ``$XDG_CACHE_HOME/searchrl``, else ``~/.cache/searchrl``.
 
-    It holds downloads, converted models, indexes, graphs and language-model answers. Raises ConfigError where a home
-    folder is needed and there is none.
+    Raises ConfigError where a home folder is needed and there is none.
     """
     own = os.environ.get("SEARCHRL_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME", "")  # relative or empty: to be ignored, by the XDG specification
@@ -56,8 +55,7 @@ def cache_path() -> Path:
 def cache_dir() -> Path:
     """Return the folder that ``cache_path`` names, made if need be.
 
-    Raises ConfigError where ``SEARCHRL_CACHE`` names something that is not a folder, OutputError where the folder
-    cannot be made or written.
+    Raises ConfigError where it is not a folder, OutputError where it cannot be made or written.
     """
     folder = cache_path()
     if folder.exists() and not folder.is_dir():
@@ -155,22 +153,6 @@ class Part:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Parts(Protocol):
-    """Parts by name; a dict will do."""
-
-    def __contains__(self, name: object, /) -> bool:
-        """Whether a part is finished."""
-        ...
-
-    def __getitem__(self, name: str, /) -> Part:
-        """A finished part."""
-        ...
-
-    def __setitem__(self, name: str, part: Part, /) -> None:
-        """Keep a part."""
-        ...
-
-
 class StoredParts:
     """Parts in a folder. Where one is damaged, all are discarded after a logged warning: later ones rest on it.
 
@@ -199,6 +181,10 @@ class StoredParts:
     def __setitem__(self, name: str, part: Part) -> None:
         save_arrays(self._folder / name, part.arrays, part.facts)
         self._read.pop(name, None)
+
+
+Parts = StoredParts | dict[str, Part]
+"""Finished parts by name, on disk or in memory."""
 
 
 def sealed_folder(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -244,10 +230,8 @@ def damage(folder: Path) -> str:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, in hex. Raises OSError where it cannot be read."""
-    digest = hashlib.sha256()
-    for block in _blocks(path):
-        digest.update(block)
-    return digest.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -301,12 +285,7 @@ def _replace(folder: Path, temporary: Path) -> None:
 def crc32(path: Path) -> int:
     """CRC-32 of a file's content. Raises OSError where it cannot be read."""
     value = 0
-    for block in _blocks(path):
-        value = zlib.crc32(block, value)
-    return value
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(1 << 22):
-            yield block
+            value = zlib.crc32(block, value)
+    return value

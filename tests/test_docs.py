@@ -143,7 +143,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 def test_files_that_the_pages_name_are_there() -> None:
     for page in [*PAGES, REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs" / "api").glob("*.md")]:
         text = page.read_text(encoding="utf-8")
-        for path in re.findall(r"`((?:searchrl|tests|benchmarks|docs|checkpoints)/[\w/.-]+\.\w+)`", text):
+        for path in re.findall(r"`((?:searchrl|tests|benchmarks|tools|docs|checkpoints)/[\w/.-]+\.\w+)`", text):
             made = path == "checkpoints/policy_final.pt"
             assert made or (REPOSITORY / path).exists(), f"{page.name}: {path}"
         for module in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE):

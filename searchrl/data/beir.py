@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Container
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from searchrl.data.dataset import SPLITS, Corpus, Dataset, Qrels, QuerySet, Split
 from searchrl.data.records import at, checked_id, numbered_lines, read_records, write_jsonl
@@ -89,9 +89,8 @@ def _splits_present(folder: Path) -> list[Split]:
 def _checked_loader(folder: Path) -> Any:
     """beir's ``GenericDataLoader``, its three readers replaced by ones that trace each fault to file and line.
 
-    beir decides what a dataset folder is: the names of its files, what a split is, which queries belong to it. Its own
-    readers give up on a byte order mark or a blank line, say nothing of duplicate ids or missing fields, and end in a
-    KeyError when the qrels name an unknown query. ``notes`` says what was dropped on the way.
+    beir's own readers give up on a byte order mark or a blank line, say nothing of duplicate ids or missing fields, and
+    end in a KeyError when the qrels name an unknown query. ``notes`` says what was dropped on the way.
     """
     from beir.datasets.data_loader import GenericDataLoader  # slow to import
 
@@ -108,7 +107,7 @@ def _checked_loader(folder: Path) -> Any:
 
         def _load_qrels(self) -> None:
             path = Path(self.qrels_file)
-            known, note = keep_known(read_qrels(path), self.queries, self.corpus)
+            known, note = _keep_known(read_qrels(path), self.queries, self.corpus)
             if not known:
                 raise DataError(f"{path}: {note}; nothing is left. Do these qrels belong to this corpus?")
             if note:
@@ -121,8 +120,8 @@ def _checked_loader(folder: Path) -> Any:
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     """Read query id -> document id -> grade, in file order.
 
-    A judgment given twice with the same grade is fine. Raises ``DataError`` that names file and line: a wrong header,
-    not three columns, a grade that is not an integer, two grades for one pair; and if there are no judgments.
+    Raises ``DataError`` that names file and line: a wrong header, not three columns, a grade that is not an integer,
+    two grades for one pair; and if there are no judgments.
     """
     qrels: dict[str, dict[str, int]] = {}
     headed = False
@@ -161,15 +160,10 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
     write_text(path, buffer.getvalue())
 
 
-class KnownQrels(NamedTuple):
-    """Judgments that name queries and documents that are there, and a note of what was dropped (empty: nothing)."""
-
-    qrels: dict[str, dict[str, int]]
-    note: str
-
-
-def keep_known(qrels: Qrels, queries: Container[str], documents: Container[str]) -> KnownQrels:
-    """Drop, and count, judgments that name a query or a document that is not there."""
+def _keep_known(
+    qrels: Qrels, queries: Container[str], documents: Container[str]
+) -> tuple[dict[str, dict[str, int]], str]:
+    """The judgments that name queries and documents that are there; what was dropped in words, "" where nothing was."""
     known: dict[str, dict[str, int]] = {}
     unknown_query = unknown_document = queries_lost = 0
     for query_id, judged in qrels.items():
@@ -186,7 +180,7 @@ def keep_known(qrels: Qrels, queries: Container[str], documents: Container[str])
     dropped = " and ".join(f"{n} name {what}" for what, n in counts.items() if n)
     lost = f", and with them {queries_lost} queries that have no other" if queries_lost else ""
     total = sum(map(len, qrels.values()))
-    return KnownQrels(known, f"of {total} judgments {dropped}: dropped{lost}" if dropped else "")
+    return known, f"of {total} judgments {dropped}: dropped{lost}" if dropped else ""
 
 
 def _columns(line: str, place: str) -> list[str]:

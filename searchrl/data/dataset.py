@@ -101,11 +101,11 @@ DEV_SHARE = 0.2
 DEV_MOST = 200
 
 
-def with_dev_split(dataset: Dataset, seed: int, *, share: float = DEV_SHARE, most: int = DEV_MOST) -> Dataset:
+def with_dev_split(dataset: Dataset, seed: int) -> Dataset:
     """Take a dev split out of train where there is none, and note it; say so where there is no train.
 
-    About ``share`` of the train queries go to dev, at most ``most``. Which ones depends on each query's id and the
-    seed alone, so adding queries leaves the others where they were (at the cap, each new one in dev displaces one).
+    About a fifth of the train queries go to dev, at most 200. Which ones depends on each query's id and the seed alone,
+    so adding queries leaves the others where they were (at the cap, each new one in dev displaces one).
     """
     train = dataset.splits.get("train")
     if train is None:
@@ -115,7 +115,7 @@ def with_dev_split(dataset: Dataset, seed: int, *, share: float = DEV_SHARE, mos
         return dataset
     if len(train) < 2:
         return _noted(dataset, "no dev split: train has only one query to spare")
-    chosen = _choose(train.ids, share, most, seed)
+    chosen = _choose(train.ids, DEV_SHARE, DEV_MOST, seed)
     kept, dev = _divide(train, chosen)
     note = f"dev: {len(dev)} of {len(train)} train queries, taken out with seed {seed}; the collection has no dev split"
     return _noted(_with(dataset, kept, dev), note)
@@ -153,8 +153,8 @@ def _draw(query_id: str, seed: int) -> float:
 def _divide(queries: QuerySet, taken: set[str]) -> tuple[QuerySet, QuerySet]:
     """The queries that stay and those taken, both in the order they had."""
 
-    inside = [query_id in taken for query_id in queries.ids]
-    return queries.only(i for i, t in enumerate(inside) if not t), queries.only(i for i, t in enumerate(inside) if t)
+    stay = (i for i, query_id in enumerate(queries.ids) if query_id not in taken)
+    return queries.only(stay), queries.only(i for i, query_id in enumerate(queries.ids) if query_id in taken)
 
 
 def _with(dataset: Dataset, train: QuerySet, dev: QuerySet) -> Dataset:

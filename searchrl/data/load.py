@@ -30,9 +30,8 @@ def load_dataset(
     """Load a dataset and give it a dev split if it has a train split but no dev.
 
     Looked for in this order: ``pydocs``, the embedded dataset; a path to a folder in the BEIR layout; a folder of that
-    name in ``data_dir``, in the folder that the environment variable SEARCHRL_DATA names, or in the user's cache; one
-    of BEIR's smaller collections by name, downloaded (from ``mirror`` if given) to the first of these that can be
-    written.
+    name in ``data_dir``, in $SEARCHRL_DATA, or in the user's cache; one of BEIR's smaller collections by name,
+    downloaded (from ``mirror`` if given) to the first of these that can be written.
 
     Raises ``ConfigError`` for a name that is none of these, ``DataError`` for a dataset that is damaged or missing,
     ``DownloadError`` for one that cannot be fetched.

@@ -84,10 +84,7 @@ def write_query_bank(path: Path, bank: QueryBank) -> None:
 
 
 def load_query_bank_for(path: Path, corpus: Corpus) -> QueryBank:
-    """Read a bank for the corpus it was made from.
-
-    Raises ``DataError`` as ``load_query_bank`` does, and if the bank was made from another corpus.
-    """
+    """Read a bank. Raises ``DataError`` as ``load_query_bank`` does, and if it was made from another corpus."""
     bank = load_query_bank(path)
     if bank.header.corpus_fingerprint != corpus.fingerprint:
         raise DataError(
@@ -102,10 +99,9 @@ def load_query_bank_for(path: Path, corpus: Corpus) -> QueryBank:
 
 def load_query_bank(path: Path) -> QueryBank:
     """Read a whole bank. Raises ``DataError`` naming file and line for a foreign, damaged or empty file."""
-    lines = read_jsonl(path)
     header: BankHeader | None = None
     queries: dict[str, BankQuery] = {}
-    for number, fields in lines:
+    for number, fields in read_jsonl(path):
         place = at(path, number)
         if header is None:
             header = _header(fields, place)

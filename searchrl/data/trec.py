@@ -63,13 +63,12 @@ def write_trec_run(path: Path, run: TrecRun) -> None:
 
 
 def read_trec_run(path: Path) -> TrecRun:
-    """Read a run as trec_eval would: by score, ties by document id, descending; the rank column is not consulted.
+    """Read a run as trec_eval would: by score, ties by document id, descending, whatever the ranks say.
 
-    Raises ``DataError`` that names file and line: not six columns, a rank or score that is no number, a document
-    ranked twice, a second tag; and if there are no lines.
+    Raises ``DataError``, with file and line, where that is not a run of one tag.
     """
     rankings: dict[str, dict[str, float]] = {}
-    tags: list[str] = []
+    first = None
     for place, (query_id, _, document_id, rank, score, tag) in _rows(path, 6):
         if not rank.lstrip("-").isdecimal():
             raise DataError(f"{place}: the rank {rank!r} is not an integer")
@@ -77,27 +76,20 @@ def read_trec_run(path: Path) -> TrecRun:
         if document_id in ranking:
             raise DataError(f"{place}: document {document_id!r} is ranked twice for query {query_id!r}")
         ranking[document_id] = _score(score, place)
-        if tag not in tags:
-            tags.append(tag)
-        if len(tags) > 1:
-            raise DataError(f"{place}: the tag {tag!r} differs from {tags[0]!r}; one file holds one run")
-    if not rankings:
+        first = first or tag
+        if tag != first:
+            raise DataError(f"{place}: the tag {tag!r} differs from {first!r}; one file holds one run")
+    if first is None:
         raise DataError(f"{path}: an empty run")
-    return TrecRun(
-        tags[0],
-        {
-            query_id: sorted(ranking.items(), key=lambda item: (item[1], item[0]), reverse=True)
-            for query_id, ranking in rankings.items()
-        },
-    )
+    best_first = {
+        query_id: sorted(ranking.items(), key=lambda item: (item[1], item[0]), reverse=True)
+        for query_id, ranking in rankings.items()
+    }
+    return TrecRun(first, best_first)
 
 
 def read_trec_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Read query id -> document id -> grade.
-
-    Raises ``DataError`` that names file and line: not four columns, a grade that is not an integer, two grades for one
-    pair; and if there are no judgments.
-    """
+    """Read query id -> document id -> grade. Raises ``DataError``, with file and line, where that is not possible."""
     qrels: dict[str, dict[str, int]] = {}
     for place, (query_id, _, document_id, grade) in _rows(path, 4):
         add_judgment(qrels, query_id, document_id, grade, place)

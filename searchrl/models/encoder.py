@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from searchrl.config import at_least
 from searchrl.device import choose_device, encoder_dtype
-from searchrl.errors import ConfigError, EngineError, ModelError
+from searchrl.errors import EngineError, ModelError
 from searchrl.models.folders import (
     DEFAULT_ENCODER,
     encoder_folder,
@@ -26,7 +27,6 @@ FloatArray = NDArray[np.float32]
 
 CHARACTERS_PER_TOKEN = 4
 """Of English prose, about; it only shapes batches."""
-
 
 CUT = {"vllm": {"truncate_prompt_tokens": -1}}
 """How a server is told to cut long texts instead of refusing them; others cut by themselves or have no word for it."""
@@ -50,8 +50,7 @@ class Encoder:
         token_budget: int | None = None,
     ) -> None:
         self._budget = default_budget(device) if token_budget is None else token_budget
-        if self._budget < 1:
-            raise ConfigError(f"token_budget {self._budget}: must be at least 1")
+        at_least("token_budget", self._budget, 1)
         self._folder = encoder_folder(name)
         if not (self._folder / "modules.json").is_file():
             raise ModelError(
@@ -136,9 +135,9 @@ class Encoder:
 class HttpEncoder(ServedModel):
     """An embedding model behind an OpenAI-compatible server; what ``Encoder`` offers.
 
-    base_url, model, connection: see ``ServedModel``. query_prompt, document_prompt: put before each text, where the
-    model wants that; a server does not. batch_size: texts in one request. Raises ConfigError on an impossible limit; at
-    the first text, EngineError where the server does not answer or does not embed.
+    base_url, model, connection: see ``ServedModel``. query_prompt, document_prompt: put before each text. batch_size:
+    texts in one request. Raises ConfigError on an impossible limit; at the first text, EngineError where the server
+    does not answer or does not embed.
     """
 
     def __init__(
@@ -151,8 +150,7 @@ class HttpEncoder(ServedModel):
         document_prompt: str = "",
         **connection: Any,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size {batch_size}: must be at least 1")
+        at_least("batch_size", batch_size, 1)
         super().__init__(base_url, model, **connection)
         self._batch_size = batch_size
         self._prompts = {"query": query_prompt, "document": document_prompt}

@@ -293,7 +293,7 @@ def format_name(dtype: str) -> str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' progress bars and messages below errors; both come back as they were."""
+    """Silence transformers' progress bars and messages below errors in this block."""
     import transformers
 
     logging: Any = transformers.utils.logging

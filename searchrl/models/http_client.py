@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from searchrl.config import at_least
 from searchrl.errors import ConfigError, EngineError, SearchRLError
 from searchrl.threads import lazy
 
@@ -39,10 +40,9 @@ LONGEST_WAIT = 30.0
 class HttpClient:
     """A connection to one server, shared by threads.
 
-    base_url: with or without the ``/v1`` that OpenAI's clients want; paths below name it. concurrency: requests in
-    flight at most. timeout: seconds until a request counts as failed. attempts, backoff: connection errors, timeouts,
-    429 and 5xx are tried again after about ``backoff``, twice that, four times that, ... seconds.
-    Raises ConfigError on an address or a limit that cannot be.
+    base_url: with or without the ``/v1`` that OpenAI's clients want. concurrency: requests in flight at most. timeout:
+    seconds until a request counts as failed. attempts, backoff: connection errors, timeouts, 429 and 5xx are tried
+    again after about ``backoff``, twice that, four times that, ... seconds. Raises ConfigError where one cannot be.
     """
 
     def __init__(
@@ -56,9 +56,8 @@ class HttpClient:
         backoff: float = 0.5,
     ) -> None:
         self.base_url = _normal(base_url)
-        for name, value in {"concurrency": concurrency, "attempts": attempts}.items():
-            if value < 1:
-                raise ConfigError(f"{name} {value}: must be at least 1")
+        at_least("concurrency", concurrency, 1)
+        at_least("attempts", attempts, 1)
         if not timeout > 0 or backoff < 0:
             raise ConfigError(f"timeout {timeout} and backoff {backoff}: seconds to wait must be above 0")
         import httpx
@@ -85,8 +84,8 @@ class HttpClient:
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON that answers a JSON body.
 
-        Raises EngineError naming the address and the way out where the server is not there, keeps failing, refuses,
-        or answers with something else; ``MissingEndpoint`` where it has no such path.
+        Raises EngineError where the server is not there, keeps failing, refuses, or answers with something else;
+        ``MissingEndpoint`` where it has no such path.
         """
         return self._ask("POST", path, body)
 
@@ -251,9 +250,8 @@ class ServedFacts:
 class ServedModel:
     """A model behind a server, which is first asked when something is needed of it.
 
-    model: its name on the server; by default the only one served. connection: ``api_key``, ``concurrency``,
-    ``timeout``, ``attempts``, ``backoff`` as ``HttpClient`` takes them. Raises ConfigError on an impossible setting;
-    at the first call, EngineError where the server does not answer.
+    model: its name on the server; by default the only one served. connection: as ``HttpClient`` takes it. Raises
+    ConfigError on an impossible setting; at the first call, EngineError where the server does not answer.
     """
 
     def __init__(self, base_url: str, model: str | None = None, **connection: Any) -> None:

@@ -19,10 +19,9 @@ import numpy as np
 
 from searchrl.device import rng
 from searchrl.errors import EngineError, ModelError
-from searchrl.models.http_client import HttpClient, MissingEndpoint, ServedModel
+from searchrl.models.http_client import MissingEndpoint, ServedModel
 from searchrl.models.language_model import FloatArray, check_generation, finished, split_prompt
-from searchrl.models.tokens import scrub
-from searchrl.threads import lazy
+from searchrl.models.tokens import alike, scrub
 
 REMEMBERED = 1 << 14
 """Texts whose ids are kept: documents meet many queries."""
@@ -32,44 +31,6 @@ VOCABULARY = 1 << 20
 
 FORCED = 100
 """The bias that makes a token certain: the most that OpenAI's interface allows."""
-
-
-class HttpTokenizer:
-    """The tokenizer of one served model, by /tokenize (vLLM, SGLang, llama.cpp); may be shared by threads."""
-
-    def __init__(self, client: HttpClient, model: str) -> None:
-        self._client = client
-        self._model = model
-        self._remembered = lru_cache(REMEMBERED)(self._ask)
-
-    def ids(self, text: str, *, special: bool) -> list[int]:
-        """Ids of a text; ``special``: with what the model wants at a text's start. Raises EngineError where the server
-        has no tokenizer to ask.
-        """
-        return list(self._remembered(text, special))
-
-    def _ask(self, text: str, special: bool) -> tuple[int, ...]:
-        text = scrub(text)
-        # The servers' names for the same two arguments; each ignores the other's.
-        body = {
-            "model": self._model,
-            "prompt": text,
-            "content": text,
-            "add_special_tokens": special,
-            "add_special": special,
-        }
-        try:
-            answer = self._client.post("/tokenize", body)
-            return tuple(int(token) for token in answer["tokens"])
-        except MissingEndpoint as error:
-            raise EngineError(
-                f"{error}; without the server's tokenizer likelihoods cannot be scored and rare answers not weighed: "
-                "use vLLM, SGLang or llama.cpp, or the engine transformers"
-            ) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise EngineError(
-                f"{self._client.base_url}/tokenize does not answer with tokens: {answer!s:.80}"
-            ) from error
 
 
 TOP = 20
@@ -99,8 +60,7 @@ class HttpLM(ServedModel):
     """Implements ``LanguageModel`` over HTTP (see there for the three calls).
 
     base_url, model, connection: see ``ServedModel``. max_context_tokens, max_continuation_tokens, stop_at_newline: as
-    in ``TransformersLM``. Whatever goes wrong with the server is an EngineError that names its address and carries what
-    was answered all the same.
+    in ``TransformersLM``. The server's failures are EngineErrors that carry what was answered all the same.
     """
 
     def __init__(
@@ -117,6 +77,7 @@ class HttpLM(ServedModel):
         self._max_context = max_context_tokens
         self._max_continuation = max_continuation_tokens
         self._stop_at_newline = stop_at_newline
+        self._ids = lru_cache(REMEMBERED)(self._tokenize)
 
     @property
     def parameters(self) -> int | None:
@@ -133,10 +94,6 @@ class HttpLM(ServedModel):
         """Address, name, what the server says about the model, the cuts and ``stop_at_newline``."""
         settings = f"{self._max_context} {self._max_continuation} {self._stop_at_newline}"
         return f"http-1 {self.served.fingerprint} {settings}"
-
-    @lazy
-    def _tokenizer(self) -> HttpTokenizer:
-        return HttpTokenizer(self._client, self.name)
 
     def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
@@ -156,9 +113,8 @@ class HttpLM(ServedModel):
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.choice_logprobs``.
 
-        A choice that is not among the likeliest 20 tokens is asked for by itself, with a bias that makes it certain;
-        servers report log-probabilities from before the bias. Raises ModelError where two such choices begin with the
-        same token.
+        A choice outside the likeliest 20 tokens is asked for by itself, with a bias that makes it certain; servers
+        report log-probabilities from before the bias. Raises ModelError where two such begin with the same token.
         """
 
         def answer(prompt: str) -> FloatArray:
@@ -173,18 +129,35 @@ class HttpLM(ServedModel):
 
     def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.continuation_logprobs``; an empty continuation scores 0, the logarithm of certainty."""
-        tokens = self._tokenizer
         pairs = list(zip(contexts, continuations, strict=True))
         if not pairs:
             return np.zeros(0, dtype=np.float32)
         _ = self.served  # asked once, not by every thread
 
         def answer(pair: tuple[str, str]) -> float:
-            start = tokens.ids(pair[0], special=True)[: self._max_context]
-            ending = tokens.ids(pair[1], special=False)[: self._max_continuation]
+            start = self._ids(pair[0], True)[: self._max_context]
+            ending = self._ids(pair[1], False)[: self._max_continuation]
             return self._mean_logprob(start, ending) if ending else 0.0
 
         return np.array(self._client.each(pairs, answer), dtype=np.float32)
+
+    def _tokenize(self, text: str, special: bool) -> tuple[int, ...]:
+        """Ids of a text by /tokenize (vLLM, SGLang, llama.cpp); ``special``: with the model's text start."""
+        text = scrub(text)
+        # The servers' names for the same two arguments; each ignores the other's.
+        names = {"prompt": text, "content": text, "add_special_tokens": special, "add_special": special}
+        try:
+            answer = self._client.post("/tokenize", {"model": self.name, **names})
+            return tuple(int(token) for token in answer["tokens"])
+        except MissingEndpoint as error:
+            raise EngineError(
+                f"{error}; without the server's tokenizer likelihoods cannot be scored and rare answers not weighed: "
+                "use vLLM, SGLang or llama.cpp, or the engine transformers"
+            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(
+                f"{self._client.base_url}/tokenize does not answer with tokens: {answer!s:.80}"
+            ) from error
 
     def _chat(self, prompt: str, **settings: Any) -> Mapping[str, Any]:
         """The first choice of a chat completion of one user's turn, whose answer may have begun."""
@@ -215,13 +188,9 @@ class HttpLM(ServedModel):
         return said, likeliest or dict([said])
 
     def _forced(self, prompt: str, choice: str, choices: Sequence[str], floor: float) -> float:
-        first = {c: self._tokenizer.ids(c, special=False)[:1] for c in choices}
-        alike = [c for c in choices if list(first.values()).count(first[c]) > 1 or not first[c]]
-        if alike:
-            raise ModelError(
-                f"{self.name} cannot tell {', '.join(map(repr, alike))} apart by their first token: choose answers "
-                "that begin differently (digits 0-9, letters, Yes and No)"
-            )
+        first = {c: self._ids(c, False)[:1] for c in choices}
+        if shared := [c for c in choices if list(first.values()).count(first[c]) > 1 or not first[c]]:
+            raise alike(self.name, shared)
         (token, logprob), _ = self._next_token(prompt, 1, logit_bias={str(first[choice][0]): FORCED})
         if not choice.startswith(token) or logprob > floor + SLACK:
             raise EngineError(
@@ -289,14 +258,8 @@ class HttpLM(ServedModel):
         self, prompt: Sequence[int], tokens: int, top: int, how: Mapping[str, Any]
     ) -> list[tuple[int, float, dict[int, float]]]:
         """Of each token that llama.cpp generates: id, log-probability, those of the ``top`` likeliest in its place."""
-        body = {
-            "model": self.name,
-            "prompt": list(prompt),
-            "max_tokens": tokens,
-            "temperature": 0.0,
-            "logprobs": top,
-            **how,
-        }
+        settings = {"max_tokens": tokens, "temperature": 0.0, "logprobs": top, **how}
+        body = {"model": self.name, "prompt": list(prompt), **settings}
         answer = self._client.post("/v1/completions", body)
         try:
             return [

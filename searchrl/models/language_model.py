@@ -1,8 +1,7 @@
 """What every language model backend offers: three calls, all batched; and whether two backends answer alike.
 
-Backends (transformers, over HTTP, vLLM) and the cache in front of them share this protocol, so whoever holds a
-``LanguageModel`` does not know which it is. Do two of them run the same model the same way? A few pairs, answered by
-both, tell before hours of work do: likelihoods read plain text, so where they differ, weights, numeric format or
+Backends (transformers, over HTTP, vLLM) and the cache in front of them share this protocol. Whether two of them run the
+same model the same way, a few pairs tell: likelihoods read plain text, so where they differ, weights, numeric format or
 tokenizer do; chosen answers are read after the chat template, so where only they differ, it is the template.
 """
 

@@ -1,8 +1,7 @@
-"""Remembers every answer of a language model on disk, so that none is computed twice, on any day.
+"""Remembers every answer of a language model on disk, so that none is computed twice.
 
-One SQLite file (WAL) of key-value pairs: a killed job loses at most the chunk that was being computed, and two
-processes may share it. A damaged file is moved aside. An answer's key is a SHA-256 over model fingerprint, call,
-prompt and parameters.
+One SQLite file (WAL) of key-value pairs: a killed job loses at most the chunk that was being computed. An answer's key
+is a SHA-256 over model fingerprint, call, prompt and parameters.
 """
 
 from __future__ import annotations
@@ -49,8 +48,7 @@ class AnswerStore:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.RLock()
-        with self._lock:
-            self._connection = closed_with(self, self._open())
+        self._begin()
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The entries there are, of those asked for."""
@@ -93,11 +91,15 @@ class AnswerStore:
                 if not _is_damage(error) or self._path is None:
                     raise self._unusable(error) from error
                 self._connection.close()
-                self._connection = closed_with(self, self._open())
+                self._begin()
             try:
                 return work(self._connection)
             except sqlite3.DatabaseError as error:
                 raise self._unusable(error) from error
+
+    def _begin(self) -> None:
+        self._connection = self._open()
+        weakref.finalize(self, self._connection.close)  # should nobody close it before
 
     def _open(self) -> sqlite3.Connection:
         if self._path is None:
@@ -134,9 +136,7 @@ class CacheStats:
 
 
 def cache_stats(path: Path) -> CacheStats:
-    """Entries and size of a cache file; zeros where there is none. Errors as in ``AnswerStore``; changes nothing in a
-    file that is in order.
-    """
+    """Entries and size of a cache file; zeros where there is none. Errors as in ``AnswerStore``."""
     if not path.exists():
         return CacheStats(0, 0)
     with closing(AnswerStore(path)) as store:
@@ -161,12 +161,6 @@ def _clear(connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM answers")
     connection.execute("VACUUM")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def closed_with(owner: object, connection: sqlite3.Connection) -> sqlite3.Connection:
-    """The connection, which is closed when its owner goes, should nobody have closed it before."""
-    weakref.finalize(owner, connection.close)
-    return connection
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
@@ -225,8 +219,7 @@ def default_cache_path() -> Path:
 class CachedLanguageModel:
     """A ``LanguageModel`` in front of another: what was asked before is read, the rest computed and kept.
 
-    path: the file, made if need be; None keeps answers in memory only. Raises OutputError where the file cannot be
-    written, CacheError where it is somebody else's database; a damaged file is moved aside after a logged warning.
+    path, and errors: see ``AnswerStore``. chunk: answers computed before they are stored.
     """
 
     def __init__(
@@ -298,9 +291,8 @@ class CachedLanguageModel:
     ) -> list[bytes]:
         """The answer to each item, from the store or from ``compute``, which gets chunks of whole groups.
 
-        Chunks are cut from the sorted rest, so that a job that was killed and starts again computes the chunks it had
-        left, with the same members and therefore the same last bits. What a server answered of a chunk before it
-        failed is stored, too.
+        Chunks are cut from the sorted rest, so that a job that was killed goes on with chunks of the same members and
+        therefore the same last bits. What a server answered of a chunk before it failed is stored, too.
         """
         from tqdm import tqdm
 

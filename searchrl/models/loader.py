@@ -14,11 +14,20 @@ from searchrl.config import DtypeName, EngineConfig, EngineName, LanguageModelCo
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError, nearest
 from searchrl.files import cache_dir
+from searchrl.models.folders import (
+    DEFAULT_ENCODER,
+    SMALL_MODEL,
+    JudgingMethod,
+    causal_lm_facts,
+    default_language_model,
+    judging_method,
+    keeps_int8,
+    language_model_folder,
+)
 from searchrl.threads import lazy, one_at_a_time
 
 if TYPE_CHECKING:
     from searchrl.models.encoder import Encoder, HttpEncoder
-    from searchrl.models.folders import JudgingMethod
     from searchrl.models.language_model import Engine
     from searchrl.models.lm_cache import CachedLanguageModel
 
@@ -34,9 +43,9 @@ Model = TypeVar("Model")
 class ModelLoader:
     """Makes models, and closes them.
 
-    engine: a name, or all that may be said about one. device, dtype: of models in this process, as on the command line.
-    cache: keep language model answers, servers' scores and indexes in the user's cache folder. show_progress: bars over
-    what language models compute. Raises ConfigError on an unknown engine.
+    engine: a name, or all its settings. device, dtype: of models in this process. cache: keep language model answers,
+    servers' scores and indexes in the user's cache folder. show_progress: bars over what language models compute.
+    Raises ConfigError on an unknown engine.
     """
 
     def __init__(
@@ -63,7 +72,7 @@ class ModelLoader:
 
     @lazy
     def device(self) -> DeviceChoice:
-        """Where models of this process run, and its own numeric format."""
+        """Where models of this process run, and the device's numeric format."""
         return choose_device(self._device)
 
     @property
@@ -114,11 +123,10 @@ class ModelLoader:
         context_tokens, stop_at_newline: see ``TransformersLM``. Asked for again in the same format and with the same
         cut, it is the same object. Raises ModelError where it is not available.
         """
-        if name is None and self.engine == "transformers":
-            from searchrl.models.folders import default_language_model
-
-            name = default_language_model(self.device.device)
-        choice = self._choice(name, use)
+        choice = None
+        if self.engine == "transformers":
+            name = default_language_model(self.device.device) if name is None else name
+            choice = self.format(use == "likelihoods" and keeps_int8(name))  # int8 is too rough for what a model writes
         key = (name, choice and choice.dtype, context_tokens, stop_at_newline)
         if key not in self._engines:
             engine = self._make(name, choice, context_tokens, stop_at_newline)
@@ -127,8 +135,6 @@ class ModelLoader:
 
     def judging_method(self, name: str | None) -> JudgingMethod:
         """How a language model of its size judges best. Raises ConfigError where its server does not tell the size."""
-        from searchrl.models.folders import judging_method
-
         lm = self.backend(name, "chat")
         if lm.parameters is None:
             raise ConfigError(
@@ -142,25 +148,10 @@ class ModelLoader:
 
         What a server runs counts as large.
         """
-        from searchrl.models.folders import (
-            SMALL_MODEL,
-            causal_lm_facts,
-            default_language_model,
-            language_model_folder,
-        )
-
         if self.engine == "http":
             return False
         name = name or default_language_model("cuda" if self.engine == "vllm" else self.device.device)
         return causal_lm_facts(name, language_model_folder(name)).parameters < SMALL_MODEL
-
-    def _choice(self, name: str | None, use: Use) -> DeviceChoice | None:
-        """Device and format of a model in this process; int8 is too rough for what a model writes."""
-        if self.engine != "transformers":
-            return None
-        from searchrl.models.folders import keeps_int8
-
-        return self.format(use == "likelihoods" and name is not None and keeps_int8(name))
 
     def _make(
         self, name: str | None, choice: DeviceChoice | None, context_tokens: int, stop_at_newline: bool
@@ -207,7 +198,6 @@ class ModelLoader:
             encoder = HttpEncoder(self.url, name or self.config.engine_model, **self.client)
             return self.opened(encoder, encoder.close)
         from searchrl.models.encoder import Encoder
-        from searchrl.models.folders import DEFAULT_ENCODER
 
         return Encoder(name or DEFAULT_ENCODER, self.device.device)
 

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from searchrl.config import at_least
 from searchrl.device import DeviceChoice
-from searchrl.errors import ConfigError, ModelError
+from searchrl.errors import ModelError
 from searchrl.models.language_model import split_prompt
 from searchrl.threads import lazy
 
@@ -29,12 +30,10 @@ Tokens = tuple[int, ...]
 def token_batches(lengths: Sequence[int], budget: int, multiple: int = 1) -> list[list[int]]:
     """Indices by falling length, cut so that rows times padded width stays within ``budget`` tokens.
 
-    A row longer than the budget is a batch of its own. ``multiple``: widths are rounded up to it. Falling, so that
-    memory is needed most in the first batch and a progress bar errs to the safe side. Raises ConfigError on a budget
-    below 1.
+    A row longer than the budget is a batch of its own. ``multiple``: widths are rounded up to it. Falling, so that the
+    first batch needs most memory. Raises ConfigError on a budget below 1.
     """
-    if budget < 1:
-        raise ConfigError(f"token_budget {budget}: must be at least 1")
+    at_least("token_budget", budget, 1)
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches, start = [], 0
     while start < len(order):
@@ -72,9 +71,7 @@ def scrub(text: str) -> str:
 
 
 def prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """Ids of each prompt, as a user's message in the chat template where there is one, ready for the answer to begin
-    or, where the prompt has its beginning, to go on.
-    """
+    """Ids of each prompt, in the chat template where there is one, up to where the model goes on."""
     if not prompts:
         return []
     if tokenizer.chat_template is None:
@@ -109,19 +106,27 @@ def first_tokens(tokenizer: Any, choices: Sequence[str]) -> list[int]:
         if None not in first and len(set(first)) == len(first):
             return [int(token) for token in first if token is not None]
     shared = {c for c, t in zip(choices, first, strict=True) if t is None or first.count(t) > 1}
-    raise ModelError(
-        f"the model cannot tell {', '.join(repr(c) for c in choices if c in shared)} apart by their first token: "
-        "choose answers that begin differently (digits 0-9, letters, Yes and No)"
+    raise alike("the model", [choice for choice in choices if choice in shared])
+
+
+def alike(model: str, choices: Sequence[str]) -> ModelError:
+    """The error of choices that begin with the same token; ``model`` is how it calls the model."""
+    return ModelError(
+        f"{model} cannot tell {', '.join(map(repr, choices))} apart by their first token: choose answers that begin "
+        "differently (digits 0-9, letters, Yes and No)"
     )
 
 
 def text_tokens(tokenizer: Any, texts: Sequence[str], limit: int, *, special: bool) -> dict[str, Tokens]:
-    """Text -> its first ``limit`` ids, each distinct text tokenized once; ``special``: with the model's text start."""
+    """Text -> its first ``limit`` ids, each distinct text tokenized once; ``special``: with the model's text start, so
+    that even an empty text has one.
+    """
     distinct = list(dict.fromkeys(texts))
     if not distinct:
         return {}
     rows = tokenizer([scrub(t) for t in distinct], add_special_tokens=special, verbose=False)["input_ids"]
-    return {text: tuple(row[:limit]) for text, row in zip(distinct, rows, strict=True)}
+    nothing = (text_start(tokenizer),) if special else ()
+    return {text: tuple(row[:limit]) or nothing for text, row in zip(distinct, rows, strict=True)}
 
 
 def text_start(tokenizer: Any) -> int:

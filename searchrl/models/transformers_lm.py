@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from searchrl.config import at_least
 from searchrl.device import DeviceChoice, choose_device, generator
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import (
@@ -68,10 +69,8 @@ class TransformersLM:
         max_continuation_tokens: int = 256,
         stop_at_newline: bool = False,
     ) -> None:
-        if max_context_tokens < 1:
-            raise ConfigError(f"max_context_tokens {max_context_tokens}: must be at least 1")
-        if max_continuation_tokens < SHORTEST_CUT:
-            raise ConfigError(f"max_continuation_tokens {max_continuation_tokens}: must be at least {SHORTEST_CUT}")
+        at_least("max_context_tokens", max_context_tokens, 1)
+        at_least("max_continuation_tokens", max_continuation_tokens, SHORTEST_CUT)
         self.choice = choice or choose_device()
         self.name = name or default_language_model(self.choice.device)
         self._folder = language_model_folder(self.name)
@@ -249,9 +248,7 @@ class TransformersLM:
         groups: dict[Tokens, dict[Tokens, list[int]]] = {}
         for i, (context, continuation) in enumerate(zip(contexts, continuations, strict=True)):
             if ending := endings[continuation]:
-                groups.setdefault(starts[context] or (text_start(self._tokenizer),), {}).setdefault(ending, []).append(
-                    i
-                )
+                groups.setdefault(starts[context], {}).setdefault(ending, []).append(i)
         rows = pack({context: list(endings) for context, endings in groups.items()})
         if rows and not self._packed.works:
             raise ModelError(

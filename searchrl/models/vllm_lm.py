@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from searchrl.config import at_least
 from searchrl.device import rng
 from searchrl.errors import ConfigError, EngineError, ModelError, reason
 from searchrl.models.folders import (
@@ -21,17 +22,17 @@ from searchrl.models.folders import (
     language_model_folder,
 )
 from searchrl.models.language_model import FloatArray, check_generation, finished
-from searchrl.models.tokens import first_tokens, prompt_tokens, text_start, text_tokens
+from searchrl.models.tokens import first_tokens, prompt_tokens, text_tokens
 from searchrl.threads import lazy
 
 
 class VllmLM:
     """Implements ``LanguageModel`` with vLLM (see there for the three calls). The engine starts at the first of them.
 
-    name: preset, local folder or hub name. tensor_parallel_size: GPUs that share every layer; pipeline_parallel_size:
-    groups of them that share the layers out. dtype: as vLLM names it. max_context_tokens, max_continuation_tokens,
-    stop_at_newline: as in ``TransformersLM``. Raises ConfigError on an impossible setting, ModelError where the model
-    or vLLM itself is not available; at the first call, EngineError where vLLM does not start.
+    name: preset, local folder or hub name. tensor_parallel_size, pipeline_parallel_size: see ``EngineConfig``. dtype:
+    as vLLM names it. max_context_tokens, max_continuation_tokens, stop_at_newline: as in ``TransformersLM``. Raises
+    ConfigError on an impossible setting, ModelError where the model or vLLM itself is not available; at the first call,
+    EngineError where vLLM does not start.
     """
 
     def __init__(
@@ -50,8 +51,7 @@ class VllmLM:
             "pipeline_parallel_size": pipeline_parallel_size,
         }
         for setting, value in self._parallel.items():
-            if value < 1:
-                raise ConfigError(f"{setting} {value}: must be at least 1")
+            at_least(setting, value, 1)
         if dtype == "int8":
             raise ConfigError("vLLM has no numeric format int8 as is meant here: use auto, bfloat16 or float16")
         if find_spec("vllm") is None:
@@ -126,8 +126,7 @@ class VllmLM:
         """See ``LanguageModel.continuation_logprobs``; an empty continuation scores 0, the logarithm of certainty."""
         starts = text_tokens(self._tokenizer, contexts, self._max_context, special=True)
         endings = text_tokens(self._tokenizer, continuations, self._max_continuation, special=False)
-        nothing = (text_start(self._tokenizer),)
-        pairs = [(starts[c] or nothing, endings[e]) for c, e in zip(contexts, continuations, strict=True)]
+        pairs = [(starts[c], endings[e]) for c, e in zip(contexts, continuations, strict=True)]
         asked = [i for i, (_, ending) in enumerate(pairs) if ending]
         settings = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}
         outputs = self._run([[*pairs[i][0], *pairs[i][1]] for i in asked], [settings] * len(asked))
