@@ -358,12 +358,11 @@ def pick_settings(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, G
     """Sort settings by name into their groups. Raises ConfigError on a name that no group has."""
     kinds = (DataConfig, ModelConfig, EngineConfig, GameConfig)
     chosen: dict[type[Any], dict[str, Any]] = {kind: {} for kind in kinds}
+    owners: dict[str, type[Any]] = {name: kind for kind in reversed(kinds) for name in kind.__dataclass_fields__}
     for name, value in values.items():
-        owner = next((kind for kind in kinds if name in kind.__dataclass_fields__), None)
-        if owner is None:
-            names = [n for kind in kinds for n in kind.__dataclass_fields__]
-            raise ConfigError(f"unknown setting {name!r}; {nearest(name, names)}")
-        chosen[owner][name] = value
+        if name not in owners:
+            raise ConfigError(f"unknown setting {name!r}; {nearest(name, owners)}")
+        chosen[owners[name]][name] = value
     if chosen[EngineConfig]:
         chosen[ModelConfig].setdefault("serving", EngineConfig(**chosen[EngineConfig]))
     return DataConfig(**chosen[DataConfig]), ModelConfig(**chosen[ModelConfig]), GameConfig(**chosen[GameConfig])

@@ -158,6 +158,5 @@ def _query(fields: dict[str, Any], place: str) -> BankQuery:
 
 def _is_number(value: object) -> bool:
     """Whether a value out of JSON, whose integers have no end, is a number that a float holds."""
-    if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    return isinstance(value, float)
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return whole or isinstance(value, float)

@@ -153,13 +153,8 @@ class TransformersLM:
     @lazy
     def fingerprint(self) -> str:
         """16 hex digits over every file of the model, the numeric format, the cuts and ``stop_at_newline``."""
-        return folder_fingerprint(
-            self._folder,
-            format_name(self.choice.dtype),
-            self._max_context,
-            self._max_continuation,
-            self._stop_at_newline,
-        )
+        cuts = self._max_context, self._max_continuation
+        return folder_fingerprint(self._folder, format_name(self.choice.dtype), *cuts, self._stop_at_newline)
 
     @one_at_a_time
     def generate(
@@ -205,10 +200,7 @@ class TransformersLM:
 
     @one_at_a_time
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
-        """See ``LanguageModel.choice_logprobs``.
-
-        Raises ModelError where two choices begin with the same token, so that the model cannot tell them apart.
-        """
+        """See ``LanguageModel.choice_logprobs``. Raises ModelError where two choices begin with the same token."""
         wanted = torch.tensor(first_tokens(self._tokenizer, choices), device=self.choice.device)
         rows = self._prompt_tokens(prompts, 1)
         result = np.zeros((len(prompts), len(choices)), dtype=np.float32)
