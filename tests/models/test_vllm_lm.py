@@ -18,7 +18,7 @@ def test_impossible_sizes_are_refused_before_anything_is_loaded():
     with pytest.raises(ConfigError, match="int8"):
         VllmLM("smollm2-135m", dtype="int8")
     for setting in ("tensor_parallel_size", "pipeline_parallel_size"):
-        with pytest.raises(ConfigError, match=f"{setting} 0"):
+        with pytest.raises(ConfigError, match=f"`{setting}` 0"):
             VllmLM("smollm2-135m", **{setting: 0})
 
 
