@@ -39,7 +39,7 @@ def test_the_same_every_time():
 
 @pytest.mark.skipif(sys.version_info[:3] != (3, 11, 7), reason="the file was made by Python 3.11.7")
 def test_the_file_is_what_its_script_makes(tmp_path: Path) -> None:
-    script = Path(__file__).parents[2] / "tools" / "make_pydocs.py"
+    script = Path(pydocs.__file__).with_name("make.py")
     subprocess.run([sys.executable, "-I", "-S", str(script), str(tmp_path / "corpus.jsonl.gz")], check=True)
     made, shipped = (folder / "corpus.jsonl.gz" for folder in (tmp_path, pydocs.FOLDER))
     assert gzip.decompress(made.read_bytes()) == gzip.decompress(shipped.read_bytes())

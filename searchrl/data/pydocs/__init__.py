@@ -1,8 +1,8 @@
 """The embedded dataset: Python's standard library as its docstrings tell it, and questions about it.
 
-``tools/make_pydocs.py`` made ``corpus.jsonl.gz`` from Python 3.11. Questions and judgments were written for this
-project and lie beside it in the BEIR layout. Grades: 2 answers the question, 1 helps, 0 was looked at and does not. See
-docs/PYDOCS.md.
+``corpus.jsonl.gz`` was made by ``make.py`` from Python 3.11 and is the same for every interpreter. Questions and
+judgments were written for this project and lie beside it in the BEIR layout. Grades: 2 answers the question, 1 helps, 0
+was looked at and does not. See docs/PYDOCS.md.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Makes ``corpus.jsonl.gz``, the documents of ``pydocs``, from the running interpreter's standard library.
 
-``python3.11 -I -S tools/make_pydocs.py corpus.jsonl.gz`` made the file that is shipped; another version of Python has
-other documents. Libraries patch the standard library when they are imported (torch replaces ``inspect.getfile``), so
-this script imports nothing else, and -I -S keeps everybody else's code away.
+``python3.11 -I -S make.py corpus.jsonl.gz`` made the file that is shipped; another version of Python has other
+documents. Libraries patch the standard library when they are imported (torch replaces ``inspect.getfile``), so this
+script imports nothing else, and -I -S keeps everybody else's code away.
 """
 
 from __future__ import annotations
