@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from searchrl.command import parse, run_command
 from searchrl.errors import ConfigError
-from searchrl.service.config import ServerConfig
+from searchrl.service import ServerConfig
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,72 @@
-"""The HTTP service, ``searchrl serve``: ``routes.py`` lists what it answers to."""
+"""The HTTP service, ``searchrl serve``: its settings, which are its flags. ``routes.py`` lists what it answers to."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from searchrl.config import ModelConfig, at_least, between
+from searchrl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LimitConfig:
+    """What a client may ask for; past it, the answer is 413, 422 or 429."""
+
+    max_body: int = 2_000_000
+    """Bytes of a request, uploads of corpora aside."""
+    max_items: int = 1024
+    """Texts, prompts, queries or (query, key) pairs of one request."""
+    max_queue: int = 4096
+    """Items that may wait to be worked on, all requests together; past it, 429."""
+    max_batch: int = 32
+    """Items, of however many requests, that a model works on together."""
+    max_corpus: int = 2_000_000_000
+    """Bytes of one upload."""
+    max_documents: int = 1_000_000
+    """Documents of one corpus."""
+    upload_timeout: float = 60.0
+    """Seconds that an upload may pause."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")
+        if self.max_items > self.max_queue:
+            raise ConfigError(
+                f"max_items {self.max_items} is more than max_queue {self.max_queue}, so that the largest requests "
+                "would always be refused; raise max_queue"
+            )
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Serve search, relevance, embeddings and text over HTTP, and corpora indexed once."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; only this machine can reach the default. 0.0.0.0: every network there is."""
+    port: int = 8000
+    """Port to listen on; 0: a free one, which the log names."""
+    corpora: Path = Path("runs/corpora")
+    """Where indexed corpora are kept."""
+    checkpoint: Path | None = None
+    """A policy that train.py wrote, for "strategy": "agent"."""
+    token_env: str = "SEARCHRL_TOKEN"
+    """Environment variable that holds the bearer token every client has to send; unset: none is asked for."""
+    shutdown_timeout: int = 60
+    """Seconds in which a stopped service finishes what it took."""
+    models: ModelConfig = field(default_factory=ModelConfig)
+    limits: LimitConfig = field(default_factory=LimitConfig)
+
+    def __post_init__(self) -> None:
+        between("port", self.port, 0, 65535)
+        at_least("shutdown_timeout", self.shutdown_timeout, 0)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

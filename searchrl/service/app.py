@@ -16,7 +16,7 @@ from searchrl import __version__
 from searchrl.errors import ConfigError, DataError, ModelError, OutputError, SearchRLError
 from searchrl.search.corpus import Agent
 from searchrl.search.services import Services
-from searchrl.service.config import ServerConfig
+from searchrl.service import ServerConfig
 from searchrl.service.middleware import AccessControl, CountRequests, Disconnect
 from searchrl.service.routes import router
 from searchrl.service.service import Refused, Service

@@ -23,13 +23,14 @@ from typing import Any, overload
 import numpy as np
 
 from searchrl.data.dataset import Corpus
-from searchrl.errors import CacheError, ConfigError, DataError, OutputError
+from searchrl.errors import CacheError, ConfigError, OutputError
 from searchrl.files import crc32
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import FloatArray
 from searchrl.search.corpus import Document, IndexedCorpus
-from searchrl.threads import lazy
+
+logger = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x5EA2C0B5
 """Marks a database as ours."""
@@ -37,56 +38,15 @@ AT_ONCE = 900
 """SQLite builds before 3.32 take no more than 999 placeholders."""
 
 
-class DocumentWriter:
-    """Writes a new file. It is of no use to anyone before ``finish``."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        weakref.finalize(self, self._connection.close)
-        for statement in (
-            "PRAGMA journal_mode = OFF",  # what is not finished is thrown away whole
-            "PRAGMA synchronous = OFF",
-            f"PRAGMA application_id = {APPLICATION_ID}",
-            "CREATE TABLE documents (position INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, title TEXT, text TEXT)",
-            "CREATE TABLE facts (name TEXT PRIMARY KEY, value)",
-            "BEGIN",
-        ):
-            self._connection.execute(statement)
-        self.count = 0
-        """Documents written."""
-
-    def add(self, documents: Iterable[Document]) -> None:
-        """Append documents. Raises DataError at an id that is there already."""
-        for document in documents:
-            try:
-                self._connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", (self.count, *document))
-            except sqlite3.IntegrityError as error:
-                raise DataError(f"document {self.count + 1}: the id {document[0]!r} was used before") from error
-            self.count += 1
-
-    def finish(self, facts: dict[str, Any]) -> None:
-        """Add the corpus's facts and bring everything to the disk."""
-        self._connection.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
-        self._connection.execute("COMMIT")
-        self.close()
-        sync(self._path)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-
 class Documents:
-    """Reads such a file, from any thread. Raises CacheError where it is not one, or is damaged."""
+    """Reads a corpus's SQLite file, from any thread. Raises CacheError where it is not one, or is damaged."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
             # Nothing ever changes the file, so SQLite need not look for locks; a file that was removed stays readable.
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?immutable=1", uri=True, check_same_thread=False
-            )
+            address = f"{path.absolute().as_uri()}?immutable=1"
+            self._connection = sqlite3.connect(address, uri=True, check_same_thread=False)
             weakref.finalize(self, self._connection.close)
             ours = self._rows("PRAGMA application_id") == [(APPLICATION_ID,)]
             whole = self._rows("PRAGMA quick_check(1)") == [("ok",)]
@@ -124,8 +84,7 @@ class _Column(Sequence[str]):
     """All ids, titles or texts, read when they are asked for."""
 
     def __init__(self, documents: Documents, place: int) -> None:
-        self._documents = documents
-        self._place = place
+        self._documents, self._place = documents, place
 
     def __len__(self) -> int:
         return len(self._documents)
@@ -153,8 +112,6 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-logger = logging.getLogger(__name__)
-
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 """What a corpus may be called; lower case, because some file systems do not tell upper case apart."""
 DOCUMENTS_FILE, VECTORS_FILE = "documents.sqlite", "vectors.f32"
@@ -174,7 +131,7 @@ class Collection(IndexedCorpus):
         """Documents by their position, all in one query."""
         return self.documents.get(positions)
 
-    @lazy
+    @property
     def facts(self) -> dict[str, Any]:
         """What there is to say about it."""
         return {"name": self.name, "documents": len(self.corpus), "encoder": self.encoder.fingerprint}
@@ -229,17 +186,16 @@ class CorpusStore:
     def begin(self, name: str) -> CorpusWriter:
         """Start to write a corpus, which need not be new. Raises OutputError where that cannot be done."""
         version = 1 + max((int(path.name[-8:]) for path in self._versions(name)), default=0)
-        return CorpusWriter(self._folder, f"{name}@{version:08d}", self.encoder)
+        return CorpusWriter(self._folder / f"{name}@{version:08d}", self.encoder)
 
     def publish(self, name: str, writer: CorpusWriter) -> Collection:
         """Make a corpus that was written the one of its name, on disk and here."""
         old = self._versions(name)
-        collection = self._open(name, writer.finish())
-        self.collections[name] = collection
+        self.collections[name] = self._open(name, writer.finish())
         self.unusable.pop(name, None)
         for path in old:
             shutil.rmtree(path, ignore_errors=True)
-        return collection
+        return self.collections[name]
 
     def delete(self, name: str) -> bool:
         """Forget a corpus; whether there was one."""
@@ -273,43 +229,50 @@ class CorpusWriter:
     is not published.
     """
 
-    def __init__(self, parent: Path, name: str, encoder: TextEncoder) -> None:
-        self._target = parent / name
-        self._folder = parent / f".{name}.tmp"
+    def __init__(self, target: Path, encoder: TextEncoder) -> None:
+        self._target, self._folder = target, target.with_name(f".{target.name}.tmp")
         self._encoder = encoder
         self._crc = 0
+        self.count = 0
+        """Documents so far."""
         try:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir()
-            self._documents = DocumentWriter(self._folder / DOCUMENTS_FILE)
             self._vectors = (self._folder / VECTORS_FILE).open("wb")
         except OSError as error:
-            raise OutputError(f"{parent}: cannot be written ({error.strerror})") from error
+            raise OutputError(f"{target.parent}: cannot be written ({error.strerror})") from error
+        path = self._folder / DOCUMENTS_FILE
+        self._documents = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        weakref.finalize(self, self._documents.close)
+        for statement in (
+            "PRAGMA journal_mode = OFF",  # what is not finished is thrown away whole
+            "PRAGMA synchronous = OFF",
+            f"PRAGMA application_id = {APPLICATION_ID}",
+            "CREATE TABLE documents (position INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, title TEXT, text TEXT)",
+            "CREATE TABLE facts (name TEXT PRIMARY KEY, value)",
+            "BEGIN",
+        ):
+            self._documents.execute(statement)
 
-    @property
-    def count(self) -> int:
-        """Documents so far."""
-        return self._documents.count
-
-    def add(self, documents: list[Document], vectors: FloatArray) -> None:
-        """Append documents and their vectors, (n, dim). Raises DataError at an id that is there already."""
-        self._documents.add(documents)
+    def add(self, documents: Sequence[Document], vectors: FloatArray) -> None:
+        """Append documents, whose ids are new, and their vectors, (n, dim)."""
+        rows = ((self.count + i, *document) for i, document in enumerate(documents))
+        self._documents.executemany("INSERT INTO documents VALUES (?, ?, ?, ?)", rows)
+        self.count += len(documents)
         content = vectors.astype("<f4").tobytes()
         self._crc = zlib.crc32(content, self._crc)
         self._vectors.write(content)
 
     def finish(self) -> Path:
         """Bring everything to the disk, under its name."""
-        facts = {
-            "documents": self.count,
-            "dim": self._encoder.dim,
-            "encoder": self._encoder.fingerprint,
-            "crc32": self._crc,
-        }
+        encoder = self._encoder
+        facts = {"documents": self.count, "dim": encoder.dim, "encoder": encoder.fingerprint, "crc32": self._crc}
+        self._documents.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+        self._documents.execute("COMMIT")
+        self._documents.close()
         self._vectors.close()
-        self._documents.finish(facts)
-        sync(self._folder / VECTORS_FILE)
-        sync(self._folder)
+        for path in (self._folder / DOCUMENTS_FILE, self._folder / VECTORS_FILE, self._folder):
+            sync(path)
         self._folder.replace(self._target)
         sync(self._target.parent)
         return self._target

@@ -21,9 +21,11 @@ from searchrl.models.language_model import FloatArray
 from searchrl.search.corpus import Agent, Answer, Asked, Document, PlayAgent, SinglePass
 from searchrl.search.services import Services
 from searchrl.search.worker import Closed, Embed, QueueFull, Work, Worker
-from searchrl.service.config import LimitConfig, ServerConfig
+from searchrl.service import LimitConfig, ServerConfig
 from searchrl.service.corpora import Collection, CorpusStore
 from searchrl.service.middleware import Metrics
+
+logger = logging.getLogger(__name__)
 
 MAX_LINE = 1_000_000
 """Bytes of one document."""
@@ -39,33 +41,19 @@ class Refused(Exception):
         self.status = status
 
 
-class TooLarge(Refused):
-    """An upload exceeds a limit."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(413, detail)
-
-
-class Stalled(Refused):
-    """An upload paused for too long."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(408, detail)
-
-
 async def receive(
     name: str, content: AsyncIterator[bytes], store: CorpusStore, worker: Worker, limits: LimitConfig
 ) -> Collection:
     """Read, index and publish a corpus. Nothing is left, and the corpus of that name stays, where this fails.
 
-    Raises DataError naming the line at fault, TooLarge, Stalled, and OutputError where the disk cannot be written.
+    Raises DataError naming the line at fault, Refused, and OutputError where the disk cannot be written.
     """
     embed = Embed(store.encoder, "document")
     writer = await asyncio.to_thread(store.begin, name)
     try:
         async for block in _blocks(_documents(_lines(_in_time(content, limits.upload_timeout), limits.max_corpus))):
             if writer.count + len(block) > limits.max_documents:
-                raise TooLarge(f"more than {limits.max_documents} documents; see the service's max_documents")
+                raise Refused(413, f"more than {limits.max_documents} documents; see the service's max_documents")
             texts = [f"{title} {text}".strip() for _, title, text in block]
             vectors = await worker.submit(embed, texts, always=True)
             await asyncio.to_thread(writer.add, block, np.stack(vectors))
@@ -84,7 +72,7 @@ async def _in_time(content: AsyncIterator[bytes], seconds: float) -> AsyncIterat
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise Stalled(f"nothing came for {seconds:g} seconds") from error
+            raise Refused(408, f"nothing came for {seconds:g} seconds") from error
 
 
 async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple[int, bytes]]:
@@ -93,7 +81,7 @@ async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple
     async for piece in pieces:
         size += len(piece)
         if size > most:
-            raise TooLarge(f"more than {most} bytes; see the service's max_corpus")
+            raise Refused(413, f"more than {most} bytes; see the service's max_corpus")
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             number += 1
@@ -106,7 +94,7 @@ async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple
 
 def _short(line: bytes, number: int) -> bytes:
     if len(line) > MAX_LINE:
-        raise TooLarge(f"line {number}: more than {MAX_LINE} bytes")
+        raise Refused(413, f"line {number}: more than {MAX_LINE} bytes")
     return line
 
 
@@ -148,9 +136,6 @@ def document(line: bytes, place: str) -> Document:
         "" if title is None else checked_text(title, "'title'", place),
         checked_text(value["text"], "'text'", place),
     )
-
-
-logger = logging.getLogger(__name__)
 
 
 class Service:
@@ -234,7 +219,7 @@ class Service:
         raise Refused(404, f"no corpus {name!r} here; index one with PUT /corpora/{name}")
 
     async def put(self, name: str, content: AsyncIterator[bytes]) -> tuple[Collection, bool]:
-        """Index a corpus; also whether the name is new. Raises Refused, and what ``upload.receive`` raises."""
+        """Index a corpus; also whether the name is new. Raises Refused, and what ``receive`` raises."""
         async with self._change():
             new = name not in self.store.collections
             return await receive(name, content, self.store, self.worker, self.limits), new

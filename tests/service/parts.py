@@ -20,8 +20,8 @@ from benchmarks.service_load import connection
 from searchrl.errors import ModelError
 from searchrl.models.language_model import FloatArray
 from searchrl.search.services import Services
+from searchrl.service import LimitConfig, ServerConfig
 from searchrl.service.app import create_app
-from searchrl.service.config import LimitConfig, ServerConfig
 from searchrl.service.service import Service
 from tests.tiny import WordEncoder
 
