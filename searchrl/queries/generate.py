@@ -67,39 +67,30 @@ class Filters:
         good = [i for i, reason in enumerate(reasons) if reason is None]
         for i, wins in zip(good, self._wins([drafts[i] for i in good], rivals[good]), strict=True):
             reasons[i] = None if wins else "judged lower"
-        difficulty = self._difficulty(drafts, dense)
-        return [Verdict(reason, round(value, 6)) for reason, value in zip(reasons, difficulty, strict=True)]
+        return list(map(Verdict, reasons, self._difficulty(drafts, dense)))
 
     def _wins(self, drafts: Sequence[Draft], rivals: IntArray) -> list[bool]:
         """Whether the reward model likes all sources of a draft better than the first few rivals that are none."""
         if self.reward_model is None or not drafts:
             return [True] * len(drafts)
-        others = [_first_others(draft, row.tolist()) for draft, row in zip(drafts, rivals, strict=True)]
-        pairs = [
-            (draft.text, document)
-            for draft, other in zip(drafts, others, strict=True)
-            for document in (*draft.source, *other)
+        others = [
+            list(dict.fromkeys(d for d in row if d != NO_DOCUMENT and d not in draft.source))[:OTHERS]
+            for draft, row in zip(drafts, rivals.tolist(), strict=True)
         ]
-        scores = iter(
-            self.reward_model.score([q for q, _ in pairs], [self.corpus.full_text(d) for _, d in pairs]).tolist()
-        )
-        wins = []
-        for draft, other in zip(drafts, others, strict=True):
-            own = [next(scores) for _ in draft.source]
-            wins.append(min(own) > max((next(scores) for _ in other), default=-np.inf))
-        return wins
+        judged = [(*draft.source, *other) for draft, other in zip(drafts, others, strict=True)]
+        texts = [self.corpus.full_text(d) for documents in judged for d in documents]
+        queries = [draft.text for draft, documents in zip(drafts, judged, strict=True) for _ in documents]
+        scores = iter(self.reward_model.score(queries, texts).tolist())
+        return [
+            min(islice(scores, len(draft.source))) > max(islice(scores, len(other)), default=-np.inf)
+            for draft, other in zip(drafts, others, strict=True)
+        ]
 
-    def _difficulty(self, drafts: Sequence[Draft], dense: IntArray) -> Sequence[float]:
+    def _difficulty(self, drafts: Sequence[Draft], dense: IntArray) -> list[float]:
         ids = [f"draft {i}" for i in range(len(drafts))]  # with a space, so no document's id
-        relevant = [{self.corpus.ids[document]: 1 for document in draft.source} for draft in drafts]
-        texts = [draft.text for draft in drafts]
-        judgments = Judgments(QuerySet(ids, texts, dict(zip(ids, relevant, strict=True))), self.corpus)
-        return [float(value) for value in judgments.gain(dense, 10)]
-
-
-def _first_others(draft: Draft, rivals: Sequence[int]) -> list[int]:
-    distinct = dict.fromkeys(d for d in rivals if d != NO_DOCUMENT and d not in draft.source)
-    return list(distinct)[:OTHERS]
+        qrels = {i: {self.corpus.ids[d]: 1 for d in draft.source} for i, draft in zip(ids, drafts, strict=True)}
+        judgments = Judgments(QuerySet(ids, [draft.text for draft in drafts], qrels), self.corpus)
+        return [round(float(value), 6) for value in judgments.gain(dense, 10)]
 
 
 LEAST_ROUND, MOST_ROUND = 8, 64

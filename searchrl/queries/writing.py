@@ -95,12 +95,8 @@ class QuestionWriter:
 
     def template(self, kind: QueryType) -> str:
         """The prompt of a type before it is filled in."""
-        templates: Mapping[QueryType, str] = {
-            "single": self.prompts.single,
-            "multi": self.prompts.multi,
-            "adversarial": self.prompts.adversarial,
-        }
-        return templates[kind]
+        template: str = getattr(self.prompts, kind)
+        return template
 
     def write(self, kind: QueryType, sources: Sequence[Source]) -> list[Draft]:
         """``per_source`` drafts of each source, in order.
@@ -108,7 +104,7 @@ class QuestionWriter:
         Questions of a source differ in how they begin and, where a document is long enough, in the part of it that is
         shown; each is answered greedily. One that would be the same again is sampled.
         """
-        prompts = [list(self._prompts(kind, source)) for source in sources]
+        prompts = [[self._prompt(kind, source, k) for k in range(self.per_source)] for source in sources]
         answers = ask(self.lm, prompts, tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, seed=self.seed)
         begun = "{opening}" in self.template(kind)
         return [
@@ -117,16 +113,12 @@ class QuestionWriter:
             for k, answer in enumerate(own)
         ]
 
-    def _prompts(self, kind: QueryType, source: Source) -> Iterator[str]:
-        for k in range(self.per_source):
-            parts = [part(self.corpus, i, SHOWN_WORDS[kind], k) for i in source]
-            opening = OPENINGS[k % len(OPENINGS)]
-            if kind == "multi":
-                yield self.template(kind).format(first=parts[0], second=parts[1], opening=opening)
-            else:
-                hidden = kind == "adversarial"
-                text = without_keywords(source[0], parts[0], self.lexical) if hidden else parts[0]
-                yield self.template(kind).format(document=text, opening=opening)
+    def _prompt(self, kind: QueryType, source: Source, k: int) -> str:
+        parts = [part(self.corpus, i, SHOWN_WORDS[kind], k) for i in source]
+        if kind == "adversarial":
+            parts = [without_keywords(source[0], parts[0], self.lexical)]
+        names = ("first", "second") if kind == "multi" else ("document",)
+        return self.template(kind).format(opening=OPENINGS[k % len(OPENINGS)], **dict(zip(names, parts, strict=True)))
 
 
 def part(corpus: Corpus, document: int, length: int, number: int) -> str:

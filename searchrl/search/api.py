@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, at_least
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
@@ -21,7 +21,16 @@ from searchrl.retrieval.ranking import IntArray
 from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.reward.reward_model import CachedReward, RewardModel
 from searchrl.search.corpus import CandidateFinder, CandidatesName
-from searchrl.search.results import SearchResult, ranked, text_list, write_results
+from searchrl.search.results import (
+    SearchResult,
+    best_of_groups,
+    column_of,
+    ranked,
+    result_frame,
+    text_column,
+    text_list,
+    write_results,
+)
 from searchrl.search.worker import Score, Worker
 from searchrl.threads import lazy
 
@@ -80,8 +89,8 @@ class Search:
         show_progress: bool = True,
         worker: Worker | None = None,
     ) -> None:
-        _at_least("candidates", candidates, 1)
-        _at_least("candidates_above", candidates_above, 0)
+        at_least("candidates", candidates, 1)
+        at_least("candidates_above", candidates_above, 0)
         if isinstance(engine, str):
             engine = EngineConfig(
                 engine=engine,
@@ -156,7 +165,7 @@ class Search:
     ) -> AsyncGenerator[SearchResult, None]:
         """As ``__call__``, but each query's result as soon as it is ready."""
         if k is not None:
-            _at_least("k", k, 1)
+            at_least("k", k, 1)
         queries, keys = text_list("queries", queries), text_list("keys", keys)
         count = len(keys)
         if not exhaustive and len(keys) > self._candidates_above:
@@ -197,19 +206,12 @@ class Search:
         each query then gets the k best keys of each group, all keys being scored. Raises DataError on a missing column
         or a row without text.
         """
-        from searchrl.search.results import best_of_groups, column_of, result_frame, text_column
-
         queries = text_column(df_queries, query_column, "query_id")
         keys = text_column(df_keys, key_column, "key_id")
         groups = None if group is None else column_of(df_keys, group)
-        results = await self(
-            queries.texts,
-            keys.texts,
-            k if groups is None else None,
-            return_relevance=True,
-            exhaustive=exhaustive or groups is not None,
-            checkpoint=checkpoint,
-        )
+        texts, depth = (queries.tolist(), keys.tolist()), k if groups is None else None
+        everything = exhaustive or groups is not None
+        results = await self(*texts, depth, True, exhaustive=everything, checkpoint=checkpoint)
         if groups is not None:
             self._results = results = best_of_groups(results, groups, k)
         return result_frame(results, queries, keys, groups)
@@ -277,11 +279,6 @@ class Search:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{name} is {value}; it must be at least {least}")
 
 
 @dataclass(frozen=True)

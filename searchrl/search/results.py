@@ -7,7 +7,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -19,20 +18,19 @@ from searchrl.models.language_model import FloatArray
 from searchrl.retrieval.ranking import IntArray
 
 if TYPE_CHECKING:
+    from typing import NotRequired
+
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
 COLUMNS = ("query_id", "query", "rank", "key_id", "key", "relevance")
 
 
-class _Found(TypedDict):
-    key_id: int
-    key: str
-
-
-class FoundKey(_Found, total=False):
+class FoundKey(TypedDict):
     """One key of a ranking: its position among the keys, its text, and its relevance where that was asked for."""
 
-    relevance: float
+    key_id: int
+    key: str
+    relevance: NotRequired[float]
 
 
 class SearchResult(TypedDict):
@@ -68,12 +66,10 @@ def ranked(
     key_ids, scores: (m,) what was scored.
     """
     best = np.lexsort((key_ids, -scores))[:k]
-    found: list[FoundKey] = []
-    for i in best:
-        entry: FoundKey = {"key_id": int(key_ids[i]), "key": keys[key_ids[i]]}
-        if relevance:
-            entry["relevance"] = float(scores[i])
-        found.append(entry)
+    found: list[FoundKey] = [{"key_id": int(i), "key": keys[i]} for i in key_ids[best]]
+    if relevance:
+        for entry, score in zip(found, scores[best].tolist(), strict=True):
+            entry["relevance"] = score
     return {"query": query, "query_id": query_id, "keys": found}
 
 
@@ -106,12 +102,11 @@ def write_results(path: Path, results: Sequence[SearchResult]) -> None:
         text = "".join(_json(result) for result in results)
     elif path.suffix == ".csv":
         table = io.StringIO()
-        writer = csv.writer(table)
-        writer.writerow(COLUMNS)
+        writer = csv.DictWriter(table, COLUMNS)
+        writer.writeheader()
         for result in results:
-            for rank, found in enumerate(result["keys"], start=1):
-                row = {**found, "query_id": result["query_id"], "query": result["query"], "rank": rank}
-                writer.writerow([row.get(column, "") for column in COLUMNS])
+            asked = {"query_id": result["query_id"], "query": result["query"]}
+            writer.writerows({**asked, **found, "rank": i} for i, found in enumerate(result["keys"], start=1))
         text = table.getvalue().encode("utf-8", "replace").decode("utf-8")
     else:
         raise ConfigError(f"{path}: results are written as .json, .jsonl or .csv; choose one of these endings")
@@ -128,24 +123,16 @@ def _json(value: object, indent: int | None = None) -> str:
     return f"{text}\n"
 
 
-@dataclass(frozen=True)
-class Column:
-    """Texts of a data frame, with the ids of their rows."""
-
-    texts: list[str]
-    ids: list[Any]
-
-
-def text_column(frame: pd.DataFrame, column: str, id_column: str) -> Column:
-    """The texts of a column; their ids are ``id_column`` where the frame has it, else the index.
+def text_column(frame: pd.DataFrame, column: str, id_column: str) -> pd.Series:
+    """The texts of a column, indexed by ``id_column`` where the frame has it, else as they are.
 
     Raises DataError where the column is missing, or a row has no text.
     """
-    texts = column_of(frame, column).tolist()
-    for label, text in zip(frame.index, texts, strict=True):
+    texts = column_of(frame, column)
+    for label, text in texts.items():
         if not isinstance(text, str):
             raise DataError(f"column {column!r}, row {label!r}: {text!r} is not a text; drop the row or convert it")
-    return Column(texts, (frame[id_column] if id_column in frame.columns else frame.index).tolist())
+    return texts.set_axis(frame[id_column]) if id_column in frame.columns else texts
 
 
 def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -156,25 +143,26 @@ def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def result_frame(
-    results: Sequence[SearchResult], queries: Column, keys: Column, groups: pd.Series | None = None
+    results: Sequence[SearchResult], queries: pd.Series, keys: pd.Series, groups: pd.Series | None = None
 ) -> pd.DataFrame:
     """A row a found key, queries in their order, keys best first.
 
     Columns: query_id, query, rank (from 1), key_id, key, relevance, and the keys' groups under their own name, if they
-    are given; ids are the frames' own.
+    are given. queries, keys: texts by their ids.
     """
     import pandas as pd
 
-    found = [
-        (result["query_id"], rank, key["key_id"], key["relevance"])
-        for result in results
-        for rank, key in enumerate(result["keys"], start=1)
-    ]
-    rows = [
-        (queries.ids[query], queries.texts[query], rank, keys.ids[key], keys.texts[key], relevance)
-        for query, rank, key, relevance in found
-    ]
-    columns: dict[str, Any] = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
+    asked = [result["query_id"] for result in results for _ in result["keys"]]
+    found = [key for result in results for key in result["keys"]]
+    places = [key["key_id"] for key in found]
+    columns: dict[str, Any] = {
+        "query_id": queries.index[asked].tolist(),
+        "query": queries.iloc[asked].tolist(),
+        "rank": [rank for result in results for rank in range(1, len(result["keys"]) + 1)],
+        "key_id": keys.index[places].tolist(),
+        "key": keys.iloc[places].tolist(),
+        "relevance": [key["relevance"] for key in found],
+    }
     if groups is not None:
-        columns[str(groups.name)] = groups.iloc[[key for _, _, key, _ in found]].tolist()
+        columns[str(groups.name)] = groups.iloc[places].tolist()
     return pd.DataFrame(columns)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from searchrl.errors import ConfigError
@@ -69,9 +70,8 @@ class Generate:
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """One text a prompt."""
-        return self.lm.generate(
-            prompts, max_new_tokens=self.max_new_tokens, temperature=self.temperature, seed=self.seed
-        )
+        most, heat = self.max_new_tokens, self.temperature
+        return self.lm.generate(prompts, max_new_tokens=most, temperature=heat, seed=self.seed)
 
 
 class QueueFull(Exception):
@@ -98,6 +98,10 @@ class _Order(Generic[T]):
     @property
     def left(self) -> int:
         return len(self.items) - len(self.results)
+
+
+_Part = tuple[_Order[Any], Sequence[Any]]
+"""An order, and those of its items that a batch takes."""
 
 
 class Worker:
@@ -164,23 +168,25 @@ class Worker:
     def _work(self) -> None:
         """Empty the queue, batch by batch."""
         while batch := self._next():
-            work, started = batch[0][0].work, time.perf_counter()
-            items = [item for _, part in batch for item in part]
-            try:
-                results = list(work(items))
-                self._on_batch(work, len(items), time.perf_counter() - started)
-            except BaseException as error:  # whatever it is, the caller hears of it and the thread goes on
-                if len(batch) == 1:
-                    self._failed(batch[0][0], error)
-                else:  # one caller's bad item is no other caller's fault
-                    for order, part in batch:
-                        self._alone(order, part)
-                continue
-            for order, part in batch:
-                self._done(order, results[: len(part)])
-                del results[: len(part)]
+            self._do(batch)
 
-    def _next(self) -> list[tuple[_Order[Any], Sequence[Any]]]:
+    def _do(self, batch: list[_Part]) -> None:
+        work, started = batch[0][0].work, time.perf_counter()
+        items = [item for _, part in batch for item in part]
+        try:
+            results = iter(list(work(items)))
+            self._on_batch(work, len(items), time.perf_counter() - started)
+        except BaseException as error:  # whatever it is, the caller hears of it and the thread goes on
+            if len(batch) == 1:
+                self._failed(batch[0][0], error)
+            else:  # one caller's bad item is no other caller's fault
+                for one in batch:
+                    self._do([one])
+        else:
+            for order, part in batch:
+                self._done(order, list(islice(results, len(part))))
+
+    def _next(self) -> list[_Part]:
         """Orders of the same work, the oldest first, and the items of each that fit; none at the end."""
         with self._lock:
             for order in [o for o in self._orders if o.answer.cancelled()]:  # nobody waits for it any more
@@ -197,14 +203,6 @@ class Worker:
                 if not room:
                     break
             return batch
-
-    def _alone(self, order: _Order[Any], part: Sequence[Any]) -> None:
-        try:
-            results = list(order.work(part))
-        except BaseException as error:
-            self._failed(order, error)
-        else:
-            self._done(order, results)
 
     def _done(self, order: _Order[Any], results: Sequence[Any]) -> None:
         order.results += results

@@ -298,7 +298,7 @@ def test_results_are_saved(tmp_path: Path) -> None:
         ("rain", KEYS, 1, DataError, "queries must be a list of texts, not 'rain'"),
         (QUERIES, 3, 1, DataError, "keys must be a list of texts, not 3"),
         (QUERIES, ["a", None], 1, DataError, r"keys\[1\] is not a text: None"),
-        (QUERIES, KEYS, 0, ConfigError, "k is 0; it must be at least 1"),
+        (QUERIES, KEYS, 0, ConfigError, "`k` 0: must be at least 1"),
     ],
 )
 def test_what_cannot_be_searched_is_named(queries: Any, keys: Any, k: int, error: type, message: str) -> None:
@@ -315,8 +315,8 @@ def test_what_cannot_be_searched_is_named(queries: Any, keys: Any, k: int, error
     [
         ({"model_name": "m"}, "model_name 'm' with a scorer that is ready made"),
         ({"scorer": "best"}, "unknown scorer 'best'"),
-        ({"candidates": 0}, "candidates is 0"),
-        ({"candidates_above": -1}, "candidates_above is -1"),
+        ({"candidates": 0}, "`candidates` 0"),
+        ({"candidates_above": -1}, "`candidates_above` -1"),
         ({"retriever": "sparse"}, "unknown retriever 'sparse'"),
         ({"engine": "onnx"}, "unknown engine 'onnx'"),
         ({"tensor_parallel_size": 2}, "`tensor_parallel_size` above 1 needs `engine` vllm, not transformers"),
