@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchrl.cli import Stages, do_stage
 from searchrl.command import run_command
-from searchrl.fitting import settings, training_settings
+from searchrl.fitting import settings
 
 if TYPE_CHECKING:
     from searchrl.fitting.training import RunFolder
@@ -36,7 +36,7 @@ def _stage(name: str) -> Callable[[Any], None]:
         if result is not None:
             from searchrl.fitting.training import RunFolder
 
-            whole = isinstance(config, training_settings.PipelineConfig)
+            whole = isinstance(config, settings.PipelineConfig)
             folder = RunFolder(config.output_dir / "model" if whole else config.output_dir)
             say(report(result, folder, config.lora.merge))
 
@@ -81,7 +81,7 @@ def _use(folder: RunFolder) -> str:
 
 
 STAGES: Stages = {
-    "pipeline": (training_settings.PipelineConfig, _stage("pipeline.pipeline")),
+    "pipeline": (settings.PipelineConfig, _stage("pipeline.pipeline")),
     "process_data": (settings.ProcessDataConfig, _stage("documents.process_data")),
     "make_query_recs": (settings.MakeQueryRecsConfig, _stage("writing.make_query_recs")),
     "filter_query_recs": (settings.FilterQueryRecsConfig, _stage("writing.filter_query_recs")),
@@ -91,6 +91,6 @@ STAGES: Stages = {
     "judge_dataset": (settings.JudgeDatasetConfig, _stage("candidates.judge_dataset")),
     "make_query_and_less_relevant_keys_recs": (settings.LessRelevantKeysConfig, _stage("writing.make_key_ladders")),
     "make_query_dpo_pairs": (settings.QueryDpoPairsConfig, _stage("writing.make_query_ladders")),
-    "train_lora": (training_settings.TrainLoraConfig, _stage("training.train")),
-    "train_adpo_lora": (training_settings.TrainAdpoLoraConfig, _stage("training.train")),
+    "train_lora": (settings.TrainLoraConfig, _stage("training.train")),
+    "train_adpo_lora": (settings.TrainAdpoLoraConfig, _stage("training.train")),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import combinations
@@ -183,13 +183,33 @@ CHOICES = ("1", "2")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two documents of one query, by their places in a record's ``keys``."""
+    """Two documents of one query, by their places in the record's ``keys``."""
 
-    record: int
+    record: dict[str, Any]
     first: int
     second: int
     side: int
     """1 where the first is the document that the query was written from, -1 where the second is, else 0."""
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Both texts."""
+        return self.record["keys"][self.first], self.record["keys"][self.second]
+
+    def preference(self, margin: float) -> dict[str, Any]:
+        """What is written about it. margin: above 0 where the first is better."""
+        record = self.record
+        chosen, rejected = (self.first, self.second) if margin > 0 else (self.second, self.first)
+        return {
+            "query": record["query"],
+            "chosen": record["keys"][chosen],
+            "rejected": record["keys"][rejected],
+            "query_id": record["query_id"],
+            "df_id": record.get("df_id"),
+            "chosen_sentence_id": record["key_ids"][chosen],
+            "rejected_sentence_id": record["key_ids"][rejected],
+            "margin": round(abs(margin), 6),
+        }
 
 
 def judge_dataset(config: JudgeDatasetConfig, say: Callable[[str], None]) -> None:
@@ -197,29 +217,25 @@ def judge_dataset(config: JudgeDatasetConfig, say: Callable[[str], None]) -> Non
     files = {split: config.output_dir / f"dataset_list_{split}.json" for split in ("train", "test")}
     check_outputs(*(("output_dir", path) for path in files.values()), inputs=[config.query_key_set])
     records = read_sampled(config.query_key_set)
-    own = [r["origins"].index("source") if "source" in r["origins"] else None for r in records]
     with closing(open_models(config.lm)) as loader:
         judge = config.judge
         if judge == "auto":
             small = loader.is_small(config.lm.model_name) and config.compare == "source"
             judge = "source" if small else "pairwise"
-        asked = comparisons([len(r["keys"]) for r in records], own, config.compare == "source")
+        asked = comparisons(records, config.compare == "source")
         if judge == "source":
             asked = [one for one in asked if one.side]
         if not asked:
             raise DataError(
                 f"{config.query_key_set}: no query was written from one of its documents; use another judge"
             )
-        queries = [records[one.record]["query"] for one in asked]
-        pairs = [(records[o.record]["keys"][o.first], records[o.record]["keys"][o.second]) for o in asked]
-        margins = _margins(judge, config, queries, pairs, [one.side for one in asked], loader)
+        margins = _margins(judge, config.lm.model_name, asked, loader).tolist()
     kept: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
-    for one, margin in zip(asked, margins.tolist(), strict=True):
+    for one, margin in zip(asked, margins, strict=True):
         if abs(margin) > config.min_margin and (margin * one.side >= 0 or not config.agree_with_source):
-            record = records[one.record]
-            group = f"df_id {record['df_id']}" if record.get("df_id") is not None else f"query {record['query']}"
-            split = "test" if held_out(group, config.seed, config.test_share) else "train"
-            kept[split].append(_preference(record, one, margin))
+            about = "query" if one.record.get("df_id") is None else "df_id"
+            test = held_out(f"{about} {one.record[about]}", config.seed, config.test_share)
+            kept["test" if test else "train"].append(one.preference(margin))
     if not kept["train"]:
         raise DataError(f"of {len(asked)} pairs none is left to train on: lower min_margin, or test_share")
     for split, path in files.items():
@@ -227,30 +243,33 @@ def judge_dataset(config: JudgeDatasetConfig, say: Callable[[str], None]) -> Non
             write_pairs(path, kept[split])
         else:
             path.unlink(missing_ok=True)
-    verdicts = [margin * one.side > 0 for one, margin in zip(asked, margins.tolist(), strict=True) if one.side]
+    verdicts = [margin * one.side > 0 for one, margin in zip(asked, margins, strict=True) if one.side]
     share = f"; prefers the query's own document in {sum(verdicts) / len(verdicts):.0%}" if verdicts else ""
     counts = ", ".join(f"{len(pairs)} in {files[split]}" for split, pairs in kept.items() if pairs)
     say(f"judge {judge}: {len(asked)} pairs{share}; kept {counts}")
 
 
-def comparisons(keys: Sequence[int], own: Sequence[int | None], own_only: bool) -> list[Comparison]:
-    """Every pair of each record's documents; with ``own_only``, pairs with the query's own document where there is one.
-
-    keys: how many documents each record has. own: the place of its own, or None.
-    """
+def comparisons(records: Sequence[dict[str, Any]], own_only: bool) -> list[Comparison]:
+    """Every pair of each record's documents; with ``own_only``, pairs with the query's own where there is one."""
     found = []
-    for record, (count, place) in enumerate(zip(keys, own, strict=True)):
-        for first, second in combinations(range(count), 2):
-            if not own_only or place is None or place in (first, second):
-                found.append(Comparison(record, first, second, (first == place) - (second == place)))
+    for record in records:
+        own = record["origins"].index("source") if "source" in record["origins"] else None
+        for first, second in combinations(range(len(record["keys"])), 2):
+            if not own_only or own is None or own in (first, second):
+                found.append(Comparison(record, first, second, (first == own) - (second == own)))
     return found
+
+
+def scores_of(reward_model: RewardModel, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """The score of every (query, document), each scored once, all in one call."""
+    distinct = list(dict.fromkeys(pairs))
+    scores = reward_model.score([query for query, _ in distinct], [document for _, document in distinct])
+    return dict(zip(distinct, scores.tolist(), strict=True))
 
 
 def by_scores(reward_model: RewardModel, queries: Sequence[str], pairs: Sequence[tuple[str, str]]) -> FloatArray:
     """Margins, (n,): score of the first document minus that of the second, by a pointwise judge."""
-    distinct = list(dict.fromkeys((q, d) for q, pair in zip(queries, pairs, strict=True) for d in pair))
-    scores = reward_model.score([q for q, _ in distinct], [d for _, d in distinct])
-    at = dict(zip(distinct, scores, strict=True))
+    at = scores_of(reward_model, ((q, d) for q, pair in zip(queries, pairs, strict=True) for d in pair))
     margins = [at[q, first] - at[q, second] for q, (first, second) in zip(queries, pairs, strict=True)]
     return np.array(margins, dtype=np.float32)
 
@@ -272,32 +291,12 @@ def by_comparison(
     return np.asarray(firsts[:, 0] - firsts[:, 1], dtype=np.float32)
 
 
-def _preference(record: dict[str, Any], one: Comparison, margin: float) -> dict[str, Any]:
-    chosen, rejected = (one.first, one.second) if margin > 0 else (one.second, one.first)
-    return {
-        "query": record["query"],
-        "chosen": record["keys"][chosen],
-        "rejected": record["keys"][rejected],
-        "query_id": record["query_id"],
-        "df_id": record.get("df_id"),
-        "chosen_sentence_id": record["key_ids"][chosen],
-        "rejected_sentence_id": record["key_ids"][rejected],
-        "margin": round(abs(margin), 6),
-    }
-
-
-def _margins(
-    judge: str,
-    config: JudgeDatasetConfig,
-    queries: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
-    sides: Sequence[int],
-    loader: ModelLoader,
-) -> FloatArray:
+def _margins(judge: str, model: str | None, asked: Sequence[Comparison], loader: ModelLoader) -> FloatArray:
     """How much better the first of each two documents is than the second, (n,)."""
     if judge == "source":
-        return np.array(sides, dtype=np.float32)
+        return np.array([one.side for one in asked], dtype=np.float32)
+    queries, pairs = [one.record["query"] for one in asked], [one.keys for one in asked]
     if judge == "pairwise":
-        return by_comparison(loader.language_model(config.lm.model_name, "chat"), load_prompts(), queries, pairs)
+        return by_comparison(loader.language_model(model, "chat"), load_prompts(), queries, pairs)
     scorer: Any = judge
-    return by_scores(make_reward(config.lm.model_name, ScorerSettings(scorer), loader), queries, pairs)
+    return by_scores(make_reward(model, ScorerSettings(scorer), loader), queries, pairs)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from searchrl.data.dataset import Corpus
 from searchrl.data.records import checked_text, read_jsonl
 from searchrl.data.records import read_records as read_beir_records
 from searchrl.device import rng
-from searchrl.errors import ConfigError, DataError, DownloadError
+from searchrl.errors import ConfigError, DataError, DownloadError, reason
 from searchrl.evaluation.stages import check_outputs
 from searchrl.files import write_text
 from searchrl.fitting.records import read_records
@@ -35,12 +35,20 @@ STREAM_BUFFER = 10_000
 
 
 def process_data(config: ProcessDataConfig, say: Callable[[str], None]) -> None:
-    """Write a source's documents as tables, shuffled."""
+    """Write a source's documents as tables, shuffled. Raises DataError on half a surrogate pair, which no file can
+    hold.
+    """
     folder = config.output_dir
     check_outputs(*(("output_dir", folder / name) for name in ("df.csv", "df_small.csv", "dataset_dict.json")))
+    import pandas as pd  # type: ignore[import-untyped,unused-ignore]
+
     rows = read_source(config)
     order = rng(config.random_seed, "process_data").permutation(len(rows))[: config.n_sample]
-    table = table_of([rows[i] for i in order])
+    chosen = [rows[i] for i in order]
+    for number, row in enumerate(chosen):
+        for name, value in zip(COLUMNS, row, strict=True):
+            checked_text(value, repr(name), f"document {number}")
+    table: Any = pd.DataFrame(chosen, columns=list(COLUMNS))
     _save_dataset_dict(table, folder)
     write_text(folder / "df_small.csv", table[:SMALL].to_csv(index=False, lineterminator="\n"))
     write_text(folder / "df.csv", table.to_csv(index=False, lineterminator="\n"))
@@ -87,16 +95,6 @@ def read_table(path: Path, separator: str) -> Any:
         raise DataError(f"{path}: not a table of comma- or tab-separated UTF-8 text ({error})") from error
 
 
-def table_of(rows: Sequence[tuple[str, str, str]]) -> Any:
-    """A pandas table of (id, title, text). Raises DataError on half a surrogate pair, which no file can hold."""
-    import pandas as pd  # type: ignore[import-untyped,unused-ignore]
-
-    for number, row in enumerate(rows):
-        for name, value in zip(COLUMNS, row, strict=True):
-            checked_text(value, repr(name), f"document {number}")
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
 def read_source(config: ProcessDataConfig) -> list[Row]:
     """All documents of a source in its own order; of a hub data set that is streamed, some of its beginning.
 
@@ -136,7 +134,7 @@ def _from_folder(folder: Path, text_column: str) -> list[Row]:
 def _from_file(path: Path, text_column: str, root: Path) -> list[Row]:
     name = path.relative_to(root).as_posix()
     if path.suffix.lower() in TABLES:
-        return _rows(_table(path), text_column, name, str(path))
+        return _rows(_records(path), text_column, name, str(path))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -173,13 +171,12 @@ def _from_hub(config: ProcessDataConfig) -> list[Row]:
     except DataError:
         raise
     except Exception as error:  # the hub and its data sets fail in as many ways as there are formats
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DownloadError(
-            f"{name}: neither a file or folder here, nor available on the Hugging Face hub ({reason})"
+            f"{name}: neither a file or folder here, nor available on the Hugging Face hub ({reason(error)})"
         ) from error
 
 
-def _table(path: Path) -> list[dict[str, Any]]:
+def _records(path: Path) -> list[dict[str, Any]]:
     """The records of a table."""
     suffix = path.suffix.lower()
     if suffix in (".json", ".jsonl"):
@@ -190,7 +187,7 @@ def _table(path: Path) -> list[dict[str, Any]]:
         try:
             table: Any = pd.read_parquet(path)
         except (OSError, ValueError, ImportError) as error:
-            raise DataError(f"{path}: not a Parquet file ({next(iter(str(error).splitlines()), '')})") from error
+            raise DataError(f"{path}: not a Parquet file ({reason(error)})") from error
     else:
         table = read_table(path, "\t" if suffix == ".tsv" else ",")
     return list(table.to_dict("records"))

@@ -15,9 +15,9 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.device import choose_device, rng
 from searchrl.errors import DataError
 from searchrl.evaluation.measures import reward_quality
-from searchrl.fitting.candidates import draw, draw_others
+from searchrl.fitting.candidates import draw, draw_others, scores_of
 from searchrl.fitting.records import PreferenceList, held_out, read_lists
-from searchrl.fitting.training_settings import LossName, PreferenceDataConfig, TrainLoraConfig
+from searchrl.fitting.settings import LossName, PreferenceDataConfig, TrainLoraConfig
 from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray
 from searchrl.reward.reward_model import RewardModel
 
@@ -34,16 +34,19 @@ CPU_LISTS = 360
 def training_lists(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainAndTest:
     """Lists to train on and to test on, capped as asked. Raises DataError where there are none to train on."""
     data, seed = config.data, config.fitting.seed
-    train, test = _from_judgments(config, say) if data.dataset is not None else _from_files(data, seed)
-    if not train:
+    everything, test = _from_judgments(config, say) if data.dataset is not None else _from_files(data, seed)
+    if not everything:
         raise DataError("no preferences are left to train on: give more, or a smaller test_share")
     most = data.max_train
     if most is None:
         most = CPU_LISTS if choose_device(config.compute.device).device == "cpu" else 0
-    sampled, test = _sample(train, most, seed), _sample(test, data.max_test, seed)
-    drawn = f"{len(sampled)} of {len(train)}" if len(sampled) < len(train) else f"{len(train)}"
+    train, test = (
+        draw(rng(seed, "sample of lists"), lists, count or len(lists))
+        for lists, count in ((everything, most), (test, data.max_test))
+    )
+    drawn = f"{len(train)} of {len(everything)}" if len(train) < len(everything) else f"{len(train)}"
     say(f"{drawn} preference lists to train on, {len(test)} of other queries to test on")
-    return sampled, test
+    return train, test
 
 
 def _from_files(data: PreferenceDataConfig, seed: int) -> TrainAndTest:
@@ -102,12 +105,13 @@ def fingerprint(lists: Iterable[PreferenceList]) -> str:
     return digest.hexdigest()[:16]
 
 
-def divide(
-    lists: Sequence[PreferenceList], seed: int, share: float
-) -> tuple[list[PreferenceList], list[PreferenceList]]:
+def divide(lists: Sequence[PreferenceList], seed: int, share: float) -> TrainAndTest:
     """Lists to train on and lists to test on; no family is in both."""
-    test = [held_out(one.family or one.group, seed, share) for one in lists]
-    return [x for x, t in zip(lists, test, strict=True) if not t], [x for x, t in zip(lists, test, strict=True) if t]
+    train: list[PreferenceList] = []
+    test: list[PreferenceList] = []
+    for one in lists:
+        (test if held_out(one.family or one.group, seed, share) else train).append(one)
+    return train, test
 
 
 def lists_from_qrels(
@@ -139,13 +143,6 @@ def lists_from_qrels(
             texts = [corpus.full_text(d) for d in documents]
             lists.append(PreferenceList([text] * len(texts), texts, levels, query_id))
     return lists
-
-
-def _sample(lists: Sequence[PreferenceList], most: int, seed: int) -> list[PreferenceList]:
-    """At most so many, in the order they had; 0: all."""
-    if not most or len(lists) <= most:
-        return list(lists)
-    return [lists[i] for i in sorted(rng(seed, "sample of lists").choice(len(lists), size=most, replace=False))]
 
 
 def pairwise_loss(scores: Tensor, levels: Tensor) -> Tensor:
@@ -232,18 +229,15 @@ class PreferenceQuality:
 
 def preference_quality(reward_model: RewardModel, lists: Sequence[PreferenceList]) -> PreferenceQuality:
     """Score every distinct (query, document) of the lists once, in one call, and compare. At least one list."""
-    distinct = list(dict.fromkeys(p for one in lists for p in zip(one.queries, one.documents, strict=True)))
-    scores = reward_model.score([query for query, _ in distinct], [document for _, document in distinct])
-    score_of = dict(zip(distinct, scores.astype(np.float64).tolist(), strict=True))
+    score_of = scores_of(reward_model, (member for one in lists for member in one.members))
     differences = []
     pools: dict[str, dict[tuple[str, str], bool]] = {}
     for one in lists:
-        members = list(zip(one.queries, one.documents, strict=True))
-        values = [score_of[member] for member in members]
+        values = [score_of[member] for member in one.members]
         differences += [values[i] - values[j] for i, j in one.pairs]
         best = max(one.levels)
         pool = pools.setdefault(one.group, {})
-        for member, level in zip(members, one.levels, strict=True):
+        for member, level in zip(one.members, one.levels, strict=True):
             pool[member] = pool.get(member, False) or level == best
     width = max(len(pool) for pool in pools.values())
     matrix, relevant = np.full((len(pools), width), np.nan), np.zeros((len(pools), width))

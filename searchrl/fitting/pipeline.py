@@ -15,12 +15,6 @@ from searchrl.config import LanguageModelConfig, to_json
 from searchrl.errors import DataError
 from searchrl.files import file_digest, write_text
 from searchrl.fitting import candidates, documents, settings, training, writing
-from searchrl.fitting.training_settings import (
-    PipelineConfig,
-    PreferenceDataConfig,
-    TrainAdpoLoraConfig,
-    TrainLoraConfig,
-)
 
 NOT_COMPARED = (
     *("device", "cache", "similarity_device", "output", "output_dir", "base_url", "api_key_env", "concurrency"),
@@ -44,7 +38,7 @@ class Step:
     """Files; the last to be written last."""
 
 
-def pipeline(config: PipelineConfig, say: Say) -> dict[str, Any]:
+def pipeline(config: settings.PipelineConfig, say: Say) -> dict[str, Any]:
     """Do what is left to do; returns what the trained model's ``metrics.json`` holds."""
     training.check_installed(config.tracking)  # said now, not after an hour of work
     training.training_device(config.compute.device, config.dtype)
@@ -55,22 +49,19 @@ def pipeline(config: PipelineConfig, say: Say) -> dict[str, Any]:
     return training.train(training_of(config), say)
 
 
-def training_of(config: PipelineConfig) -> TrainLoraConfig:
+def training_of(config: settings.PipelineConfig) -> settings.TrainLoraConfig:
     """The settings of the last stage, which trains on what the others wrote."""
     data = config.output_dir / "data"
-    held_out = None if config.adpo else data / "dataset_list_test.json"
-    lists = PreferenceDataConfig(
-        data / ("adpo_sampled_query_key_set.json" if config.adpo else "dataset_list_train.json"),
-        held_out if held_out and held_out.exists() else None,
-        test_share=config.test_share,
-        max_train=config.max_train,
-    )
-    kind = TrainAdpoLoraConfig if config.adpo else TrainLoraConfig
+    kind, train, test = settings.TrainLoraConfig, data / "dataset_list_train.json", data / "dataset_list_test.json"
+    if config.adpo:
+        kind, train = settings.TrainAdpoLoraConfig, data / "adpo_sampled_query_key_set.json"
+    held_out = test if not config.adpo and test.exists() else None
+    lists = settings.PreferenceDataConfig(train, held_out, test_share=config.test_share, max_train=config.max_train)
     where, same = config.output_dir / "model", (config.lora, config.fitting, config.tracking)
     return kind(where, lists, *same, config.dtype, config.compute, config.overwrite)
 
 
-def steps(config: PipelineConfig, data: Path) -> list[Step]:
+def steps(config: settings.PipelineConfig, data: Path) -> list[Step]:
     """The stages before training, in order; ``data`` is where they write."""
     seed, compute = config.fitting.seed, config.compute
     lm = LanguageModelConfig(config.writer, compute=compute, serving=config.serving)
@@ -78,12 +69,11 @@ def steps(config: PipelineConfig, data: Path) -> list[Step]:
     table, queries, kept = data / "df.csv", data / "query_recs.json", data / "filtered_query_recs.json"
     relevance, sampled = data / "relevance_records_embed.json", data / "sampled_query_key_set.json"
     ladders = data / "adpo_sampled_query_key_set.json"
-    kinds: tuple[settings.KindName, ...] = config.kinds  # type: ignore[assignment]
     read = settings.ProcessDataConfig(
         config.corpus, data, config.n_sample, text_column=config.text_column, random_seed=seed
     )
     write = settings.MakeQueryRecsConfig(
-        settings.DocumentsConfig(table), queries, kinds=kinds, per_document=config.per_document, seed=seed, lm=lm
+        settings.DocumentsConfig(table), queries, kinds=config.kinds, per_document=config.per_document, seed=seed, lm=lm
     )
     keep = settings.FilterQueryRecsConfig(queries, kept, config.kinds)
     search = settings.TopRelevantKeysConfig(

@@ -32,6 +32,8 @@ from searchrl.files import write_text
 from searchrl.queries.writing import QueryRec
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 
+Record = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class RankedKeys:
@@ -146,9 +148,6 @@ def _query_rec(record: Mapping[str, Any], place: str, rows: int) -> QueryRec:
     return QueryRec(text_field(record, "query", place), df_id, str(record.get("query-type", "")))
 
 
-Record = dict[str, Any]
-
-
 @dataclass(frozen=True)
 class PreferenceList:
     """Two or more (query, document) pairs that compete. Usually one query and its documents; or one document and
@@ -166,6 +165,11 @@ class PreferenceList:
 
     def __len__(self) -> int:
         return len(self.levels)
+
+    @property
+    def members(self) -> list[tuple[str, str]]:
+        """The (query, document) pairs."""
+        return list(zip(self.queries, self.documents, strict=True))
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from searchrl.config import ScorerName
 from searchrl.device import DeviceChoice
-from searchrl.errors import ConfigError, ModelError
+from searchrl.errors import ConfigError, ModelError, reason
 from searchrl.files import sealed_folder
 from searchrl.models.folders import (
     SMALL_MODEL,
     causal_lm_facts,
-    default_language_model,
     judging_method,
     language_model_folder,
     loading,
@@ -114,16 +113,15 @@ class TrainableHead(HeadReward):
 
 
 def trainable_reward(
-    name: str | None, scorer: ScorerName, choice: DeviceChoice, max_words: int | None, prompts: Path | None
+    name: str, scorer: ScorerName, choice: DeviceChoice, max_words: int | None, prompts: Path | None
 ) -> TrainableReward:
     """What is trained under a model's name: as ``make_reward`` would choose it, but pmi in the place of likelihood.
 
-    name: None for the device's language model. Raises ConfigError on a scorer that cannot be trained here, or a setting
-    it does not have; ModelError where the model cannot be had.
+    Raises ConfigError on a scorer that cannot be trained here, or a setting it does not have; ModelError where the
+    model cannot be had.
     """
     if choice.dtype == "int8":
         raise ConfigError("dtype int8 cannot be trained: use float32, or bfloat16 where the device computes it")
-    name = name or default_language_model(choice.device)
     folder = language_model_folder(name)
     kind = scorer if scorer != "auto" else detect_kind(name, folder)
     if kind == "qwen3_reranker":
@@ -149,14 +147,13 @@ def trainable_reward(
     return trained(lm, method, load_prompts(prompts), words)
 
 
-def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> Path:
+def new_head(name: str, place: Path, seed: int) -> Path:
     """Write a causal language model with a head of small random weights, one output, as the folder ``place``.
 
     The head reads the last token, which a chat template must end. Built once: a whole folder is used as it is. Raises
     ModelError where the model has no class with a head.
     """
     library: Any = transformers
-    name = name or default_language_model(choice.device)
     source = language_model_folder(name)
 
     def build(folder: Path) -> None:
@@ -168,7 +165,7 @@ def new_head(name: str | None, choice: DeviceChoice, place: Path, seed: int) -> 
                     source, num_labels=1, dtype=torch.float32, local_files_only=True, use_safetensors=True
                 )
         except ValueError as error:
-            raise ModelError(f"{name} cannot be given a head: {next(iter(str(error).splitlines()), '')}") from error
+            raise ModelError(f"{name} cannot be given a head: {reason(error)}") from error
         network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -204,10 +201,7 @@ class TrainableLM(TransformersLM):
     @lazy
     def wanted(self) -> dict[Method, list[int]]:
         """The tokens that answers begin with."""
-        return {
-            "yes_no": first_tokens(self._tokenizer, ANSWERS),
-            "graded": first_tokens(self._tokenizer, GRADES),
-        }
+        return {"yes_no": first_tokens(self._tokenizer, ANSWERS), "graded": first_tokens(self._tokenizer, GRADES)}
 
     def context_tokens(self, text: str) -> Tokens:
         """A context as ``continuation_logprobs`` reads it."""

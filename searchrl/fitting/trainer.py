@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.utils import disable_dropout_in_model
 
 from searchrl.device import rng
-from searchrl.errors import ConfigError, ModelError
+from searchrl.errors import ConfigError, ModelError, reason
 from searchrl.files import write_text
 from searchrl.fitting.lists import PreferenceQuality, list_losses, preference_quality
 from searchrl.fitting.records import PreferenceList
+from searchrl.fitting.settings import FittingConfig, LoraSettings, LossName, TrackingConfig
 from searchrl.fitting.trainable import TrainableReward
-from searchrl.fitting.training_settings import FittingConfig, LoraSettings, LossName, TrackingConfig
 from searchrl.models.folders import quiet_transformers
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -90,8 +90,7 @@ def load(reward: TrainableReward, folder: Path) -> Any:
         with without_deprecations():
             return PeftModel.from_pretrained(network, str(folder))
     except Exception as error:  # a foreign or damaged folder fails in as many ways as there are files
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{folder} is not an adapter for this model ({reason})") from error
+        raise ModelError(f"{folder} is not an adapter for this model ({reason(error)})") from error
 
 
 @contextmanager
@@ -133,36 +132,6 @@ CHUNK_BATCHES = 50
 """Lists are sorted by length within chunks of so many batches: little padding, and still another order every epoch."""
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """Preference lists, encoded once, in the order in which training meets them."""
-
-    lists: Sequence[PreferenceList]
-    encoded: Sequence[Sequence[Any]]
-    """The pairs of each list as ``TrainableReward.encode`` gives them."""
-    order: Sequence[Sequence[int]]
-    """Batches of places in ``lists``."""
-
-    def rows(self) -> Dataset:
-        """A row a batch, so that the library neither shuffles nor batches anew, and skips rightly when it resumes."""
-        return Dataset.from_dict({"members": [list(batch) for batch in self.order]})
-
-    def collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The pairs and levels of the lists of one row."""
-        members = [place for row in rows for place in row["members"]]
-        return {
-            "encoded": [pair for place in members for pair in self.encoded[place]],
-            "levels": [torch.tensor(self.lists[place].levels) for place in members],
-        }
-
-
-def encoded(reward: TrainableReward, lists: Sequence[PreferenceList], fitting: FittingConfig) -> TrainingData:
-    """The lists' tokens, and the order in which training meets them."""
-    pairs = [[reward.encode(q, d) for q, d in zip(one.queries, one.documents, strict=True)] for one in lists]
-    lengths = [max(map(reward.length, own)) for own in pairs]
-    return TrainingData(lists, pairs, training_order(lengths, fitting.batch_size, fitting.epochs, fitting.seed))
-
-
 def training_order(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[list[int]]:
     """Batches of places in ``lengths``, all epochs one after another; a last part of an epoch for its fraction.
 
@@ -171,14 +140,13 @@ def training_order(lengths: Sequence[int], batch_size: int, epochs: float, seed:
     """
     order: list[list[int]] = []
     whole, part = int(epochs), epochs - int(epochs)
+    size = CHUNK_BATCHES * batch_size
     for epoch in range(whole + (part > 0)):
         random = rng(seed, "training order", epoch)
         shuffled = random.permutation(len(lengths)).tolist()
-        size = CHUNK_BATCHES * batch_size
-        chunks = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
-        batches = []
-        for chunk in chunks:
-            chunk.sort(key=lambda place: lengths[place])
+        batches: list[list[int]] = []
+        for first in range(0, len(shuffled), size):
+            chunk = sorted(shuffled[first : first + size], key=lambda place: lengths[place])
             batches += [chunk[start : start + batch_size] for start in range(0, len(chunk), batch_size)]
         batches = [batches[i] for i in random.permutation(len(batches))]
         order += batches if epoch < whole else batches[: max(1, round(part * len(batches)))]
@@ -186,29 +154,45 @@ def training_order(lengths: Sequence[int], batch_size: int, epochs: float, seed:
 
 
 class PreferenceTrainer(RewardTrainer):
-    """Trains ``model`` (PEFT's, around ``reward.network``) on lists; ``evaluate`` measures it on those held out."""
+    """Trains ``model`` (PEFT's, around ``reward.network``) on lists; ``evaluate`` measures it on those held out.
+
+    fitting: with its ``scale`` decided.
+    """
 
     def __init__(
         self,
         reward: TrainableReward,
         model: Any,
         loss: LossName,
-        scale: float,
-        across: bool,
-        data: TrainingData,
+        fitting: FittingConfig,
+        lists: Sequence[PreferenceList],
         test: Sequence[PreferenceList],
         args: RewardConfig,
-        callbacks: Sequence[Any] = (),
+        callbacks: Sequence[Any],
     ) -> None:
-        self._reward, self._loss, self._scale, self._across, self._test = reward, loss, scale, across, test
+        assert fitting.scale is not None
+        self._reward, self._loss, self._test = reward, loss, test
+        self._scale, self._across = fitting.scale, bool(fitting.across_queries)
+        pairs = [[reward.encode(*member) for member in one.members] for one in lists]
+        lengths = [max(map(reward.length, own)) for own in pairs]
+        order = training_order(lengths, fitting.batch_size, fitting.epochs, fitting.seed)
+        # A row a batch, so that the library neither shuffles nor batches anew, and skips rightly when it resumes.
+        rows = Dataset.from_dict({"members": order})
+
+        def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+            members = [place for row in rows for place in row["members"]]
+            return {
+                "encoded": [pair for place in members for pair in pairs[place]],
+                "levels": [torch.tensor(lists[place].levels) for place in members],
+            }
+
         network: Any = reward.network
         labels = network.config.num_labels
         network.config.num_labels = 1  # what TRL asks of a model; a causal language model has the same one score
-        rows = data.rows()
         super().__init__(
             model=model,
             args=args,
-            data_collator=data.collate,
+            data_collator=collate,
             train_dataset=rows,
             eval_dataset=rows if test else None,
             processing_class=reward.tokenizer,

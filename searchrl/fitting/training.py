@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,8 @@ from searchrl.config import DtypeName, differences, to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.files import new_folder, write_text
-from searchrl.fitting.lists import fingerprint, training_lists
-from searchrl.fitting.records import PreferenceList
-from searchrl.fitting.training_settings import TrackingConfig, TrainLoraConfig
+from searchrl.fitting.lists import TrainAndTest, fingerprint, training_lists
+from searchrl.fitting.settings import TrackingConfig, TrainLoraConfig
 from searchrl.models.folders import default_language_model, language_model_folder
 
 if TYPE_CHECKING:
@@ -43,14 +41,14 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     choice = training_device(config.compute.device, config.dtype)
     folder = RunFolder(config.output_dir)
     folder.check()
-    train_lists, test_lists = training_lists(config, say)
+    lists = training_lists(config, say)
     language_model_folder(config.lora.model_name or default_language_model(choice.device))
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
     reward, _ = _trainable(config, choice, folder)
     config = _settled(config, reward, choice)
     settings = {name: value for name, value in to_json(config).items() if name not in NOT_COMPARED}
     settings["lora"] = {name: value for name, value in settings["lora"].items() if name not in ("merge", "prompts")}
-    told = {"loss": config.loss, "train": fingerprint(train_lists), "test": fingerprint(test_lists)}
+    told = {"loss": config.loss, "train": fingerprint(lists[0]), "test": fingerprint(lists[1])}
     folder.agree({**settings, **told, "model": reward.fingerprint})
     done = folder.finished()
     if done is None:
@@ -58,7 +56,7 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
         from searchrl.models.folders import quiet_transformers
 
         with without_deprecations(), quiet_transformers():
-            done = _fit(config, folder, reward, train_lists, test_lists, say)
+            done = _fit(config, folder, reward, lists, say)
     del reward  # its network is changed, and takes as much memory as the next
     if config.lora.merge and not folder.merged.exists():
         from searchrl.fitting.trainer import load, merge
@@ -100,7 +98,7 @@ def _trainable(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder)
     lora = config.lora
     name, kind = lora.model_name or default_language_model(choice.device), lora.scorer
     if lora.new_head:
-        name, kind = str(new_head(name, choice, folder.base, config.fitting.seed)), "head"
+        name, kind = str(new_head(name, folder.base, config.fitting.seed)), "head"
     reward = trainable_reward(name, kind, choice, lora.max_key_words, lora.prompts)
     return reward, language_model_folder(name)
 
@@ -123,18 +121,13 @@ def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceCho
 
 
 def _fit(
-    config: TrainLoraConfig,
-    folder: RunFolder,
-    reward: TrainableReward,
-    train_lists: Sequence[PreferenceList],
-    test_lists: Sequence[PreferenceList],
-    say: Callable[[str], None],
+    config: TrainLoraConfig, folder: RunFolder, reward: TrainableReward, lists: TrainAndTest, say: Callable[[str], None]
 ) -> dict[str, Any]:
     checkpoint = folder.last_checkpoint()
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    trainer = _trainer(config, folder, reward, train_lists, test_lists, step)
+    trainer = _trainer(config, folder, reward, lists, step)
     before = None
-    if test_lists:
+    if lists[1]:
         if not folder.before.exists():  # the fresh adapter changes nothing yet
             quality = trainer.quality()
             write_text(folder.before, json.dumps(asdict(quality)) + "\n")
@@ -145,10 +138,10 @@ def _fit(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     network: Any = trainer.model
-    updates, look = trainer.state.global_step, trainer.last_look
-    after = look[1] if look and look[0] == updates else None  # not twice: it takes minutes
-    if test_lists:
-        after = after or trainer.quality()
+    updates, after = trainer.state.global_step, None
+    if lists[1]:
+        look = trainer.last_look  # not twice: it takes minutes
+        after = look[1] if look and look[0] == updates else trainer.quality()
         say(f"after: {after}")
     shutil.rmtree(folder.adapter, ignore_errors=True)
     with new_folder(folder.adapter) as place:  # the head included
@@ -160,7 +153,7 @@ def _fit(
         "during": during,
         "after": asdict(after) if after else None,
         "updates": updates,
-        "lists": len(train_lists),
+        "lists": len(lists[0]),
         "seconds_of_the_last_command": round(seconds, 1),
         "peak_memory_gb": round(_peak_memory(), 2),
         "trainable_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
@@ -170,34 +163,25 @@ def _fit(
 
 
 def _trainer(
-    config: TrainLoraConfig,
-    folder: RunFolder,
-    reward: TrainableReward,
-    train_lists: Sequence[PreferenceList],
-    test_lists: Sequence[PreferenceList],
-    step: int,
+    config: TrainLoraConfig, folder: RunFolder, reward: TrainableReward, lists: TrainAndTest, step: int
 ) -> PreferenceTrainer:
     from trl.trainer.reward_config import RewardConfig
 
-    from searchrl.fitting.trainer import PreferenceTrainer, attach, encoded, trackers
+    from searchrl.fitting.trainer import PreferenceTrainer, attach, trackers
 
     fitting = config.fitting
-    rate, scale = fitting.learning_rate, fitting.scale
-    assert rate is not None, "decided by _settled"
-    assert scale is not None
+    assert fitting.learning_rate is not None, "decided by _settled"
     choice = training_device(config.compute.device, config.dtype)
-    data = encoded(reward, train_lists, fitting)
-    model = attach(reward, config.lora, fitting.seed)
     arguments = RewardConfig(
         output_dir=str(folder.path),
         use_cpu=choice.device == "cpu",
         bf16=choice.dtype == "bfloat16",
         fp16=choice.dtype == "float16" and choice.device != "mps",
-        per_device_train_batch_size=1,  # a row is a batch: see TrainingData
+        per_device_train_batch_size=1,  # a row is a batch: see PreferenceTrainer
         train_sampling_strategy="sequential",
         gradient_accumulation_steps=fitting.gradient_accumulation_steps,
         num_train_epochs=1,  # the rows hold them all
-        learning_rate=rate,
+        learning_rate=fitting.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=fitting.warmup_ratio,
         weight_decay=fitting.weight_decay,
@@ -205,7 +189,7 @@ def _trainer(
         optim="adamw_torch",
         gradient_checkpointing=fitting.gradient_checkpointing,
         disable_dropout=False,  # the base's is off already; this would also switch off the adapter's
-        eval_strategy="steps" if test_lists else "no",
+        eval_strategy="steps" if lists[1] else "no",
         eval_steps=fitting.evaluation_steps,
         save_strategy="steps",
         save_steps=fitting.save_steps,
@@ -220,9 +204,9 @@ def _trainer(
         max_length=None,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # the trainer does not spread one process over several GPUs
-    across = bool(fitting.across_queries)
+    model = attach(reward, config.lora, fitting.seed)
     watching = trackers(config.tracking, folder.path, folder.curves, step)
-    return PreferenceTrainer(reward, model, config.loss, scale, across, data, test_lists, arguments, watching)
+    return PreferenceTrainer(reward, model, config.loss, fitting, *lists, arguments, watching)
 
 
 def _peak_memory() -> float:
@@ -301,16 +285,12 @@ class RunFolder:
 
     def finished(self) -> dict[str, Any] | None:
         """What ``metrics.json`` says, where the run came to its end."""
-        with contextlib.suppress(FileNotFoundError):
-            return _read(self.metrics)
-        return None
+        return _read(self.metrics) if self.metrics.exists() else None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); set overwrite, or another output_dir") from error
     if not isinstance(content, dict):

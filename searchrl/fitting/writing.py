@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from searchrl.queries.writing import FittingWriter, QueryRec, rows_to_ask
 from searchrl.retrieval.dense import build_dense_index
 
 Say = Callable[[str], None]
+Ladders = dict[int, list[str]]
+"""A document's row -> queries, best first."""
 WritingConfig = MakeQueryRecsConfig | LessRelevantKeysConfig | QueryDpoPairsConfig
 
 
@@ -73,10 +76,9 @@ def make_key_ladders(config: LessRelevantKeysConfig, say: Say) -> None:
     """Write for each document a query, and further keys that are ever less relevant to it."""
     corpus, to_ask = _documents(config, config.queries_json)
     with closing(open_models(config.lm)) as loader:
-        name = config.lm.model_name
         how = config.keys
         if how == "auto":
-            small = loader.is_small(name) or config.n_key_generation > MOST_RUNGS
+            small = loader.is_small(config.lm.model_name) or config.n_key_generation > MOST_RUNGS
             how = "corpus" if small else "generate"
         recs = _queries(config, corpus, to_ask, loader)
         rows = [rec.df_id for rec in recs if rec.df_id is not None]
@@ -110,8 +112,15 @@ def make_query_ladders(config: QueryDpoPairsConfig, say: Say) -> None:
         if variant is None:
             by_others = config.queries_json or config.n_query_generation > MOST_RUNGS
             variant = 2 if by_others or loader.is_small(config.lm.model_name) else 1
-        make = {1: _written, 2: _borrowed, 3: _pairs}[variant]
-        records = make(config, corpus, rows, loader)
+        if variant == 3:
+            records = _pairs(config, corpus, rows, loader)
+        else:
+            make = _written if variant == 1 else _borrowed
+            records = [
+                {"key": corpus.full_text(row), "queries": queries, "df_id": row}
+                for row, queries in make(config, corpus, rows, loader).items()
+                if len(queries) > 1
+            ]
     if not records:
         raise ModelError("no ladder has two different queries: use a larger model, or more documents")
     write_records(config.output, records)
@@ -138,11 +147,9 @@ def _queries(config: LessRelevantKeysConfig, corpus: Corpus, rows: list[int], lo
         if not recs:
             raise DataError(f"{config.queries_json}: no query says which document it was written from (df_id)")
         return [rec for rec in recs if (rec.df_id or 0) < limit]
-    writer, found = _writer(config, corpus, loader), list[QueryRec]()
-    kinds: Sequence[QueryKind] = ("titles", "questions", "keywords")
-    for turn, kind in enumerate(kinds):
-        found += writer.queries(rows[turn::3], (kind,), 1, config.seed)[0]
-    return sorted(found, key=lambda rec: rec.df_id or 0)
+    writer, kinds = _writer(config, corpus, loader), get_args(QueryKind)
+    found = [writer.queries(rows[turn::3], (kind,), 1, config.seed)[0] for turn, kind in enumerate(kinds)]
+    return sorted(chain.from_iterable(found), key=lambda rec: rec.df_id or 0)
 
 
 def _found(
@@ -158,14 +165,12 @@ def _found(
     return [ladder(found, config.n_key_generation) for found in ranked]
 
 
-def _written(config: QueryDpoPairsConfig, corpus: Corpus, rows: list[int], loader: ModelLoader) -> list[dict[str, Any]]:
+def _written(config: QueryDpoPairsConfig, corpus: Corpus, rows: list[int], loader: ModelLoader) -> Ladders:
     ladders = _writer(config, corpus, loader).query_ladders(rows, config.n_query_generation)
-    return _ladder_records(corpus, rows, ladders)
+    return dict(zip(rows, ladders, strict=True))
 
 
-def _borrowed(
-    config: QueryDpoPairsConfig, corpus: Corpus, rows: list[int], loader: ModelLoader
-) -> list[dict[str, Any]]:
+def _borrowed(config: QueryDpoPairsConfig, corpus: Corpus, rows: list[int], loader: ModelLoader) -> Ladders:
     if config.queries_json is not None:
         recs = read_query_recs(config.queries_json, len(corpus))
     else:
@@ -174,14 +179,14 @@ def _borrowed(
     rows = [row for row in rows if row in asked]
     index = build_dense_index(corpus, loader.encoder(config.encoder), loader.cache, show_progress=True, resumable=True)
     vectors = np.asarray(index.vectors)[rows]
-    ladders = []
+    ladders = {}
     for start in range(0, len(rows), 256):
         scores = vectors[start : start + 256] @ vectors.T
         for row, order in zip(rows[start : start + 256], np.argsort(-scores, axis=1, kind="stable"), strict=True):
             others = [asked[rows[i]] for i in order if rows[i] != row]
             others = [query for query in dict.fromkeys(others) if query != asked[row]]
-            ladders.append([asked[row], *ladder(others, config.n_query_generation - 1)])
-    return _ladder_records(corpus, rows, ladders)
+            ladders[row] = [asked[row], *ladder(others, config.n_query_generation - 1)]
+    return ladders
 
 
 def _pairs(config: QueryDpoPairsConfig, corpus: Corpus, rows: list[int], loader: ModelLoader) -> list[dict[str, Any]]:
@@ -195,12 +200,4 @@ def _pairs(config: QueryDpoPairsConfig, corpus: Corpus, rows: list[int], loader:
         }
         for row, pairs in zip(rows, found, strict=True)
         if pairs
-    ]
-
-
-def _ladder_records(corpus: Corpus, rows: Sequence[int], ladders: Sequence[list[str]]) -> list[dict[str, Any]]:
-    return [
-        {"key": corpus.full_text(row), "queries": queries, "df_id": row}
-        for row, queries in zip(rows, ladders, strict=True)
-        if len(queries) > 1
     ]

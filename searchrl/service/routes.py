@@ -18,11 +18,7 @@ async def _service(request: Request) -> Service:  # not "def", which would run i
     return service
 
 
-PAGE_TYPES = {
-    "html": "text/html; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-}
+PAGE_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -70,13 +66,16 @@ async def relevance(asked: s.RelevanceRequest, service: Shared) -> s.RelevanceRe
 @router.post("/embed", responses=_problems(400, 413))
 async def embed(asked: s.EmbedRequest, service: Shared) -> s.EmbedResponse:
     """Unit vectors of texts."""
-    return s.EmbedResponse(embeddings=(await service.embed(asked.texts, asked.kind)).tolist())
+    with service.within_limits(len(asked.texts)):
+        vectors = await service.models.embed(asked.texts, asked.kind)
+    return s.EmbedResponse(embeddings=vectors.tolist())
 
 
 @router.post("/generate", responses=_problems(400, 413))
 async def generate(asked: s.GenerateRequest, service: Shared) -> s.GenerateResponse:
     """Text that continues prompts."""
-    texts = await service.generate(asked.prompts, asked.max_new_tokens, asked.temperature, asked.seed)
+    with service.within_limits(len(asked.prompts)):
+        texts = await service.models.generate(**dict(asked))
     return s.GenerateResponse(texts=texts)
 
 

@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 
@@ -51,7 +50,7 @@ async def receive(
     embed = Embed(store.encoder, "document")
     writer = await asyncio.to_thread(store.begin, name)
     try:
-        async for block in _blocks(_documents(_lines(_in_time(content, limits.upload_timeout), limits.max_corpus))):
+        async for block in _blocks(_lines(_in_time(content, limits.upload_timeout), limits.max_corpus)):
             if writer.count + len(block) > limits.max_documents:
                 raise Refused(413, f"more than {limits.max_documents} documents; see the service's max_documents")
             texts = [f"{title} {text}".strip() for _, title, text in block]
@@ -98,20 +97,14 @@ def _short(line: bytes, number: int) -> bytes:
     return line
 
 
-async def _documents(lines: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[Document]:
+async def _blocks(lines: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[list[Document]]:
     first: dict[str, int] = {}
-    async for number, line in lines:
-        parsed = document(line, f"line {number}")
-        before = first.setdefault(parsed[0], number)
-        if before != number:
-            raise DataError(f"line {number}: the id {parsed[0]!r} was used before, in line {before}")
-        yield parsed
-
-
-async def _blocks(documents: AsyncIterator[Document]) -> AsyncIterator[list[Document]]:
     block = []
-    async for document in documents:
-        block.append(document)
+    async for number, line in lines:
+        block.append(document(line, f"line {number}"))
+        name = block[-1][0]
+        if (before := first.setdefault(name, number)) != number:
+            raise DataError(f"line {number}: the id {name!r} was used before, in line {before}")
         if len(block) == BLOCK:
             yield block
             block = []
@@ -182,7 +175,7 @@ class Service:
             raise Refused(409, "there is no agent here; start the service with a checkpoint")
         else:
             work = PlayAgent(self.agent, collection)
-        with self._within_limits(len(asked)):
+        with self.within_limits(len(asked)):
             return await self.worker.submit(work, asked)
 
     async def relevance(self, queries: Sequence[str], keys: Sequence[str]) -> FloatArray:
@@ -194,20 +187,8 @@ class Service:
 
     async def pair_relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Scores of (query, key) pairs. Raises Refused."""
-        with self._within_limits(len(pairs)):
+        with self.within_limits(len(pairs)):
             return await self.models.score(pairs)
-
-    async def embed(self, texts: Sequence[str], kind: Literal["query", "document"]) -> FloatArray:
-        """Unit vectors. Raises Refused."""
-        with self._within_limits(len(texts)):
-            return await self.models.embed(texts, kind)
-
-    async def generate(self, prompts: Sequence[str], max_new_tokens: int, temperature: float, seed: int) -> list[str]:
-        """New texts. Raises Refused."""
-        with self._within_limits(len(prompts)):
-            return await self.models.generate(
-                prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-            )
 
     def collection(self, name: str) -> Collection:
         """An indexed corpus. Raises Refused."""
@@ -236,8 +217,8 @@ class Service:
             raise Refused(503, "the corpora are being loaded; ask /readyz")
 
     @contextmanager
-    def _within_limits(self, items: int) -> Iterator[None]:
-        """Refuse what is more than one request may ask for, or than may wait."""
+    def within_limits(self, items: int) -> Iterator[None]:
+        """Around work on so many items: raises Refused where a request may not ask for so many, or no more may wait."""
         if items > self.limits.max_items:
             most = self.limits.max_items
             raise Refused(422, f"{items} items (queries times keys, where keys are scored), at most {most}")

@@ -18,7 +18,7 @@ from searchrl.fitting.records import (
     read_lists,
     write_pairs,
 )
-from searchrl.fitting.training_settings import PreferenceDataConfig
+from searchrl.fitting.settings import PreferenceDataConfig
 
 TEXTS = st.text(min_size=1, max_size=12).filter(
     lambda text: text.strip() and not any(0xD800 <= ord(c) <= 0xDFFF for c in text)

@@ -10,9 +10,9 @@ import torch
 
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
+from searchrl.fitting.settings import LoraSettings
 from searchrl.fitting.trainable import new_head, trainable_reward
 from searchrl.fitting.trainer import attach, last_third
-from searchrl.fitting.training_settings import LoraSettings
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.registry import ScorerSettings, make_reward
 
@@ -115,7 +115,7 @@ def test_only_the_last_layers(tiny_lm: Path, head: Path) -> None:
 
 
 def test_a_new_head_is_the_same_for_a_seed_and_scores(tiny_lm: Path, tmp_path: Path) -> None:
-    one, other, third = (new_head(str(tiny_lm), CPU, tmp_path / str(i), seed) for i, seed in enumerate((1, 1, 2)))
+    one, other, third = (new_head(str(tiny_lm), tmp_path / str(i), seed) for i, seed in enumerate((1, 1, 2)))
     scores = [trainable_reward(str(f), "auto", CPU, None, None).score(QUERIES, DOCUMENTS) for f in (one, other, third)]
     np.testing.assert_array_equal(scores[0], scores[1])
     assert np.abs(scores[0] - scores[2]).max() > 0
