@@ -70,7 +70,6 @@ def choose_device(name: str = "auto") -> DeviceChoice:
         return DeviceChoice(device, dtype, f"{why}; {dtype}, because {because}")
     if forced not in FORMATS:
         raise ConfigError(f"{FORMAT_VARIABLE}={forced}: {nearest(forced, ('auto', *FORMATS))}")
-    _check_int8(device, forced)
     return DeviceChoice(device, forced, f"{why}; {forced}, because {FORMAT_VARIABLE} says so", forced=True)
 
 
@@ -88,6 +87,7 @@ def with_dtype(choice: DeviceChoice, dtype: str, keeps_int8: bool = False, has_i
         return replace(choice, dtype="float32", reason="this kind of model has no int8")
     if not choice.forced and keeps_int8 and choice.dtype == "float32" and cpu_has_int8(choice.device):
         return replace(choice, dtype="int8", reason="this CPU multiplies int8 faster than float32")
+    _check_int8(choice.device, choice.dtype)
     return choice
 
 

@@ -35,6 +35,10 @@ def test_a_format_is_forced_by_the_environment_and_a_setting_wins(monkeypatch: p
     monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: device == "cpu")
     monkeypatch.setenv(FORMAT_VARIABLE, "int8")
     assert with_dtype(choose_device("cpu"), "auto", has_int8=False).dtype == "float32"
+    monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: False)
+    assert with_dtype(choose_device("cpu"), "float32").dtype == "float32"  # a setting wins, so nothing is missing
+    with pytest.raises(DeviceError, match="int8 is not available"):
+        with_dtype(choose_device("cpu"), "auto")
     monkeypatch.setenv(FORMAT_VARIABLE, "float23")
     with pytest.raises(ConfigError, match="float32"):
         choose_device("cpu")

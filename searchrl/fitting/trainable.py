@@ -24,7 +24,7 @@ from searchrl.models.folders import (
 )
 from searchrl.models.loader import CONTEXT_TOKENS
 from searchrl.models.prompts import beginning, load_prompts
-from searchrl.models.tokens import Tokens, batch_rows, first_tokens, pack, pad, text_start, text_tokens
+from searchrl.models.tokens import Tokens, batch_rows, first_tokens, pack, pad, text_tokens
 from searchrl.models.transformers_lm import SHORTEST_CUT, TransformersLM
 from searchrl.reward.head import Encoded, HeadReward
 from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method
@@ -205,8 +205,7 @@ class TrainableLM(TransformersLM):
 
     def context_tokens(self, text: str) -> Tokens:
         """A context as ``continuation_logprobs`` reads it."""
-        tokens = text_tokens(self._tokenizer, [text], self._max_context, special=True)[text]
-        return tokens or (text_start(self._tokenizer),)
+        return text_tokens(self._tokenizer, [text], self._max_context, special=True)[text]
 
     def continuation_tokens(self, text: str) -> Tokens:
         """A continuation as ``continuation_logprobs`` reads it."""

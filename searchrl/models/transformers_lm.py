@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from searchrl.config import at_least
-from searchrl.device import DeviceChoice, choose_device, generator
+from searchrl.device import DeviceChoice, choose_device, generator, with_dtype
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import (
     causal_lm_facts,
@@ -71,7 +71,7 @@ class TransformersLM:
     ) -> None:
         at_least("max_context_tokens", max_context_tokens, 1)
         at_least("max_continuation_tokens", max_continuation_tokens, SHORTEST_CUT)
-        self.choice = choice or choose_device()
+        self.choice = choice or with_dtype(choose_device(), "auto")
         self.name = name or default_language_model(self.choice.device)
         self._folder = language_model_folder(self.name)
         facts = causal_lm_facts(self.name, self._folder)

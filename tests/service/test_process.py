@@ -38,7 +38,9 @@ def test_a_stopped_service_finishes_what_it_took(running: Running) -> None:
                 return await ask("POST", "/generate", json.dumps(body).encode())
 
         tasks = [asyncio.create_task(one(i)) for i in range(3)]  # three batches
-        await asyncio.sleep(0.2)
+        async with connection(running.port) as watch:
+            while b"searchrl_waiting_items 3.0" not in (await watch("GET", "/metrics"))[1]:
+                assert not any(task.done() for task in tasks)
         running.process.send_signal(signal.SIGTERM)
         answers = await asyncio.gather(*tasks)
         with pytest.raises(ConnectionError):
