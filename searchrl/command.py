@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from searchrl.errors import OutputError, SearchRLError
+from searchrl.errors import DivergedError, OutputError, SearchRLError
 
 Config = TypeVar("Config")
 
@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 
 def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
-    """Run a command; end the process with 2 on a user's mistake, 130 on Ctrl-C."""
+    """Run a command; end the process with 2 on a user's mistake, 1 where training diverged, 130 on Ctrl-C."""
     # Forked helpers of the tokenizers library would warn at exit; batches are tokenised in one process anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -31,7 +31,7 @@ def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str] 
         main(sys.argv[1:] if arguments is None else arguments)
     except SearchRLError as error:
         print(f"error: {_as_flags(_one_line(error))}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, DivergedError) else 2)
     except KeyboardInterrupt as stop:
         print(f"\ninterrupted{': ' if str(stop) else ''}{_as_flags(str(stop))}", file=sys.stderr)
         sys.exit(INTERRUPTED)

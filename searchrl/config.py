@@ -53,6 +53,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         names = self.datasets
+        at_least("split_seed", self.split_seed or 0, 0)
         if len(names) > 1 and not all(names):
             raise ConfigError(f"`dataset` {self.dataset}: an empty name between commas")
         if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
@@ -106,9 +107,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         for name in ("concurrency", "tensor_parallel_size", "pipeline_parallel_size"):
-            at_least(name, getattr(self, name), 1)
-        if not self.request_timeout > 0:
-            raise ConfigError(f"`request_timeout` {self.request_timeout}: must be above 0")
+            at_least(name, getattr(self, name), 1, 10_000)
+        above("request_timeout", self.request_timeout, 0.0, 1e6)
         if self.engine == "http" and not self.base_url:
             raise ConfigError("`engine` http needs `base_url`: the server's address, such as http://127.0.0.1:8000")
         for name in ("base_url", "engine_model", "api_key_env"):
@@ -230,7 +230,7 @@ class GameConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
         at_least("max_steps", self.max_steps, 2)
-        at_least("depth", self.depth, 10)
+        at_least("depth", self.depth, 10, 1_000_000)
         at_least("ann_above", self.ann_above, 0)
         if self.ann_above and self.retriever == "hybrid":
             raise ConfigError(
@@ -240,7 +240,7 @@ class GameConfig:
         at_least("rerank_depth", self.rerank_depth, 0)
         between("anchor", self.anchor, 0.0, 1.0)
         between("rerank_weight", self.rerank_weight, 0.0, 1.0)
-        at_least("step_penalty", self.step_penalty, 0.0)
+        at_least("step_penalty", self.step_penalty, 0.0, 1e6)
         if self.auto_search and self.max_steps > 7:
             raise ConfigError(f"`max_steps` {self.max_steps} with `auto_search`: too many states; use 7 or fewer")
         if self.max_steps > 13:
@@ -299,8 +299,9 @@ class LearningConfig:
         """Refuse what cannot be learned with."""
         for name in ("episodes", "batch_size", "hidden", "rollouts", "eval_every", "checkpoint_every"):
             at_least(name, getattr(self, name), 1)
-        if not self.lr > 0:
-            raise ConfigError(f"`lr` {self.lr}: must be above 0")
+        for name in ("batch_size", "hidden"):
+            at_least(name, getattr(self, name), 1, 1 << 16)
+        above("lr", self.lr, 0.0)
         at_least("entropy", self.entropy, 0.0)
         at_least("loss_aversion", self.loss_aversion, 0.0)
         between("hard_threshold", self.hard_threshold, 0.0, 1.0)
@@ -368,10 +369,27 @@ def pick_settings(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, G
     return DataConfig(**chosen[DataConfig]), ModelConfig(**chosen[ModelConfig]), GameConfig(**chosen[GameConfig])
 
 
-def at_least(name: str, value: float, least: float) -> None:
-    """Raise ConfigError where a setting is below ``least``. Names in backquotes are flags to who runs a command."""
+LARGEST, LARGEST_SEED = 1e12, 2**32 - 1
+"""Of any number that is a setting, unless something else is said; and what every generator of random numbers takes."""
+
+
+def at_least(name: str, value: float, least: float, most: float = LARGEST) -> None:
+    """Raise ConfigError where a setting is below ``least`` or absurdly large: above ``most``, infinite, not a number.
+
+    Names in backquotes are flags to who runs a command.
+    """
     if not value >= least:
         raise ConfigError(f"`{name}` {value}: must be at least {least}")
+    most = min(most, LARGEST_SEED) if name.endswith("seed") else most
+    if value > most:
+        raise ConfigError(f"`{name}` {value}: must be at most {most:.15g}")
+
+
+def above(name: str, value: float, least: float, most: float = LARGEST) -> None:
+    """As ``at_least``, but ``least`` itself will not do either."""
+    if not value > least:
+        raise ConfigError(f"`{name}` {value}: must be above {least:g}")
+    at_least(name, value, least, most)
 
 
 def between(name: str, value: float, low: float, high: float) -> None:

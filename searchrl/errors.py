@@ -1,7 +1,7 @@
 """Every error SearchRL raises on purpose, so that a user's mistake never ends in a traceback.
 
-The commands print its message in one line and exit with code 2. It names the file, line or value at fault, and the way
-out.
+The commands print its message in one line and exit with code 2, or 1 where training
+diverged. It names the file, line or value at fault, and the way out.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class CheckpointError(SearchRLError):
 
 class CacheError(SearchRLError):
     """A stored index, graph or language-model cache is damaged."""
+
+
+class DivergedError(SearchRLError):
+    """Training came to numbers that are none, or too large for any."""
 
 
 class DeviceError(SearchRLError):

@@ -76,3 +76,23 @@ def one_at_a_time(method: Method) -> Method:
             return method(self, *args, **kwargs)
 
     return alone  # type: ignore[return-value]
+
+
+_pauses = threading.local()
+
+
+@contextmanager
+def pausing(work: Callable[[], object] | None) -> Iterator[None]:
+    """Let ``pause`` do ``work`` in this thread while the block runs; nothing, where it is None."""
+    before = getattr(_pauses, "work", None)
+    _pauses.work = work
+    try:
+        yield
+    finally:
+        _pauses.work = before
+
+
+def pause() -> None:
+    """Called by long computations between two of their steps: what is urgent in this thread is done meanwhile."""
+    if work := getattr(_pauses, "work", None):
+        work()

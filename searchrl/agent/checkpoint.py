@@ -13,13 +13,15 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from searchrl import __version__
 from searchrl.agent.policy import Policy
-from searchrl.env.tree import Action
+from searchrl.config import ObservedName, PolicyName
+from searchrl.env.tree import N_ACTIONS, Action
 from searchrl.errors import CheckpointError, DataError, reason
 from searchrl.files import write_bytes
 
@@ -62,30 +64,62 @@ def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
         "observe": policy.observe,
         **{fact.name: getattr(checkpoint, fact.name) for fact in FACTS},
     }
-    save_torch(path, {"meta": json.dumps(meta), "weights": policy.state_dict()})
+    save_torch(path, {"meta": json.dumps(meta, allow_nan=False), "weights": policy.state_dict()})
 
 
 def load_policy(path: Path | str) -> PolicyCheckpoint:
-    """Read a checkpoint. Raises CheckpointError when it is missing, truncated or something else."""
+    """Read a checkpoint. Raises CheckpointError when it is missing, truncated, not finite or something else."""
     path = Path(path)
     content = load_torch(path)
     try:
-        meta = json.loads(content["meta"])
-        if meta["format"] != FORMAT:
-            raise KeyError("format")
-        width = len(meta["feature_names"])
-        policy = Policy(meta["dim"], width, meta["kind"], meta["hidden"], meta["observe"])
+        meta = Meta.model_validate_json(content["meta"])
+        _check_shape(meta, content["weights"])
+        policy = Policy(meta.dim, len(meta.feature_names), meta.kind, meta.hidden, meta.observe)
         policy.load_state_dict(content["weights"])
         policy.eval()
-        facts = {fact.name: meta[fact.name] for fact in FACTS if fact.name in meta or fact.name != "computed"}
-        sequences = {name: tuple(meta[name]) for name in ("feature_names", "best_fixed")}
-        return PolicyCheckpoint(policy, **(facts | sequences))
+        return PolicyCheckpoint(policy, **{fact.name: getattr(meta, fact.name) for fact in FACTS})
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        said = f"{'.'.join(map(str, fault['loc'])) or 'its description'}: {fault['msg']}"
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a policy that SearchRL wrote ({error}); train one with train.py") from error
+        said = reason(error)
+    raise CheckpointError(f"{path}: not a policy that SearchRL wrote ({said}); train one with train.py")
+
+
+class Meta(BaseModel):
+    """What a checkpoint says beside the weights."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+    format: Literal["searchrl-policy"]
+    kind: PolicyName
+    dim: Annotated[int, Field(ge=1, le=1 << 20)]
+    hidden: Annotated[int, Field(ge=1, le=1 << 16)]
+    observe: ObservedName
+    config: dict[str, Any]
+    dataset: str
+    encoder: str
+    feature_names: Annotated[tuple[str, ...], Field(min_length=1, max_length=1 << 16)]
+    episode: Annotated[int, Field(ge=0)]
+    dev_score: float | None
+    best_fixed: tuple[Annotated[int, Field(ge=0, lt=N_ACTIONS)], ...]
+    version: str = __version__
+    computed: dict[str, Any] = {}
+
+
+def _check_shape(meta: Meta, weights: Any) -> None:
+    """Compare what is said with the weights that are there, before a network of that size is made."""
+    shape = weights["action_head.weight"].shape
+    if tuple(shape) != (N_ACTIONS, meta.hidden + len(meta.feature_names)):
+        raise ValueError(f"weights of shape {tuple(shape)} do not fit {meta.hidden} units")
 
 
 def save_torch(path: Path, content: dict[str, Any]) -> None:
-    """``torch.save`` to a temporary name, then rename. Raises OutputError when the place cannot be written."""
+    """``torch.save`` to a temporary name, then rename. Raises OutputError when the place cannot be written,
+    CheckpointError where a number is none: such a checkpoint is worth nothing and looks like one that is.
+    """
+    if place := not_finite(content):
+        raise CheckpointError(f"{path}: not written, because {place} holds numbers that are not finite")
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_bytes(path, buffer.getvalue())
@@ -102,7 +136,26 @@ def load_torch(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: {what}; train one with train.py") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a checkpoint that SearchRL wrote; train one with train.py")
+    if place := not_finite(content):
+        raise CheckpointError(f"{path}: {place} holds numbers that are not finite; train one with train.py")
     return content
+
+
+def not_finite(content: object, place: str = "") -> str:
+    """Name the first tensor that holds NaN or an infinity; empty where none does.
+
+    The scale of a feature that a policy does not see is infinite (``Policy.hide``).
+    """
+    if isinstance(content, torch.Tensor):
+        hidden = place.endswith("feature_scale") and not content.isnan().any()
+        return "" if hidden or not content.is_floating_point() or content.isfinite().all() else place
+    if isinstance(content, Mapping):
+        named = {str(key): value for key, value in content.items()}
+    elif isinstance(content, (list, tuple)):
+        named = {str(i): value for i, value in enumerate(content)}
+    else:
+        return ""
+    return next(filter(None, (not_finite(v, f"{place}.{k}" if place else k) for k, v in named.items())), "")
 
 
 AUTO = "auto"

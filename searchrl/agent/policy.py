@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from searchrl.config import ObservedName, PolicyName
 from searchrl.env.graph import Observation
 from searchrl.env.tree import N_ACTIONS
+from searchrl.errors import DivergedError
 
 HEAD_SCALE = 20.0
 """Factor on the logits. Ten thousand episodes are 156 updates; without it Adam's steps at the usual learning rate are
@@ -112,8 +113,13 @@ class Policy(nn.Module):
         return candidate + torch.sigmoid(keep + past_keep) * (hidden - candidate)
 
     def decide(self, hidden: Tensor, seen: Observation) -> PolicyOutput:
-        """Third part: action probabilities and value, from the new memory and the features."""
+        """Third part: action probabilities and value, from the new memory and the features.
+
+        Raises DivergedError where weights are so large that there are none.
+        """
         logits = HEAD_SCALE * self.action_head(torch.cat([hidden, self._standardised(seen.features)], dim=-1))
+        if not torch.isfinite(logits).all():
+            raise DivergedError("the policy's action probabilities are not finite")
         logits = logits.masked_fill(~seen.mask, float("-inf"))
         return PolicyOutput(torch.log_softmax(logits, dim=-1), self.value_head(hidden).squeeze(-1), hidden)
 

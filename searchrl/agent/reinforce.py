@@ -6,6 +6,8 @@ is used once, with the policy that played it, so none is needed.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +18,7 @@ from searchrl.agent.rollout import play, walk
 from searchrl.config import LearningConfig
 from searchrl.env.graph import GraphTensors
 from searchrl.env.tree import N_ACTIONS
+from searchrl.errors import DivergedError
 
 VALUE_WEIGHT = 0.5
 """Of the value's loss beside the policy's, where the value is the baseline."""
@@ -51,7 +54,8 @@ def update(
 ) -> UpdateReport:
     """Play one batch of episodes on query ``rows`` (b,) and take one step.
 
-    With ``leave_one_out`` the rows come in runs of ``rules.rollouts`` of the same query.
+    With ``leave_one_out`` the rows come in runs of ``rules.rollouts`` of the same query. Raises DivergedError where
+    loss, gradient or new weights are not finite.
     """
     if rules.estimator == "exact":
         loss, report = _exact(policy, graph, rows, entropy_weight)
@@ -59,9 +63,18 @@ def update(
         loss, report = _sampled(policy, graph, rows, rules, entropy_weight, generator)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_GRAD_NORM)
+    norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), MAX_GRAD_NORM))
+    check_finite({"loss": float(loss.detach()), "norm of the gradient": norm})
     optimizer.step()
-    return replace(report, grad_norm=float(norm))
+    check_finite({"largest weight": max(float(weight.detach().abs().max()) for weight in policy.parameters())})
+    return replace(report, grad_norm=norm)
+
+
+def check_finite(values: Mapping[str, float]) -> None:
+    """Raise DivergedError naming the first value that is not finite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"the {name} is {value}")
 
 
 def _sampled(

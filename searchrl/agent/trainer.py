@@ -12,13 +12,13 @@ import torch
 
 from searchrl.agent.checkpoint import load_torch, save_torch
 from searchrl.agent.policy import Policy
-from searchrl.agent.reinforce import UpdateReport, update
+from searchrl.agent.reinforce import UpdateReport, check_finite, update
 from searchrl.agent.rollout import play
 from searchrl.config import LearningConfig
 from searchrl.device import generator, seed_everything
 from searchrl.env.features import members
 from searchrl.env.graph import GraphTensors
-from searchrl.errors import CheckpointError, ConfigError
+from searchrl.errors import CheckpointError, ConfigError, DivergedError
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class Trainer:
     def run(self, on_progress: Callable[[Progress], None]) -> None:
         """Train to the configured number of episodes; ``on_progress`` hears of every update.
 
+        Raises DivergedError at the first loss, gradient, weight or score that is not finite, naming the episode.
+
         On one thread: the matrices are small, so that more threads cost more than they bring, several times over on a
         busy machine, and a resumed run must round as the first one did.
         """
@@ -88,6 +90,11 @@ class Trainer:
         torch.set_num_threads(1)
         try:
             self._run(on_progress)
+        except DivergedError as error:
+            raise DivergedError(
+                f"training diverged after episode {self.episode}: {error}; lower `lr`, or change what else is extreme "
+                "among `entropy`, `loss_aversion`, `weight_decay` and `step_penalty`"
+            ) from error
         finally:
             torch.set_num_threads(threads)
 
@@ -115,7 +122,9 @@ class Trainer:
         graph = self.dev_graph
         ends, steps = greedy_episodes(self.policy, graph)
         gain = graph.mean(graph.end_gain[torch.arange(graph.size), ends])
-        return DevScore(gain - graph.rules.step_penalty * graph.mean(steps.float()), gain)
+        score = DevScore(gain - graph.rules.step_penalty * graph.mean(steps.float()), gain)
+        check_finite({"return on the dev queries": score.score})
+        return score
 
     def best_policy(self) -> Policy:
         """A copy of the policy that did best on the dev queries."""

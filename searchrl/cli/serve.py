@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 
 from searchrl.command import parse, run_command
@@ -23,21 +24,19 @@ def _serve(arguments: Sequence[str]) -> None:
     token = os.environ.get(config.token_env)
     if token == "":
         raise ConfigError(f"{config.token_env} is set but empty: unset it, or set it to a long random text")
+    if token is not None and not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
+        raise ConfigError(
+            f"{config.token_env} holds a token that no client can send: use letters, digits and ._~+/=- only, "
+            "without blanks (RFC 6750)"
+        )
     if token is None and not config.on_loopback:
         logger.warning("%s is not set: whoever can reach %s can use the service", config.token_env, config.host)
-    import uvicorn
-
     from searchrl.service.app import create_app, make_service
+    from searchrl.service.connections import bind, make_server
 
-    app = create_app(make_service(config), config, token)
-    uvicorn.run(
-        app,
-        host=config.host,
-        port=config.port,
-        access_log=False,
-        timeout_graceful_shutdown=config.shutdown_timeout,
-        server_header=False,
-    )
+    with bind(config) as listening:  # before the models are loaded, which takes longer
+        app = create_app(make_service(config), config, token)
+        make_server(app, config).run(sockets=[listening])
 
 
 if __name__ == "__main__":

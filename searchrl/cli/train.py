@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from searchrl.command import parse, run_command
 from searchrl.config import TrainConfig, read_config
+from searchrl.errors import DivergedError
 
 if TYPE_CHECKING:
     from searchrl.cli.describe import Printer
@@ -50,7 +51,10 @@ def _train_once(config: TrainConfig, printer: Printer) -> None:
         print(f"run: {run.path}")
         prepared = prepare_collections(collections, models, config.data, config.game, printer)
         recorder = Recorder(run, learning.checkpoint_every, output.checkpoint_dir, output.resume)
-        trained = train(prepared, learning, [recorder, *printer.callbacks(recorder)], config)
+        try:
+            trained = train(prepared, learning, [recorder, *printer.callbacks(recorder)], config)
+        except DivergedError as error:
+            raise DivergedError(f"{error}; {recorder.kept()}") from error
         for part in prepared.parts:
             if len(prepared.parts) > 1:
                 print(describe.dataset(part.collection))

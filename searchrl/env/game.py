@@ -170,9 +170,12 @@ class Game:
         if pool is None or self.rules.rerank_depth == 0:
             return fused
         pool.ensure(at.judged[-1])
-        return mix(
-            fused, pool.lookup(fused.documents[:, : self.rules.rerank_depth]), self.rules.rerank_weight, "minmax"
-        )
+        scores = pool.lookup(fused.documents[:, : self.rules.rerank_depth])
+        if pool.closed:  # what nobody has judged counts neither for nor against
+            known = ~np.isnan(scores)
+            mean = np.where(known, scores, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+            scores = np.where(known, scores, mean[:, None]).astype(np.float32)
+        return mix(fused, scores, self.rules.rerank_weight, "minmax")
 
     def features(self, at: State, pool: JudgedPool | None) -> FloatArray:
         """The observation's named scalars, (n, len(feature_names))."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from searchrl.env.game import Game, State
 from searchrl.env.graph import Observation
 from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree, build_tree
-from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray, Ranking
 from searchrl.reward.reward_model import JudgedPool
 
 Rows = NDArray[np.intp]
@@ -91,12 +91,41 @@ class _Group:
         return _Group(self.node, self.rows[which], self.at.take(which), pool, self.memory[which], self.last[which])
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class ToJudge:
+    """What has to be judged before a play can go on."""
+
+    pool: JudgedPool
+    pairs: NDArray[np.int64]
+    """As the pool numbers them, the most promising first."""
+
+
+Playing = Generator[ToJudge, bool, list[Episode]]
+"""A play: it asks for judgments, is told whether to go on or to end at once, and comes to its episodes."""
+
+
 def play_live(policy: Player, game: Game, texts: Sequence[str]) -> list[Episode]:
     """Play the most probable legal action at every step, for each query; the same episodes that the search graph holds.
 
     An episode ends where the policy terminates it, or at ``max_steps``. Illegal actions are never taken, even by a
     policy that was trained without the mask.
+    """
+    playing = play_in_turns(policy, game, texts)
+    try:
+        wanted = next(playing)
+        while True:
+            pairs = np.sort(wanted.pairs)
+            wanted.pool.learn(pairs, wanted.pool.score(pairs))
+            wanted = playing.send(True)
+    except StopIteration as end:
+        episodes: list[Episode] = end.value
+        return episodes
+
+
+def play_in_turns(policy: Player, game: Game, texts: Sequence[str]) -> Playing:
+    """As ``play_live``, but nothing is judged here: whoever drives the play lets the pool learn what it asks for.
+
+    Told to end, every episode ends where it is, with the best ranking so far; what is unknown of the pool is ignored.
     """
     episodes = [Episode() for _ in texts]
     if not texts:
@@ -105,10 +134,35 @@ def play_live(policy: Player, game: Game, texts: Sequence[str]) -> list[Episode]
     memory, last = policy.start(len(texts))
     groups = [_Group(ROOT, np.arange(len(texts)), game.start(texts), game.pool(texts), memory, last)]
     while groups:
-        groups = [after for group in groups for after in _step(policy, game, tree, group, episodes)]
+        following: list[_Group] = []
+        for place, group in enumerate(groups):
+            for documents in _wanted(game, tree, group):
+                assert group.pool
+                if len(pairs := group.pool.missing(documents)) and not (yield ToJudge(group.pool, pairs)):
+                    for rest in (*groups[place:], *following):
+                        _stop(game, rest, episodes)
+                    return episodes
+            following += _step(policy, game, tree, group, episodes)
+        groups = following
     return episodes
 
 
+def _wanted(game: Game, tree: Tree, group: _Group) -> Sequence[IntArray]:
+    """What the policy looks at, each (n, k) documents; at the end, what may be reordered."""
+    if group.pool is None:
+        return ()
+    if tree.step[group.node] < tree.max_steps:
+        return group.at.judged
+    return group.at.judged[-1:] if game.rules.rerank_depth else ()
+
+
+def _stop(game: Game, group: _Group, episodes: list[Episode]) -> None:
+    if group.pool:
+        group.pool.closed = True
+    _end(game, group, episodes)
+
+
+@torch.no_grad()
 def _step(policy: Player, game: Game, tree: Tree, group: _Group, episodes: list[Episode]) -> list[_Group]:
     """Let every episode of a group take its action; returns those that go on."""
     if tree.step[group.node] >= tree.max_steps:

@@ -73,14 +73,15 @@ class Recorder(Callback):
         before = episode - self._trainer.config.batch_size
         if episode // self._every != before // self._every:
             self._save(self.run.checkpoints / f"policy_{episode}.pt")
+        if progress.improved:
+            self._save_best()
         if progress.dev is not None:
             self._after_evaluation(progress)
 
     def on_end(self) -> None:
-        """Write ``policy_best.pt`` and ``policy_final.pt``, and publish the run's checkpoints."""
-        folder, trainer = self.run.checkpoints, self._trainer
-        best = replace(self._identity, policy=trainer.best_policy(), dev_score=trainer.best_score)
-        save_policy(folder / "policy_best.pt", replace(best, episode=trainer.best_episode))
+        """Write ``policy_final.pt``, and publish the run's checkpoints."""
+        folder = self.run.checkpoints
+        self._save_best()  # again, should a run that was killed have left a better one
         self._save(folder / "policy_final.pt")
         if self._shared is not None:
             publish(folder, self._shared)
@@ -89,6 +90,18 @@ class Recorder(Callback):
         """Save where training stands, between two updates, and say how to go on."""
         self._trainer.save(self.run.state)
         return f"saved at episode {self._trainer.episode}; go on with the same command and `resume`"
+
+    def kept(self) -> str:
+        """What a run that came to no end has left."""
+        best = self.run.checkpoints / "policy_best.pt"
+        if not self._trainer.best_episode:
+            return "it came to no look at the dev queries, so no policy is kept"
+        return f"the best policy until then, of episode {self._trainer.best_episode}, is {best}"
+
+    def _save_best(self) -> None:
+        trainer = self._trainer
+        best = replace(self._identity, policy=trainer.best_policy(), dev_score=trainer.best_score)
+        save_policy(self.run.checkpoints / "policy_best.pt", replace(best, episode=trainer.best_episode))
 
     def _after_evaluation(self, progress: Progress) -> None:
         dev, report, episode = progress.dev, progress.report, progress.episode

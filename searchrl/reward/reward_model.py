@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.data.dataset import Corpus
-from searchrl.errors import CacheError, CheckpointError, EngineError, ModelError, OutputError
+from searchrl.errors import CacheError, CheckpointError, EngineError, ModelError, OutputError, reason
 from searchrl.models.lm_cache import AnswerStore
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray
 
@@ -48,6 +48,21 @@ def check_finite(scores: NDArray[np.floating[Any]], queries: Sequence[str], who:
         query = queries[int(np.flatnonzero(~np.isfinite(scores))[0])]
         raise ModelError(f"{who} gave no finite score for the query {query!r}; use dtype float32")
     return np.asarray(scores, dtype=np.float32)
+
+
+def score_pairs(reward: RewardModel, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
+    """Ask a reward model of any origin for its scores of n pairs, (n,) float32.
+
+    Raises ModelError where there is not one finite number for each.
+    """
+    try:
+        scores = np.asarray(reward.score(queries, documents), dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the reward model {reward.fingerprint} gives no numbers ({reason(error)})") from error
+    if scores.shape != (len(queries),):
+        shape = f"shape {scores.shape} for {len(queries)} pairs"
+        raise ModelError(f"the reward model {reward.fingerprint} gives scores of {shape}; one a pair is expected")
+    return check_finite(scores, queries, f"the reward model {reward.fingerprint}")
 
 
 class CachedReward:
@@ -86,7 +101,8 @@ class CachedReward:
         self.hits += len(pairs) - len(missing)
         if missing:
             try:
-                scores = self._reward.score([q for q, _ in missing.values()], [d for _, d in missing.values()])
+                asked = list(missing.values())
+                scores = score_pairs(self._reward, [q for q, _ in asked], [d for _, d in asked])
             except EngineError as error:
                 if self._keeps_answered:
                     order = list(missing)
@@ -135,11 +151,18 @@ class JudgedPool:
         self._texts = texts
         self._keys = np.empty(0, dtype=np.int64)
         self._scores = np.empty(0, dtype=np.float32)
+        self.closed = False
+        """Nothing more is scored: what is not known by now stays unknown."""
+
+    def missing(self, documents: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Pairs of (n, k) documents that are not scored yet, those of the first column first."""
+        pairs = self._pairs(documents).T[documents.T != NO_DOCUMENT]
+        return np.asarray(list(dict.fromkeys(pairs[~np.isin(pairs, self._keys)].tolist())), dtype=np.int64)
 
     def ensure(self, documents: NDArray[np.int32]) -> None:
         """Score what is missing of (n, k) documents."""
         missing = np.setdiff1d(self._pairs(documents)[documents != NO_DOCUMENT], self._keys)
-        if len(missing):
+        if len(missing) and not self.closed:
             self.learn(missing, self.score(missing))
 
     def batches(self, documents: NDArray[np.int32], size: int = PAIRS_AT_ONCE) -> list[NDArray[np.int64]]:
@@ -155,10 +178,15 @@ class JudgedPool:
 
     def score(self, pairs: NDArray[np.int64]) -> FloatArray:
         """What the reward model says about pairs, (m,): row * corpus size + document."""
+        texts = self.texts_of(pairs)
+        return score_pairs(self._model, [query for query, _ in texts], [document for _, document in texts])
+
+    def texts_of(self, pairs: NDArray[np.int64]) -> list[tuple[str, str]]:
+        """Query and document of pairs (m,), in words."""
         rows, positions = np.divmod(pairs, len(self._corpus))
         distinct, which = np.unique(positions, return_inverse=True)
         texts = [self._corpus.full_text(int(p)) for p in distinct]  # once each, however many queries met it
-        return self._model.score([self._texts[row] for row in rows], [texts[i] for i in which])
+        return [(self._texts[row], texts[i]) for row, i in zip(rows, which, strict=True)]
 
     def learn(self, pairs: NDArray[np.int64], scores: FloatArray) -> None:
         """Enter the scores (m,) of pairs that are not known yet."""

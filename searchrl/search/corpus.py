@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,10 +17,12 @@ from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
+from searchrl.search.worker import Lane, tokens_of
 
 if TYPE_CHECKING:  # these load torch, which most of a search does without
     from searchrl.env.game import Game
-    from searchrl.env.live import Episode, Step
+    from searchrl.env.live import Episode, Playing, Step, ToJudge
+    from searchrl.reward.reward_model import RewardModel
 
 CandidatesName = Literal["dense", "hybrid", "tagtree"]
 
@@ -57,6 +59,8 @@ class Answer:
     keys: list[Found]
     steps: list[dict[str, Any]] = field(default_factory=list)
     """What the agent did, a dictionary a step (``PlayAgent``); empty for a single pass."""
+    stopped: str | None = None
+    """The limit that ended the search before it was done, if any did; what is here is the best until then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +96,13 @@ class IndexedCorpus:
 class SinglePass:
     """``worker.Work``: queries to the documents that one plain search of a corpus finds."""
 
+    lane: ClassVar[Lane] = "search"
     index: IndexedCorpus
     retriever: RetrieverName
+
+    def tokens(self, item: Asked) -> int:
+        """Those of the query."""
+        return tokens_of(item.query)
 
     def __call__(self, asked: Sequence[Asked]) -> list[Answer]:
         """One answer a query."""
@@ -216,6 +225,22 @@ class Agent:
 
         return play_live(self.checkpoint.policy, self._game(index), texts)
 
+    def in_turns(self, index: IndexedCorpus, query: str) -> Playing:
+        """The episode of one query; what it wants judged, it asks for. Errors: as ``play``, when it begins."""
+        from searchrl.env.live import play_in_turns
+
+        return play_in_turns(self.checkpoint.policy, self._game(index), [query])
+
+    @property
+    def lane(self) -> Lane:
+        """Where its steps belong: with the language model's work where that rewrites its queries."""
+        return "search" if self._game_config.reformulator == "feedback" else "agent"
+
+    @property
+    def reward(self) -> RewardModel | None:
+        """What its policy wants documents judged by, if anything."""
+        return self._reward_model
+
     def close(self) -> None:
         """Close the language model's cache, if it was opened."""
         self._loader.close()
@@ -242,12 +267,22 @@ class PlayAgent:
     agent: Agent
     index: IndexedCorpus
 
+    @property
+    def lane(self) -> Lane:
+        """The agent's."""
+        return self.agent.lane
+
+    def tokens(self, item: Asked) -> int:
+        """Those of the query."""
+        return tokens_of(item.query)
+
     def __call__(self, asked: Sequence[Asked]) -> list[Answer]:
         """One answer a query."""
         episodes = self.agent.play(self.index, [a.query for a in asked])
-        return [self._answer(episode, a.k) for episode, a in zip(episodes, asked, strict=True)]
+        return [self.answer(episode, a.k) for episode, a in zip(episodes, asked, strict=True)]
 
-    def _answer(self, episode: Episode, k: int) -> Answer:
+    def answer(self, episode: Episode, k: int) -> Answer:
+        """An episode as an answer."""
         assert episode.final is not None
         return Answer(self.index.found(episode.final, k), [self._trace(step, k) for step in episode.steps])
 
@@ -260,3 +295,46 @@ class PlayAgent:
             "similarity": step.similarity,
             "keys": None if step.ranking is None else self.index.found(step.ranking, k),
         }
+
+
+class Play:
+    """One episode at play, from one wish for judgments to the next. ``stop``: end it where it is."""
+
+    def __init__(self, agent: Agent, index: IndexedCorpus, asked: Asked) -> None:
+        self._agent, self._index, self._asked = agent, index, asked
+        self._playing: Playing | None = None
+        self.stop = False
+
+    def advance(self) -> ToJudge | Answer:
+        """Play on, as far as it goes without another judgment."""
+        try:
+            if self._playing is None:
+                self._playing = self._agent.in_turns(self._index, self._asked.query)
+                return next(self._playing)
+            return self._playing.send(not self.stop)
+        except StopIteration as end:
+            return PlayAgent(self._agent, self._index).answer(end.value[0], self._asked.k)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """``worker.Work``: plays to what they want judged next, or their answers. A play's error is its result: it cannot
+    be tried again.
+    """
+
+    lane: Lane
+
+    def tokens(self, item: Play) -> int:
+        """About those of a query."""
+        return 16
+
+    def __call__(self, plays: Sequence[Play]) -> list[ToJudge | Answer | Exception]:
+        """One step a play."""
+        return [self._step(play) for play in plays]
+
+    @staticmethod
+    def _step(play: Play) -> ToJudge | Answer | Exception:
+        try:
+            return play.advance()
+        except Exception as error:
+            return error

@@ -100,34 +100,34 @@ class Services:
         self, queries: Sequence[str], keys: Sequence[str], k: int | None = 10, **options: Any
     ) -> list[SearchResult]:
         """The k most relevant keys of each query; options and errors as ``Search.__call__`` has them."""
-        search: Search = await self._model("_search")
+        search: Search = await self.loaded("_search")
         return await search(queries, keys, k, **options)
 
     async def relevance(self, queries: Sequence[str], keys: Sequence[str], **options: Any) -> FloatArray:
         """The relevance of every key to every query, (n_queries, n_keys); options as in ``Search.get_relevance``."""
-        search: Search = await self._model("_search")
+        search: Search = await self.loaded("_search")
         return await search.get_relevance(queries, keys, **options)
 
     async def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The relevance of (query, key) pairs, one after another as they are."""
-        return await self.worker.submit(Score(await self._model("reward")), pairs)
+        return await self.worker.submit(Score(await self.loaded("reward")), pairs)
 
     async def generate(
         self, prompts: Sequence[str], *, max_new_tokens: int = 128, temperature: float = 0.0, seed: int = 0
     ) -> list[str]:
         """What the language model writes after each prompt; see ``LanguageModel.generate``."""
         texts = text_list("prompts", prompts)
-        work = Generate(await self._model("lm"), max_new_tokens, temperature, seed)
+        work = Generate(await self.loaded("lm"), max_new_tokens, temperature, seed)
         return await self.worker.submit(work, texts)
 
     async def embed(self, texts: Sequence[str], kind: Literal["query", "document"] = "document") -> FloatArray:
         """Unit vectors of the texts, (n, dim)."""
         texts = text_list("texts", texts)
-        encoder: TextEncoder = await self._model("encoder")
+        encoder: TextEncoder = await self.loaded("encoder")
         vectors = await self.worker.submit(Embed(encoder, kind), texts)
         return np.array(vectors, dtype=np.float32).reshape(len(texts), encoder.dim)
 
-    async def _model(self, name: str) -> Any:
+    async def loaded(self, name: Literal["reward", "lm", "encoder", "_search"]) -> Any:
         """A property of this object; what is not loaded yet is loaded in the models' thread."""
         if name not in self.__dict__:
             await self.worker.run(lambda: getattr(self, name))

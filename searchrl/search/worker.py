@@ -1,7 +1,13 @@
-"""Work of all callers through one thread, in batches: while the models are busy, what arrives joins the next batch.
+"""Work of all callers through one or two threads, in batches and in fair turns.
 
-Nothing waits for a batch to fill. A caller alone is served at once; under load batches grow by themselves. One thread,
-because concurrent calls of a model fight for the same cores (and abort on mps); the event loop stays free meanwhile.
+While the models are busy, what arrives joins the next batch: nothing waits for a batch to fill, and under load batches
+grow by themselves. Work of one kind waits in a lane of its own. A turn is one batch of one lane, and the lane that has
+had the least time so far is next (start-time fair queueing: Goyal, Vin and Cheng 1996), so a long job delays the
+others by a turn, never by its length. Turns are cut in tokens, by the speed that was measured so far; by the same speed
+the queue knows how long it is in seconds.
+
+One thread for everything that must not run at the same time (concurrent calls abort on mps); elsewhere the language
+model has a thread of its own beside that of searches. The event loop stays free meanwhile.
 """
 
 from __future__ import annotations
@@ -15,20 +21,45 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray, LanguageModel
 from searchrl.retrieval.dense import TextEncoder
 from searchrl.reward.reward_model import RewardModel
+from searchrl.threads import pausing
 
 Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 T = TypeVar("T")
 
+Lane = Literal["search", "index", "agent", "judge", "write"]
+"""Plain searches; documents on their way into an index; what agents want judged; what clients want judged; texts."""
+
+SEARCHING: tuple[Lane, ...] = ("search", "index")
+"""Lanes that need no language model."""
+
+CHARACTERS_PER_TOKEN = 4
+LONGEST = 512
+"""Tokens of a text that count, at most: models cut what they read."""
+
+
+def tokens_of(*texts: str) -> int:
+    """About how many tokens texts have together, as models read them; at least one."""
+    return 1 + sum(min(len(text) // CHARACTERS_PER_TOKEN, LONGEST) for text in texts)
+
 
 class Work(Protocol[Item, Result]):
     """What is done to items; equal works are done together."""
+
+    @property
+    def lane(self) -> Lane:
+        """Where it waits."""
+        ...
+
+    def tokens(self, item: Item, /) -> int:
+        """How much work an item is."""
+        ...
 
     def __call__(self, items: Sequence[Item], /) -> Sequence[Result]:
         """One result an item, in order; may run in any company of items."""
@@ -42,6 +73,15 @@ class Embed:
     encoder: TextEncoder
     kind: Literal["query", "document"]
 
+    @property
+    def lane(self) -> Lane:
+        """Queries are short; documents come in masses."""
+        return "search" if self.kind == "query" else "index"
+
+    def tokens(self, item: str) -> int:
+        """Those of the text."""
+        return tokens_of(item)
+
     def __call__(self, texts: Sequence[str]) -> Sequence[FloatArray]:
         """One vector (dim,) a text."""
         return list(self.encoder.encode(texts, kind=self.kind, show_progress=False, description="embed"))
@@ -52,6 +92,11 @@ class Score:
     """(query, key) pairs to relevance."""
 
     reward: RewardModel
+    lane: Lane = "judge"
+
+    def tokens(self, item: tuple[str, str]) -> int:
+        """Those of both texts."""
+        return tokens_of(*item)
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """One score a pair."""
@@ -63,15 +108,34 @@ class Score:
 class Generate:
     """Prompts to text."""
 
+    lane: ClassVar[Lane] = "write"
     lm: LanguageModel
     max_new_tokens: int
     temperature: float
     seed: int
 
+    def tokens(self, item: str) -> int:
+        """Those of the prompt and those to come."""
+        return tokens_of(item) + self.max_new_tokens
+
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """One text a prompt."""
         most, heat = self.max_new_tokens, self.temperature
         return self.lm.generate(prompts, max_new_tokens=most, temperature=heat, seed=self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A function, called once."""
+
+    function: Callable[[], Any]
+    lane: Lane
+
+    def tokens(self, item: None) -> int:
+        return 1
+
+    def __call__(self, items: Sequence[None]) -> list[Any]:
+        return [self.function()]
 
 
 class QueueFull(Exception):
@@ -95,6 +159,9 @@ class _Order(Generic[T]):
     answer: Future[list[T]] = field(default_factory=Future)
     results: list[T] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.costs = [self.work.tokens(item) for item in self.items]
+
     @property
     def left(self) -> int:
         return len(self.items) - len(self.results)
@@ -104,22 +171,86 @@ _Part = tuple[_Order[Any], Sequence[Any]]
 """An order, and those of its items that a batch takes."""
 
 
+class _Speed:
+    """Tokens in a second, as measured lately."""
+
+    def __init__(self) -> None:
+        self._tokens, self._items, self._seconds = 100.0, 1.0, 0.1  # a first guess, forgotten after a few batches
+        self._known = False
+
+    def learn(self, tokens: int, items: int, seconds: float) -> None:
+        self._known = True
+        self._tokens, self._items = 0.8 * self._tokens + tokens, 0.8 * self._items + items
+        self._seconds = 0.8 * self._seconds + seconds
+
+    @property
+    def an_item(self) -> float:
+        return self._seconds / self._items
+
+    @property
+    def rate(self) -> float:
+        return self._tokens / max(self._seconds, 1e-6)
+
+    @property
+    def cautious(self) -> float:
+        """The same, but low while nothing has been measured: the first turn is a short one."""
+        return self.rate if self._known else 100.0
+
+
+@dataclass(eq=False)
+class _Queue:
+    """One lane."""
+
+    lane: Lane
+    weight: float
+    orders: deque[_Order[Any]] = field(default_factory=deque)
+    """Those that no batch has at the moment."""
+    at_work: list[_Order[Any]] = field(default_factory=list)
+    spent: float = 0.0
+    """Seconds that it has had, divided by its weight, or would have had if it had always had work."""
+
+
+@dataclass(eq=False)
+class _Thread:
+    """One thread, and the lanes that share it."""
+
+    queues: list[_Queue]
+    pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(max_workers=1, thread_name_prefix="searchrl")
+    )
+    awake: bool = False
+    clock: float = 0.0
+    """``spent`` of the lane that was served last: who comes back from a pause claims nothing for the time away."""
+    nested: float = 0.0
+    """Seconds of turns within the present one."""
+
+
 class Worker:
-    """The thread that works, and the queue in front of it. ``close`` it in the end.
+    """The threads that work, and the lanes in front of them. ``close`` it in the end.
 
     max_batch: items worked on together; None for all that are there. max_queue: items that may wait, those in work
-    included; None for any number.
+    included; None for any number. turn_seconds: about how long one turn may take (a single item may take longer); None
+    for no limit. threads: 1, or 2 where the language model may work while searches do.
     """
 
     def __init__(
-        self, max_batch: int | None = None, max_queue: int | None = None, on_batch: OnBatch | None = None
+        self,
+        max_batch: int | None = None,
+        max_queue: int | None = None,
+        on_batch: OnBatch | None = None,
+        *,
+        turn_seconds: float | None = None,
+        threads: Literal[1, 2] = 1,
     ) -> None:
-        self._max_batch, self._max_queue = max_batch, max_queue
+        self._max_batch, self._max_queue, self._turn_seconds = max_batch, max_queue, turn_seconds
         self._on_batch = on_batch or (lambda work, items, seconds: None)
-        self._orders: deque[_Order[Any]] = deque()
-        self._lock = threading.Lock()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="searchrl")
-        self._closed = self._at_work = False
+        self._queues: dict[Lane, _Queue] = {lane: _Queue(lane, WEIGHTS.get(lane, 1.0)) for lane in get_args(Lane)}
+        groups = [get_args(Lane)] if threads == 1 else [SEARCHING, [x for x in get_args(Lane) if x not in SEARCHING]]
+        self._threads = [_Thread([self._queues[lane] for lane in group]) for group in groups]
+        self._thread_of = {queue.lane: thread for thread in self._threads for queue in thread.queues}
+        self._speeds: dict[str, _Speed] = {}
+        self._lock = threading.RLock()
+        self._closed = False
         self.waiting = 0
         """Items in the queue or in work."""
 
@@ -128,54 +259,117 @@ class Worker:
 
         Raises QueueFull, unless ``always``, Closed after ``close``, and whatever ``work`` raises for these items.
         """
+        return await self.submit_until(work, items, None, always=always)
+
+    async def submit_until(
+        self, work: Work[Item, T], items: Sequence[Item], deadline: float | None, *, always: bool = False
+    ) -> list[T]:
+        """As ``submit``, but at ``deadline`` (``time.monotonic``) whatever is ready: the results of the first items."""
         if not items:
             return []
-        order = _Order(work, items)
+        order: _Order[T] = _Order(work, items)
         with self._lock:
             most = self._max_queue
             if most is not None and self.waiting + len(items) > most and not always:
                 raise QueueFull
             self._take(order)
-        return await asyncio.wrap_future(order.answer)
+        answer = asyncio.wrap_future(order.answer)
+        if deadline is None:
+            return await answer
+        try:
+            return await asyncio.wait_for(answer, max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            return list(order.results)
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do ``work`` in the thread, alone. What has begun is finished, also where its caller is cancelled."""
-        return (await self.submit(lambda _: [work()], [None], always=True))[0]
+    async def run(self, work: Callable[[], T], lane: Lane = "judge") -> T:
+        """Do ``work`` in a lane's thread, alone. What has begun is finished, also where its caller is cancelled."""
+        done: list[T] = await self.submit(_Call(work, lane), [None], always=True)
+        return done[0]
 
-    def afterwards(self, work: Callable[[], object]) -> None:
-        """Do ``work`` once all is done that came before; nobody waits for it."""
+    def afterwards(self, work: Callable[[], object], lane: Lane = "judge") -> None:
+        """Do ``work`` once all is done that came before in its lane; nobody waits for it."""
         with self._lock:
             if not self._closed:
-                self._take(_Order(lambda _: [work()], [None]))
+                self._take(_Order(_Call(work, lane), [None]))
                 return
         work()
 
+    def wait(self, lane: Lane) -> float:
+        """Seconds that new work of a lane would wait, as far as the speed so far tells.
+
+        The other lanes of its thread get no more than their share of that time, and the turn that has begun.
+        """
+        with self._lock:
+            mine, turn = self._queues[lane], self._turn_seconds or 0.0
+            own = self._seconds(mine)
+            others = [q for q in self._thread_of[lane].queues if q is not mine]
+            return own + sum(min(self._seconds(q), own * q.weight / mine.weight + turn) for q in others)
+
+    def seconds_an_item(self, kind: str) -> float:
+        """What an item of one kind of work, by the name of its class, took lately."""
+        return self._speeds.get(kind, _Speed()).an_item
+
     def close(self) -> None:
-        """Finish what was taken, then end the thread."""
+        """Finish what was taken, then end the threads."""
         with self._lock:
             self._closed = True
-        self._thread.shutdown(wait=True)
+        for thread in self._threads:
+            thread.pool.shutdown(wait=True)
+
+    def _seconds(self, queue: _Queue) -> float:
+        waiting = [o for o in (*queue.orders, *queue.at_work) if not o.answer.cancelled()]
+        return sum(sum(islice(o.costs, len(o.results), None)) / self._speed(o.work).rate for o in waiting)
+
+    def _speed(self, work: Work[Any, Any]) -> _Speed:
+        return self._speeds.setdefault(type(work).__name__, _Speed())
 
     def _take(self, order: _Order[Any]) -> None:
         if self._closed:
             raise Closed("this search is closed: make a new one")
+        lane: Lane = order.work.lane
+        queue, thread = self._queues[lane], self._thread_of[lane]
+        if not queue.orders and not queue.at_work:
+            queue.spent = max(queue.spent, thread.clock)
         self.waiting += len(order.items)
-        self._orders.append(order)
-        if not self._at_work:
-            self._at_work = True
-            self._thread.submit(self._work)
+        queue.orders.append(order)
+        if not thread.awake:
+            thread.awake = True
+            thread.pool.submit(self._work, thread)
 
-    def _work(self) -> None:
-        """Empty the queue, batch by batch."""
-        while batch := self._next():
+    def _work(self, thread: _Thread) -> None:
+        """Empty the lanes of a thread, turn by turn."""
+        while chosen := self._next(thread):
+            self._turn(thread, *chosen)
+
+    def _turn(self, thread: _Thread, queue: _Queue, batch: list[_Part]) -> None:
+        started, before = time.perf_counter(), thread.nested
+        thread.nested = 0.0
+
+        def others() -> None:
+            """Between two steps of long work: those who have had less time than this turn by now."""
+            elapsed = time.perf_counter() - started - thread.nested
+            while chosen := self._next(thread, queue, queue.spent + elapsed / queue.weight):
+                begun = time.perf_counter()
+                self._turn(thread, *chosen)
+                thread.nested += time.perf_counter() - begun
+
+        with pausing(others if queue.lane == "write" else None):
             self._do(batch)
+        seconds = time.perf_counter() - started - thread.nested
+        thread.nested = before
+        with self._lock:
+            for order, _ in batch:
+                queue.at_work.remove(order)
+            queue.spent += seconds / queue.weight
 
     def _do(self, batch: list[_Part]) -> None:
         work, started = batch[0][0].work, time.perf_counter()
         items = [item for _, part in batch for item in part]
         try:
             results = iter(list(work(items)))
-            self._on_batch(work, len(items), time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._speed(work).learn(sum(work.tokens(item) for item in items), len(items), seconds)
+            self._on_batch(work, len(items), seconds)
         except BaseException as error:  # whatever it is, the caller hears of it and the thread goes on
             if len(batch) == 1:
                 self._failed(batch[0][0], error)
@@ -186,30 +380,56 @@ class Worker:
             for order, part in batch:
                 self._done(order, list(islice(results, len(part))))
 
-    def _next(self) -> list[_Part]:
-        """Orders of the same work, the oldest first, and the items of each that fit; none at the end."""
+    def _next(
+        self, thread: _Thread, within: _Queue | None = None, below: float = float("inf")
+    ) -> tuple[_Queue, list[_Part]] | None:
+        """The lane whose turn it is, and its batch; None where none has work.
+
+        within: the lane whose turn goes on meanwhile; the other's must then have spent less than ``below``.
+        """
         with self._lock:
-            for order in [o for o in self._orders if o.answer.cancelled()]:  # nobody waits for it any more
-                self._orders.remove(order)
-                self.waiting -= order.left
-            self._at_work = bool(self._orders)
-            room, batch = self._max_batch or self.waiting, []
-            for order in [o for o in self._orders if o.work == self._orders[0].work]:
+            for queue in thread.queues:
+                for order in [o for o in queue.orders if o.answer.cancelled()]:  # nobody waits for it any more
+                    queue.orders.remove(order)
+                    self.waiting -= order.left
+            waiting = [q for q in thread.queues if q.orders and q is not within and q.spent < below]
+            if not waiting:
+                thread.awake = within is not None
+                return None
+            queue = min(waiting, key=lambda q: q.spent)
+            thread.clock = max(thread.clock, queue.spent)
+            return queue, self._batch(queue)
+
+    def _batch(self, queue: _Queue) -> list[_Part]:
+        """Orders of the same work, the oldest first, and a part of each: an equal share first, then what else fits."""
+        work = queue.orders[0].work
+        same = [order for order in queue.orders if order.work == work]
+        room = self._max_batch or self.waiting
+        tokens = float("inf") if self._turn_seconds is None else self._turn_seconds * self._speed(work).cautious
+        counts = [0] * len(same)
+        for share in (max(1, room // len(same)), room):
+            for i, order in enumerate(same):
                 start = len(order.results)
-                part = order.items[start : start + room]
-                batch.append((order, part))
-                self._orders.remove(order)
-                room -= len(part)
-                if not room:
-                    break
-            return batch
+                while room and counts[i] < min(share, order.left) and (tokens > 0 or not any(counts)):
+                    tokens -= order.costs[start + counts[i]]
+                    counts[i] += 1
+                    room -= 1
+        batch: list[_Part] = []
+        for order, count in zip(same, counts, strict=True):
+            if count:
+                start = len(order.results)
+                batch.append((order, order.items[start : start + count]))
+                queue.orders.remove(order)
+                queue.at_work.append(order)
+        return batch
 
     def _done(self, order: _Order[Any], results: Sequence[Any]) -> None:
-        order.results += results
         with self._lock:
+            order.results += results
             self.waiting -= len(results)
             if order.left:
-                self._orders.append(order)  # behind the others: a large order does not hold up small ones
+                # Behind the others: a large order does not hold up small ones.
+                self._queues[order.work.lane].orders.append(order)
                 return
         with contextlib.suppress(InvalidStateError):  # cancelled
             order.answer.set_result(order.results)
@@ -219,3 +439,7 @@ class Worker:
             self.waiting -= order.left
         with contextlib.suppress(InvalidStateError):
             order.answer.set_exception(error)
+
+
+WEIGHTS: dict[Lane, float] = {"search": 4.0}
+"""Shares of the lanes on one thread; 1 where none is given."""

@@ -26,13 +26,27 @@ class LimitConfig:
     """Bytes of one upload."""
     max_documents: int = 1_000_000
     """Documents of one corpus."""
+    max_uploads: int = 8
+    """Uploads on their way at a time; past it, 429."""
     upload_timeout: float = 60.0
     """Seconds that an upload may pause."""
+    upload_rate: int = 10_000
+    """Bytes in a second that an upload has to bring, on average, after that time; slower ones are given up."""
+    max_connections: int = 512
+    """Connections at a time; past it, the one that has been quiet for longest is closed."""
+    header_timeout: float = 10.0
+    """Seconds that a client has for the head of a request."""
+    body_timeout: float = 30.0
+    """Seconds that a client has for the body of a request, uploads aside."""
+    read_timeout: float = 60.0
+    """Seconds that a client may leave an answer unread."""
+    max_wait: float = 30.0
+    """Seconds that new work may be expected to wait for the models; past it, 429, which says when to come again."""
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")
+            if not 0 < getattr(self, name) < 1e15:  # not NaN either
+                raise ConfigError(f"`{name}` {getattr(self, name)}: must be above 0, and finite")
         if self.max_items > self.max_queue:
             raise ConfigError(
                 f"max_items {self.max_items} is more than max_queue {self.max_queue}, so that the largest requests "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,15 +18,15 @@ from searchrl.errors import ConfigError, DataError, ModelError, OutputError, Sea
 from searchrl.search.corpus import Agent
 from searchrl.search.services import Services
 from searchrl.service import ServerConfig
-from searchrl.service.middleware import AccessControl, CountRequests, Disconnect
+from searchrl.service.middleware import CLOSED, AccessControl, CountRequests, Disconnect, SafeHeaders
 from searchrl.service.routes import router
-from searchrl.service.service import Refused, Service
+from searchrl.service.service import Service
+from searchrl.service.upload import Refused
 
 logger = logging.getLogger(__name__)
 
-AGAIN, CLOSED = {"Retry-After": "1"}, {"Connection": "close"}
-HEADERS = {429: AGAIN, 503: AGAIN, 408: CLOSED, 413: CLOSED}
-"""What a refusal says besides; after 408 and 413 the body was not read."""
+FAULTS = 10
+"""Of a request, that are told."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -41,7 +42,9 @@ def make_service(config: ServerConfig) -> Service:
     # Not the reward model's: that may read likelihoods in 8-bit integers, too rough to write with, and writes a line.
     lm = loader.language_model(lm_name(models), "chat")
     agent = Agent(config.checkpoint, models, encoder) if config.checkpoint else None
-    service = Service(config, Services(None, lm, encoder, scorer=reward, engine=loader), agent)
+    # On mps concurrent calls abort; elsewhere searches need not wait for the language model at all.
+    threads: Literal[1, 2] = 1 if loader.device.device == "mps" else 2
+    service = Service(config, Services(None, lm, encoder, scorer=reward, engine=loader), agent, threads)
     encoder.encode(["ready"])  # last, because it takes longest to find out
     return service
 
@@ -60,7 +63,11 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
     app.include_router(router)
     hosts = LOOPBACK_NAMES | {config.host} if config.on_loopback else frozenset[str]()
     app.add_middleware(Disconnect)
-    app.add_middleware(AccessControl, hosts=hosts, token=token, max_body=config.limits.max_body)
+    limits = config.limits
+    app.add_middleware(
+        AccessControl, hosts=hosts, token=token, max_body=limits.max_body, body_seconds=limits.body_timeout
+    )
+    app.add_middleware(SafeHeaders)
     app.add_middleware(CountRequests, metrics=service.metrics)
     for kind, answer in {
         RequestValidationError: _invalid,
@@ -81,13 +88,14 @@ async def _invalid(_: Request, error: Any) -> JSONResponse:
     """What is wrong and where, without the value, which may be large, secret, or no valid text."""
     faults = [
         {"loc": [_printable(place) for place in fault["loc"]], "msg": _printable(fault["msg"]), "type": fault["type"]}
-        for fault in error.errors()
+        for fault in error.errors()[:FAULTS]
     ]
     return _problem(422, faults)
 
 
 async def _refused(_: Request, error: Any) -> JSONResponse:
-    return _problem(error.status, _printable(str(error)), HEADERS.get(error.status))
+    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))} if error.status in (429, 503) else None
+    return _problem(error.status, _printable(str(error)), CLOSED if error.status in (408, 413) else headers)
 
 
 async def _gone(_: Request, error: Any) -> JSONResponse:

@@ -1,8 +1,8 @@
 """Corpora indexed once and kept: a folder each, with the documents (SQLite) and their vectors (memory-mapped).
 
 A folder ``NAME@VERSION`` appears under its name, by one rename, when everything in it is on the disk. Of two versions
-the higher one counts. So a process that is killed at any moment leaves every corpus whole, in the old state or the new.
-The documents are one SQLite file, written once, read in place.
+the higher one that can be opened counts. So a process that is killed at any moment leaves every corpus whole, in the
+old state or the new. The documents are one SQLite file, written once, read in place.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import os
 import re
 import shutil
 import sqlite3
+import tempfile
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import IO, Annotated, Any, overload
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from searchrl.data.dataset import Corpus
-from searchrl.errors import CacheError, ConfigError, OutputError
+from searchrl.errors import CacheError, ConfigError, OutputError, reason
 from searchrl.files import crc32
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.lexical import LexicalIndex
@@ -38,11 +41,25 @@ AT_ONCE = 900
 """SQLite builds before 3.32 take no more than 999 placeholders."""
 
 
+class Facts(BaseModel):
+    """What a corpus's file says about the corpus."""
+
+    model_config = ConfigDict(strict=True)
+
+    documents: Annotated[int, Field(ge=1)]
+    dim: Annotated[int, Field(ge=1, le=1 << 20)]
+    encoder: str
+    crc32: int
+    """Of the vectors' file."""
+    texts_crc32: int | None = None
+    """Of all ids, titles and texts; corpora written before 0.3 have none."""
+
+
 class Documents:
     """Reads a corpus's SQLite file, from any thread. Raises CacheError where it is not one, or is damaged."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._path = threading.Lock(), path
         try:
             # Nothing ever changes the file, so SQLite need not look for locks; a file that was removed stays readable.
             address = f"{path.absolute().as_uri()}?immutable=1"
@@ -52,10 +69,19 @@ class Documents:
             whole = self._rows("PRAGMA quick_check(1)") == [("ok",)]
             if not (ours and whole):
                 raise CacheError(f"{path}: damaged, or not the documents of a corpus")
-            self.facts: dict[str, Any] = dict(self._rows("SELECT name, value FROM facts"))
+            self.facts = Facts.model_validate(dict(self._rows("SELECT name, value FROM facts")))
             self._count = int(self._rows("SELECT count(*) FROM documents")[0][0])
-        except sqlite3.Error as error:
-            raise CacheError(f"{path}: damaged, or not the documents of a corpus ({error})") from error
+        except (sqlite3.Error, ValidationError) as error:
+            raise CacheError(f"{path}: damaged, or not the documents of a corpus ({reason(error)})") from error
+
+    def check(self) -> None:
+        """Read every text. Raises CacheError where one is not what was written."""
+        crc = 0
+        for start in range(0, len(self), AT_ONCE):
+            for document in self.get(range(start, start + AT_ONCE)).values():
+                crc = checksum(document, crc)
+        if self._count != self.facts.documents or self.facts.texts_crc32 not in (None, crc):
+            raise CacheError(f"{self._path}: not what was written; index the corpus again")
 
     def __len__(self) -> int:
         return self._count
@@ -69,6 +95,8 @@ class Documents:
             marks = ",".join("?" * len(part))
             rows = self._rows(f"SELECT position, id, title, text FROM documents WHERE position IN ({marks})", part)
             found.update((position, tuple(document)) for position, *document in rows)
+        if not all(isinstance(part, str) for document in found.values() for part in document):
+            raise CacheError(f"{self._path}: damaged: holds something else than texts; index the corpus again")
         return found
 
     def corpus(self) -> Corpus:
@@ -76,8 +104,11 @@ class Documents:
         return Corpus(*(_Column(self, place) for place in range(3)))
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            return self._connection.execute(statement, values).fetchall()
+        try:
+            with self._lock:
+                return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:  # a flipped byte makes a text that is none
+            raise CacheError(f"{self._path}: damaged ({reason(error)}); index the corpus again") from error
 
 
 class _Column(Sequence[str]):
@@ -99,6 +130,11 @@ class _Column(Sequence[str]):
             found = self._documents.get(wanted)
             return [found[i][self._place] for i in wanted]
         return self._documents.get([wanted])[wanted][self._place]
+
+
+def checksum(document: Document, before: int = 0) -> int:
+    """CRC-32 of a document's texts, going on from those before it."""
+    return zlib.crc32("\0".join((*document, "")).encode("utf-8", "surrogatepass"), before)
 
 
 def sync(path: Path) -> None:
@@ -169,19 +205,41 @@ class CorpusStore:
                 shutil.rmtree(path, ignore_errors=True)
             elif match := _FOLDER.fullmatch(path.name):
                 versions.setdefault(match[1], []).append(path)
-        for name, (*old, newest) in versions.items():
-            for path in old:
-                shutil.rmtree(path, ignore_errors=True)
+        for name, paths in versions.items():
+            self._load(name, paths[::-1])
+
+    def _load(self, name: str, newest_first: Sequence[Path]) -> None:
+        """Open the newest version that can be; only then are older ones removed. One corpus's damage stays its own."""
+        for place, path in enumerate(newest_first):
             try:
-                self.collections[name] = self._open(name, newest)
-            except CacheError as error:
-                logger.error("corpus %s cannot be searched: %s", name, error)
-                self.unusable[name] = str(error)
+                self.collections[name] = self._open(name, path)
+            except Exception as error:  # files are damaged in more ways than can be listed
+                expected = isinstance(error, (CacheError, OSError))
+                called = name if place + 1 == len(newest_first) else path.name
+                logger.error("corpus %s cannot be searched: %s", called, error, exc_info=not expected)
+                self.unusable[called] = str(error)
+            else:
+                for old in newest_first[place + 1 :]:
+                    shutil.rmtree(old, ignore_errors=True)
+                return
 
     def close(self) -> None:
         """Let another process have the folder."""
         self.collections.clear()
         self._lock.release()
+
+    @contextmanager
+    def aside(self) -> Iterator[IO[bytes]]:
+        """A file on the corpora's disk that is gone with the block. Raises OutputError where there is no room."""
+        try:
+            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+        except OSError as error:
+            raise OutputError(f"{self._folder}: cannot be written ({reason(error)}); make room") from error
+        try:
+            yield file
+        finally:
+            with suppress(OSError):  # what was not written yet cannot be written now
+                file.close()
 
     def begin(self, name: str) -> CorpusWriter:
         """Start to write a corpus, which need not be new. Raises OutputError where that cannot be done."""
@@ -192,9 +250,9 @@ class CorpusStore:
         """Make a corpus that was written the one of its name, on disk and here."""
         old = self._versions(name)
         self.collections[name] = self._open(name, writer.finish())
-        self.unusable.pop(name, None)
         for path in old:
             shutil.rmtree(path, ignore_errors=True)
+        self._usable(name)
         return self.collections[name]
 
     def delete(self, name: str) -> bool:
@@ -203,8 +261,15 @@ class CorpusStore:
             aside = path.with_name(f".{path.name}.tmp")
             path.replace(aside)
             shutil.rmtree(aside, ignore_errors=True)
-        unusable = self.unusable.pop(name, None)
-        return self.collections.pop(name, None) is not None or unusable is not None
+        unusable = self._usable(name)
+        return self.collections.pop(name, None) is not None or unusable
+
+    def _usable(self, name: str) -> bool:
+        """Forget what was wrong with a corpus; whether anything was."""
+        gone = [key for key in self.unusable if key == name or key.startswith(f"{name}@")]
+        for key in gone:
+            del self.unusable[key]
+        return bool(gone)
 
     def _versions(self, name: str) -> list[Path]:
         return sorted(path for path in self._folder.iterdir() if (m := _FOLDER.fullmatch(path.name)) and m[1] == name)
@@ -212,14 +277,13 @@ class CorpusStore:
     def _open(self, name: str, folder: Path) -> Collection:
         documents = Documents(folder / DOCUMENTS_FILE)
         facts, corpus = documents.facts, documents.corpus()
-        if facts.get("documents") != len(corpus):
-            raise CacheError(f"{folder}: {len(corpus)} documents of {facts.get('documents')}; index the corpus again")
-        if facts["encoder"] != self.encoder.fingerprint:
+        if facts.encoder != self.encoder.fingerprint:
             raise CacheError(
-                f"{folder}: indexed with encoder {facts['encoder']}, the service runs {self.encoder.fingerprint}; "
+                f"{folder}: indexed with encoder {facts.encoder}, the service runs {self.encoder.fingerprint}; "
                 "index the corpus again, or start the service with that encoder"
             )
-        vectors = _map(folder / VECTORS_FILE, (len(corpus), facts["dim"]), facts["crc32"])
+        documents.check()
+        vectors = _map(folder / VECTORS_FILE, (len(corpus), facts.dim), facts.crc32)
         indexes = DenseIndex(vectors), LexicalIndex(corpus)
         return Collection(corpus, *indexes, self.encoder, name=name, documents=documents)
 
@@ -232,56 +296,72 @@ class CorpusWriter:
     def __init__(self, target: Path, encoder: TextEncoder) -> None:
         self._target, self._folder = target, target.with_name(f".{target.name}.tmp")
         self._encoder = encoder
-        self._crc = 0
+        self._crc = self._texts_crc = 0
         self.count = 0
         """Documents so far."""
-        try:
+        with self._written():
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir()
             self._vectors = (self._folder / VECTORS_FILE).open("wb")
-        except OSError as error:
-            raise OutputError(f"{target.parent}: cannot be written ({error.strerror})") from error
-        path = self._folder / DOCUMENTS_FILE
-        self._documents = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        weakref.finalize(self, self._documents.close)
-        for statement in (
-            "PRAGMA journal_mode = OFF",  # what is not finished is thrown away whole
-            "PRAGMA synchronous = OFF",
-            f"PRAGMA application_id = {APPLICATION_ID}",
-            "CREATE TABLE documents (position INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, title TEXT, text TEXT)",
-            "CREATE TABLE facts (name TEXT PRIMARY KEY, value)",
-            "BEGIN",
-        ):
-            self._documents.execute(statement)
+            path = self._folder / DOCUMENTS_FILE
+            self._documents = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            weakref.finalize(self, self._documents.close)
+            for statement in (
+                "PRAGMA journal_mode = OFF",  # what is not finished is thrown away whole
+                "PRAGMA synchronous = OFF",
+                f"PRAGMA application_id = {APPLICATION_ID}",
+                "CREATE TABLE documents (position INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, title TEXT, text TEXT)",
+                "CREATE TABLE facts (name TEXT PRIMARY KEY, value)",
+                "BEGIN",
+            ):
+                self._documents.execute(statement)
 
     def add(self, documents: Sequence[Document], vectors: FloatArray) -> None:
         """Append documents, whose ids are new, and their vectors, (n, dim)."""
         rows = ((self.count + i, *document) for i, document in enumerate(documents))
-        self._documents.executemany("INSERT INTO documents VALUES (?, ?, ?, ?)", rows)
-        self.count += len(documents)
         content = vectors.astype("<f4").tobytes()
+        with self._written():
+            self._documents.executemany("INSERT INTO documents VALUES (?, ?, ?, ?)", rows)
+            self._vectors.write(content)
+        for document in documents:
+            self._texts_crc = checksum(document, self._texts_crc)
+        self.count += len(documents)
         self._crc = zlib.crc32(content, self._crc)
-        self._vectors.write(content)
 
     def finish(self) -> Path:
         """Bring everything to the disk, under its name."""
-        encoder = self._encoder
-        facts = {"documents": self.count, "dim": encoder.dim, "encoder": encoder.fingerprint, "crc32": self._crc}
-        self._documents.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
-        self._documents.execute("COMMIT")
-        self._documents.close()
-        self._vectors.close()
-        for path in (self._folder / DOCUMENTS_FILE, self._folder / VECTORS_FILE, self._folder):
-            sync(path)
-        self._folder.replace(self._target)
-        sync(self._target.parent)
+        facts = Facts(
+            documents=self.count,
+            dim=self._encoder.dim,
+            encoder=self._encoder.fingerprint,
+            crc32=self._crc,
+            texts_crc32=self._texts_crc,
+        )
+        with self._written():
+            self._documents.executemany("INSERT INTO facts VALUES (?, ?)", facts.model_dump().items())
+            self._documents.execute("COMMIT")
+            self._documents.close()
+            self._vectors.close()
+            for path in (self._folder / DOCUMENTS_FILE, self._folder / VECTORS_FILE, self._folder):
+                sync(path)
+            self._folder.replace(self._target)
+            sync(self._target.parent)
         return self._target
 
     def discard(self) -> None:
         """Forget what was written and not published."""
-        self._vectors.close()
+        with suppress(OSError):  # what was not written yet cannot be written now
+            self._vectors.close()
         self._documents.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Raise OutputError where the disk is full or cannot be written."""
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
+            raise OutputError(f"{self._target.parent}: cannot be written ({reason(error)}); make room") from error
 
 
 def _map(path: Path, shape: tuple[int, int], crc: int) -> FloatArray:

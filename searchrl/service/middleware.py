@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +19,9 @@ OPEN = frozenset({"/", "/page.css", "/page.js", "/healthz", "/readyz", "/docs", 
 
 UPLOADS = "/corpora/"
 """Uploads have a limit of their own (``service.py``)."""
+
+CLOSED = {"Connection": "close"}
+"""Said where a body was not read, so that the connection cannot be used again."""
 
 GONE = 499
 """The status that is counted where the client went away; nobody receives it. nginx's number for it."""
@@ -32,11 +35,15 @@ class AccessControl:
 
     hosts: names that the Host header may give, empty for any. On loopback this keeps a web page from reaching the
     service through a name of its own that resolves to this machine (DNS rebinding). token: what the header
-    ``Authorization: Bearer`` must carry, None for nothing. max_body: bytes.
+    ``Authorization: Bearer`` must carry, None for nothing. max_body, body_seconds: bytes of a body, and the time in
+    which it has to come.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], token: str | None, max_body: int) -> None:
-        self._app, self._hosts, self._token, self._max_body = app, hosts, token, max_body
+    def __init__(
+        self, app: ASGIApp, hosts: Collection[str], token: str | None, max_body: int, body_seconds: float
+    ) -> None:
+        self._app, self._hosts, self._token = app, hosts, token
+        self._max_body, self._body_seconds = max_body, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 400, 401 or 413, or pass the request on."""
@@ -62,15 +69,23 @@ class AccessControl:
         return known and scheme.lower() == "bearer"
 
     def _counted(self, receive: Receive) -> Receive:
-        """For bodies that do not say how long they are."""
-        size = 0
+        """Watches a body while it comes: not all say how long they are, and some never end."""
+        size, whole = 0, False
+        end = time.monotonic() + self._body_seconds
 
         async def counted() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, whole
+            if whole:  # what comes now is that the client goes away
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                late = f"the body did not come within {self._body_seconds:g} seconds"
+                raise HTTPException(408, late, CLOSED) from None
             size += len(message.get("body", b""))
+            whole = not message.get("more_body")
             if size > self._max_body:
-                raise HTTPException(413, self._too_large)
+                raise HTTPException(413, self._too_large, CLOSED)
             return message
 
         return counted
@@ -81,8 +96,7 @@ class AccessControl:
 
 
 def _refusal(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    # The body was not read, so the connection cannot be used again.
-    return JSONResponse({"detail": detail}, status, {**(headers or {}), "Connection": "close"})
+    return JSONResponse({"detail": detail}, status, {**(headers or {}), **CLOSED})
 
 
 def _length(headers: Headers) -> int:
@@ -95,6 +109,45 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].lower()
+
+
+NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+HEADERS = {
+    "Content-Security-Policy": NOTHING,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""What browsers are told with every answer that says nothing else."""
+POLICIES = {
+    "/": f"{NOTHING}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:",
+    "/docs": f"{NOTHING}; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src https://cdn.jsdelivr.net; "
+    "connect-src 'self'; img-src data: https://fastapi.tiangolo.com",
+}
+"""Pages and what they may load: the page of the service nothing from outside, FastAPI's page its scripts."""
+
+
+class SafeHeaders:
+    """Tells browsers to do no more with an answer than it is for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and add to the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def safer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if policy := POLICIES.get(scope["path"]):
+                    headers["Content-Security-Policy"] = policy
+            await send(message)
+
+        await self._app(scope, receive, safer)
 
 
 class Disconnect:
@@ -154,6 +207,13 @@ class Metrics:
             "searchrl_work_seconds", "Time that a batch took", ["work"], buckets=SECONDS, registry=registry
         )
         self.waiting = Gauge("searchrl_waiting_items", "Items in the queue or in work", registry=registry)
+        self.wait = Gauge(
+            "searchrl_wait_seconds", "Time that new work would wait, by its lane", ["lane"], registry=registry
+        )
+        self.judgments = Gauge(
+            "searchrl_judgments", "Judgments asked for, by where they came from", ["source"], registry=registry
+        )
+        self.stopped = Counter("searchrl_stopped", "Searches that a budget ended", ["limit"], registry=registry)
         self.corpora = Gauge("searchrl_corpora", "Corpora that can be searched", registry=registry)
 
     def batch(self, work: object, items: int, seconds: float) -> None:

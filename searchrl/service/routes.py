@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from searchrl.search.corpus import Answer, Found
+from searchrl.search.corpus import Answer, Asked, Found
 from searchrl.service import schemas as s
 from searchrl.service.corpora import NAME
-from searchrl.service.service import Service
+from searchrl.service.service import Budget, Limit, Service
 
 
 async def _service(request: Request) -> Service:  # not "def", which would run in a thread
@@ -19,13 +20,6 @@ async def _service(request: Request) -> Service:  # not "def", which would run i
 
 
 PAGE_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 Shared = Annotated[Service, Depends(_service)]
 CorpusName = Annotated[str, Path(pattern=f"^{NAME}$")]
@@ -41,32 +35,47 @@ router = APIRouter()
 @router.post("/search", responses=_problems(400, 404, 409, 413))
 async def search(asked: s.SearchRequest, service: Shared) -> s.SearchResponse:
     """The best keys for each query: of an indexed corpus, or of those that come along."""
+    end = None if asked.budget_ms is None else time.monotonic() + asked.budget_ms / 1000
+    budget = Budget(end, asked.max_judged)
+    wanted = [Asked(query, asked.k) for query in asked.queries]
     if asked.corpus is None:
-        answers = await _scored(asked, service)
+        answers = await _scored(asked, budget, service)
+    elif asked.strategy == "agent":
+        answers = await service.play(asked.corpus, wanted, budget)
     else:
-        agent = asked.strategy == "agent"
-        answers = await service.search(asked.corpus, asked.queries, asked.k, agent, asked.retriever)
+        answers = await service.search(asked.corpus, wanted, asked.retriever)
     results = [
         s.SearchResult.model_validate(
-            {"query": query, "query_id": i, "keys": answer.keys, "steps": answer.steps or None}, from_attributes=True
+            {
+                "query": query,
+                "query_id": i,
+                "keys": answer.keys,
+                "steps": answer.steps or None,
+                "stopped": answer.stopped,
+            },
+            from_attributes=True,
         )
         for i, (query, answer) in enumerate(zip(asked.queries, answers, strict=True))
     ]
     if asked.return_relevance:
-        await _add_relevance(results, service)
+        await _add_relevance(results, budget, service)
+    for result in results:
+        if result.stopped:
+            service.metrics.stopped.labels(result.stopped).inc()
     return s.SearchResponse(results=results)
 
 
 @router.post("/relevance", responses=_problems(400, 413))
 async def relevance(asked: s.RelevanceRequest, service: Shared) -> s.RelevanceResponse:
     """How relevant every key is for every query."""
-    return s.RelevanceResponse(relevance=(await service.relevance(asked.queries, asked.keys)).tolist())
+    rows = await service.relevance(asked.queries, asked.keys, Budget())
+    return s.RelevanceResponse.model_validate({"relevance": rows})
 
 
 @router.post("/embed", responses=_problems(400, 413))
 async def embed(asked: s.EmbedRequest, service: Shared) -> s.EmbedResponse:
     """Unit vectors of texts."""
-    with service.within_limits(len(asked.texts)):
+    with service.within_limits(len(asked.texts), "search" if asked.kind == "query" else "index"):
         vectors = await service.models.embed(asked.texts, asked.kind)
     return s.EmbedResponse(embeddings=vectors.tolist())
 
@@ -74,7 +83,7 @@ async def embed(asked: s.EmbedRequest, service: Shared) -> s.EmbedResponse:
 @router.post("/generate", responses=_problems(400, 413))
 async def generate(asked: s.GenerateRequest, service: Shared) -> s.GenerateResponse:
     """Text that continues prompts."""
-    with service.within_limits(len(asked.prompts)):
+    with service.within_limits(len(asked.prompts), "write"):
         texts = await service.models.generate(**dict(asked))
     return s.GenerateResponse(texts=texts)
 
@@ -134,8 +143,7 @@ async def readyz(service: Shared) -> s.Health:
 @router.get("/metrics", response_class=Response)
 async def metrics(service: Shared) -> Response:
     """Counters, in Prometheus's text format."""
-    service.metrics.waiting.set(service.worker.waiting)
-    service.metrics.corpora.set(len(service.store.collections))
+    service.gauge()
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -146,23 +154,34 @@ async def page(request: Request) -> Response:
     """A page to search by hand: three files that ask for nothing from outside."""
     name = request.url.path.removeprefix("/") or "page.html"
     content = files(__package__).joinpath(name).read_bytes()
-    return Response(content, headers=PAGE_HEADERS, media_type=PAGE_TYPES[name.rpartition(".")[2]])
+    return Response(content, headers={"Cache-Control": "no-cache"}, media_type=PAGE_TYPES[name.rpartition(".")[2]])
 
 
-async def _scored(asked: s.SearchRequest, service: Service) -> list[Answer]:
-    """The given keys, best first; equal ones in the order they came."""
+async def _scored(asked: s.SearchRequest, budget: Budget, service: Service) -> list[Answer]:
+    """The given keys that were scored, best first; equal ones in the order they came."""
     keys = asked.keys or []
-    rows = await service.relevance(asked.queries, keys)
-    return [
-        Answer([Found(i, "", keys[i], float(row[i])) for i in map(int, (-row).argsort(kind="stable")[: asked.k])])
-        for row in rows
-    ]
+    answers = []
+    for row in await service.relevance(asked.queries, keys, budget):
+        known = [(score, i) for i, score in enumerate(row) if score is not None]
+        best = sorted(known, key=lambda one: (-one[0], one[1]))[: asked.k]
+        found = [Found(i, "", keys[i], score) for score, i in best]
+        answers.append(Answer(found, stopped=_stopped(len(known), len(keys), budget)))
+    return answers
 
 
-async def _add_relevance(results: list[s.SearchResult], service: Service) -> None:
-    """Fill in what the reward model says of every key."""
-    pairs = [(r.query, f"{key.title} {key.key}".strip()) for r in results for key in r.keys]
-    scores = iter(await service.pair_relevance(pairs))
+async def _add_relevance(results: list[s.SearchResult], budget: Budget, service: Service) -> None:
+    """Fill in what the reward model says of every key, as far as the budget goes."""
+    wanted = [(result, key) for result in results for key in result.keys[: budget.left(0)]]
+    texts = [(result.query, f"{key.title} {key.key}".strip()) for result, key in wanted]
+    for (_, key), score in zip(wanted, await service.pair_relevance(texts, budget), strict=True):
+        key.relevance = score
     for result in results:
-        for key in result.keys:
-            key.relevance = next(scores)
+        known = sum(key.relevance is not None for key in result.keys)
+        result.stopped = result.stopped or _stopped(known, len(result.keys), budget)
+
+
+def _stopped(known: int, of: int, budget: Budget) -> Limit | None:
+    """The limit that kept some from being judged."""
+    if known == of:
+        return None
+    return "max_judged" if budget.max_judged is not None and known >= budget.max_judged else "budget_ms"

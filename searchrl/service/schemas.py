@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -12,13 +12,15 @@ from searchrl.service.corpora import NAME
 
 MAX_TEXT = 20_000
 """Characters of one text; models read less."""
+MOST_UNKNOWN = 5
+"""Unknown fields that are named one by one."""
 MAX_TEXTS = 100_000
 """Items of any list, before max_items counts them."""
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
-Queries = Annotated[list[Query], Field(min_length=1, max_length=MAX_TEXTS)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
+Queries = Annotated[list[Query], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Strategy = Literal["single_pass", "agent"]
 
@@ -27,6 +29,14 @@ class Request(BaseModel):
     """What all requests have in common: an unknown field is a mistake, not a wish to be ignored."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        """Many unknown fields are one mistake."""
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + MOST_UNKNOWN:
+            raise ValueError(f"{len(value)} fields, of which there are {', '.join(cls.model_fields)}")
+        return value
 
 
 class SearchRequest(Request):
@@ -45,6 +55,10 @@ class SearchRequest(Request):
     """What a single pass uses; if not given, what the agent was trained with, or dense."""
     return_relevance: bool = False
     """Add the reward model's relevance to every key."""
+    budget_ms: Annotated[int, Field(ge=1, le=3_600_000)] | None = None
+    """Milliseconds after which nothing more is judged, and the best ranking so far is the answer."""
+    max_judged: Annotated[int, Field(ge=0, le=MAX_TEXTS)] | None = None
+    """Documents that are judged for each query, at most; then the best ranking so far is the answer."""
 
     @model_validator(mode="after")
     def _fits(self) -> SearchRequest:
@@ -94,6 +108,8 @@ class SearchResult(BaseModel):
     query_id: int
     keys: list[Key]
     steps: list[AgentStep] | None = None
+    stopped: Literal["budget_ms", "max_judged"] | None = None
+    """The limit that ended the search early; the keys are then the best ranking until that moment."""
 
 
 class SearchResponse(BaseModel):

@@ -1,152 +1,124 @@
-"""Everything that requests share: the models (``search.Services``), corpora, the agent, limits and counters.
-
-A corpus comes in as JSON Lines, a piece at a time, checked, encoded and written while the rest is on its way.
-"""
+"""Everything that requests share: the models (``search.Services``), corpora, the agent, limits and counters."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchrl.config import RetrieverName
-from searchrl.data.records import checked_id, checked_text
-from searchrl.errors import DataError
+from searchrl.errors import reason
 from searchrl.models.language_model import FloatArray
-from searchrl.search.corpus import Agent, Answer, Asked, Document, PlayAgent, SinglePass
+from searchrl.reward.reward_model import RewardModel
+from searchrl.search.corpus import Advance, Agent, Answer, Asked, Play, PlayAgent, SinglePass
+from searchrl.search.judgments import Pair, RememberedReward, judge
 from searchrl.search.services import Services
-from searchrl.search.worker import Closed, Embed, QueueFull, Work, Worker
-from searchrl.service import LimitConfig, ServerConfig
+from searchrl.search.worker import Closed, Lane, QueueFull, Worker
+from searchrl.service import ServerConfig
 from searchrl.service.corpora import Collection, CorpusStore
 from searchrl.service.middleware import Metrics
+from searchrl.service.upload import Refused, index, keep
 
 logger = logging.getLogger(__name__)
 
-MAX_LINE = 1_000_000
-"""Bytes of one document."""
-BLOCK = 32
-"""Documents encoded together: short turns, so that searches come in between."""
+T = TypeVar("T")
+
+TURN_SECONDS = 0.25
+"""What one turn of one lane may take, about: others wait so long."""
 
 
-class Refused(Exception):
-    """A request that is not served, with its HTTP status."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
+Limit = Literal["budget_ms", "max_judged"]
 
 
-async def receive(
-    name: str, content: AsyncIterator[bytes], store: CorpusStore, worker: Worker, limits: LimitConfig
-) -> Collection:
-    """Read, index and publish a corpus. Nothing is left, and the corpus of that name stays, where this fails.
+@dataclass(frozen=True)
+class Budget:
+    """What one request may cost. deadline: by ``time.monotonic``. max_judged: documents of each query."""
 
-    Raises DataError naming the line at fault, Refused, and OutputError where the disk cannot be written.
-    """
-    embed = Embed(store.encoder, "document")
-    writer = await asyncio.to_thread(store.begin, name)
-    try:
-        async for block in _blocks(_lines(_in_time(content, limits.upload_timeout), limits.max_corpus)):
-            if writer.count + len(block) > limits.max_documents:
-                raise Refused(413, f"more than {limits.max_documents} documents; see the service's max_documents")
-            texts = [f"{title} {text}".strip() for _, title, text in block]
-            vectors = await worker.submit(embed, texts, always=True)
-            await asyncio.to_thread(writer.add, block, np.stack(vectors))
-        if not writer.count:
-            raise DataError("empty; one JSON object a line is expected, with '_id' and 'text'")
-        return await asyncio.to_thread(store.publish, name, writer)
-    finally:
-        await asyncio.to_thread(writer.discard)
+    deadline: float | None = None
+    max_judged: int | None = None
+
+    def left(self, judged: int) -> int | None:
+        """How many more documents may be judged; None for any number."""
+        return None if self.max_judged is None else max(0, self.max_judged - judged)
 
 
-async def _in_time(content: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    pieces = content.__aiter__()
-    while True:
+class Playing:
+    """Episodes at play, and how much they are likely still to ask of the reward model."""
+
+    def __init__(self) -> None:
+        self._judged: dict[object, int] = {}
+        self._usual = 20.0
+        """Documents that an episode wants judged, lately on average."""
+
+    @contextmanager
+    def one(self) -> Iterator[Callable[[int], None]]:
+        """An episode; the function takes note of how many of its documents were judged."""
+        key = object()
+        self._judged[key] = 0
+
+        def progress(judged: int) -> None:
+            self._judged[key] = judged
+
         try:
-            yield await asyncio.wait_for(pieces.__anext__(), seconds)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise Refused(408, f"nothing came for {seconds:g} seconds") from error
+            yield progress
+        finally:
+            self._usual = 0.95 * self._usual + 0.05 * self._judged.pop(key)
+
+    def seconds(self, worker: Worker) -> float:
+        """Of the judgments that are still to come."""
+        to_come = sum(max(0.0, self._usual - judged) for judged in self._judged.values())
+        return to_come * worker.seconds_an_item("Score")
 
 
-async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple[int, bytes]]:
-    """(number from 1, line) of every line that is not blank."""
-    rest, size, number = b"", 0, 0
-    async for piece in pieces:
-        size += len(piece)
-        if size > most:
-            raise Refused(413, f"more than {most} bytes; see the service's max_corpus")
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield number, _short(line, number)
-        _short(rest, number + 1)
-    if rest.strip():
-        yield number + 1, rest
-
-
-def _short(line: bytes, number: int) -> bytes:
-    if len(line) > MAX_LINE:
-        raise Refused(413, f"line {number}: more than {MAX_LINE} bytes")
-    return line
-
-
-async def _blocks(lines: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[list[Document]]:
-    first: dict[str, int] = {}
-    block = []
-    async for number, line in lines:
-        block.append(document(line, f"line {number}"))
-        name = block[-1][0]
-        if (before := first.setdefault(name, number)) != number:
-            raise DataError(f"line {number}: the id {name!r} was used before, in line {before}")
-        if len(block) == BLOCK:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-def document(line: bytes, place: str) -> Document:
-    """One line of a BEIR ``corpus.jsonl``. Raises DataError naming ``place``."""
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results; at the first error the others are given up."""
+    tasks = [asyncio.ensure_future(one) for one in work]
     try:
-        value = json.loads(line.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: not JSON in UTF-8 ({type(error).__name__})") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{place}: a JSON object is expected here, not {type(value).__name__}")
-    for name in ("_id", "text"):
-        if name not in value:
-            raise DataError(f"{place}: the field {name!r} is missing")
-    title = value.get("title")
-    return (
-        checked_id(value["_id"], "'_id'", place),
-        "" if title is None else checked_text(title, "'title'", place),
-        checked_text(value["text"], "'text'", place),
-    )
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _sorted(pairs: NDArray[np.int64], scores: Sequence[float | None]) -> tuple[NDArray[np.int64], FloatArray]:
+    order = np.argsort(pairs)
+    return pairs[order], np.asarray(scores, dtype=np.float32)[order]
 
 
 class Service:
     """The service without HTTP.
 
     models: one embedding, one search and one generation model; their worker is replaced by one with the service's
-    limits and counters. agent: the trained one, if there is any. Both are closed with the service. Raises what
+    limits and counters. agent: the trained one, if there is any. Both are closed with the service. threads: see
+    ``Worker``. Raises what
     ``CorpusStore`` raises. ``start`` it within an event loop, ``close`` it at the end.
     """
 
-    def __init__(self, config: ServerConfig, models: Services, agent: Agent | None = None) -> None:
+    def __init__(
+        self, config: ServerConfig, models: Services, agent: Agent | None = None, threads: Literal[1, 2] = 2
+    ) -> None:
         self.models, self.agent, self.limits = models, agent, config.limits
         self.metrics = Metrics()
         self.store = CorpusStore(config.corpora, models.encoder)
-        self.worker = models.worker = Worker(config.limits.max_batch, config.limits.max_queue, self.metrics.batch)
+        limits = config.limits
+        self.worker = models.worker = Worker(
+            limits.max_batch, limits.max_queue, self.metrics.batch, turn_seconds=TURN_SECONDS, threads=threads
+        )
+        self.judgments: dict[str, RememberedReward] = {}
+        """By fingerprint."""
+        self.playing = Playing()
         self.ready = False
         """Whether corpora can be searched."""
+        self._failed = ""
+        self._uploads = 0
         self._changing = asyncio.Lock()
+        """One corpus is indexed at a time: each gets the whole machine, and no two can be about the same name."""
         self._loading: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -162,33 +134,70 @@ class Service:
         if self.agent:
             self.agent.close()
 
-    async def search(
-        self, corpus: str, queries: Sequence[str], k: int, agent: bool, retriever: RetrieverName | None
-    ) -> list[Answer]:
-        """Search an indexed corpus, one answer a query. Raises Refused."""
-        collection, asked = self.collection(corpus), [Asked(query, k) for query in queries]
-        work: Work[Asked, Answer]
-        if not agent:
-            kind = retriever or (self.agent.retriever if self.agent else "dense")
-            work = SinglePass(collection, kind)
-        elif self.agent is None:
+    async def search(self, corpus: str, asked: Sequence[Asked], retriever: RetrieverName | None) -> list[Answer]:
+        """Plain searches of an indexed corpus, one answer a query. Raises Refused."""
+        kind = retriever or (self.agent.retriever if self.agent else "dense")
+        with self.within_limits(len(asked), "search"):
+            return await self.worker.submit(SinglePass(self.collection(corpus), kind), asked)
+
+    async def play(self, corpus: str, asked: Sequence[Asked], budget: Budget) -> list[Answer]:
+        """The agent's searches of an indexed corpus, one answer a query. Raises Refused."""
+        collection, agent = self.collection(corpus), self.agent
+        if agent is None:
             raise Refused(409, "there is no agent here; start the service with a checkpoint")
-        else:
-            work = PlayAgent(self.agent, collection)
-        with self.within_limits(len(asked)):
-            return await self.worker.submit(work, asked)
+        if agent.reward is None and agent.lane == "search":  # it judges nothing: many queries play together
+            with self.within_limits(len(asked), "search"):
+                return await self.worker.submit(PlayAgent(agent, collection), asked)
+        reward = self._remembering(agent.reward) if agent.reward else None
+        with self.within_limits(len(asked), "agent", self.playing.seconds(self.worker)):
+            plays = [self._episode(Play(agent, collection, one), agent.lane, reward, budget) for one in asked]
+            return await together(plays)
 
-    async def relevance(self, queries: Sequence[str], keys: Sequence[str]) -> FloatArray:
-        """(queries, keys) scores. Raises Refused."""
+    async def _episode(self, play: Play, lane: Lane, reward: RememberedReward | None, budget: Budget) -> Answer:
+        """Drive one episode: its own steps in its lane, what it wants judged in that of agents' judgments."""
+        stopped: Limit | None = None
+        judged = 0
+        with self.playing.one() as progress:
+            while True:
+                (came,) = await self.worker.submit(Advance(lane), [play], always=True)
+                if isinstance(came, Exception):
+                    raise came
+                if isinstance(came, Answer):
+                    return replace(came, stopped=stopped)
+                assert reward
+                pairs = came.pairs[: budget.left(judged)]
+                scores = await self._judge(reward, came.pool.texts_of(pairs), "agent", budget)
+                known = [i for i, score in enumerate(scores) if score is not None]
+                came.pool.learn(*_sorted(pairs[known], [scores[i] for i in known]))
+                judged += len(known)
+                progress(judged)
+                stopped = "max_judged" if len(pairs) < len(came.pairs) else None
+                stopped = "budget_ms" if len(known) < len(pairs) else stopped
+                play.stop = stopped is not None
+
+    async def relevance(self, queries: Sequence[str], keys: Sequence[str], budget: Budget) -> list[list[float | None]]:
+        """Scores, a row a query, a column a key; None where the budget did not reach. Raises Refused."""
+        self._check_count(len(queries) * len(keys))  # before there is a list of them
+        seen = keys[: budget.left(0)]
         # Key by key: a language model reads each key once for all queries.
-        scores = await self.pair_relevance([(query, key) for key in keys for query in queries])
-        matrix: FloatArray = np.array(scores, dtype=np.float32).reshape(len(keys), len(queries)).T
-        return matrix
+        scores = await self.pair_relevance([(query, key) for key in seen for query in queries], budget)
+        rest = [None] * (len(keys) - len(seen))
+        return [[*scores[i :: len(queries)], *rest] for i in range(len(queries))]
 
-    async def pair_relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Scores of (query, key) pairs. Raises Refused."""
-        with self.within_limits(len(pairs)):
-            return await self.models.score(pairs)
+    async def pair_relevance(self, pairs: Sequence[Pair], budget: Budget) -> list[float | None]:
+        """Scores of (query, key) pairs; None where the budget did not reach. Raises Refused."""
+        with self.within_limits(len(pairs), "judge"):
+            reward = self._remembering(await self.models.loaded("reward"))
+            return await self._judge(reward, pairs, "judge", budget)
+
+    async def _judge(
+        self, reward: RememberedReward, pairs: Sequence[Pair], lane: Lane, budget: Budget
+    ) -> list[float | None]:
+        return await judge(reward, pairs, self.worker, lane, budget.deadline, always=lane == "agent")
+
+    def _remembering(self, reward: RewardModel) -> RememberedReward:
+        """One memory a reward model, also where the agent and the service have an object of it each."""
+        return self.judgments.setdefault(reward.fingerprint, RememberedReward(reward))
 
     def collection(self, name: str) -> Collection:
         """An indexed corpus. Raises Refused."""
@@ -200,43 +209,71 @@ class Service:
         raise Refused(404, f"no corpus {name!r} here; index one with PUT /corpora/{name}")
 
     async def put(self, name: str, content: AsyncIterator[bytes]) -> tuple[Collection, bool]:
-        """Index a corpus; also whether the name is new. Raises Refused, and what ``receive`` raises."""
-        async with self._change():
-            new = name not in self.store.collections
-            return await receive(name, content, self.store, self.worker, self.limits), new
+        """Index a corpus; also whether the name is new. Raises Refused, and what ``keep`` and ``index`` raise."""
+        self.check_ready()
+        if self._uploads == self.limits.max_uploads:
+            raise Refused(429, f"{self._uploads} uploads are under way; try again")
+        self._uploads += 1
+        try:
+            with self.store.aside() as file:
+                await keep(content, file, self.limits)
+                async with self._changing:
+                    new = name not in self.store.collections
+                    return await index(name, file, self.store, self.worker), new
+        finally:
+            self._uploads -= 1
 
     async def delete(self, name: str) -> None:
         """Forget a corpus. Raises Refused."""
-        async with self._change():
+        self.check_ready()
+        if self._changing.locked():
+            raise Refused(429, "a corpus is being indexed; try again")
+        async with self._changing:
             if not await asyncio.to_thread(self.store.delete, name):
                 raise Refused(404, f"no corpus {name!r} here")
 
+    def gauge(self) -> None:
+        """Bring the gauges up to date."""
+        metrics, worker = self.metrics, self.worker
+        metrics.waiting.set(worker.waiting)
+        metrics.corpora.set(len(self.store.collections))
+        for lane in get_args(Lane):
+            more = self.playing.seconds(worker) if lane == "agent" else 0.0
+            metrics.wait.labels(lane).set(worker.wait(lane) + more)
+        metrics.judgments.labels("memory").set(sum(reward.hits for reward in self.judgments.values()))
+        metrics.judgments.labels("model").set(sum(reward.misses for reward in self.judgments.values()))
+
     def check_ready(self) -> None:
         """Raise Refused while the corpora are not open."""
+        if self._failed:
+            raise Refused(503, f"the corpora cannot be opened: {self._failed}")
         if not self.ready:
             raise Refused(503, "the corpora are being loaded; ask /readyz")
 
-    @contextmanager
-    def within_limits(self, items: int) -> Iterator[None]:
-        """Around work on so many items: raises Refused where a request may not ask for so many, or no more may wait."""
-        if items > self.limits.max_items:
-            most = self.limits.max_items
+    def _check_count(self, items: int) -> None:
+        most = self.limits.max_items
+        if items > most:
             raise Refused(422, f"{items} items (queries times keys, where keys are scored), at most {most}")
+
+    @contextmanager
+    def within_limits(self, items: int, lane: Lane, more: float = 0.0) -> Iterator[None]:
+        """Refuse what is more than one request may ask for, or would wait too long. more: seconds of waiting work that
+        the lane does not know of.
+        """
+        self._check_count(items)
+        wait = self.worker.wait(lane) + more
+        if wait > self.limits.max_wait:
+            detail = f"new work would wait about {wait:.0f} seconds; try again later"
+            raise Refused(429, detail, retry_after=wait - self.limits.max_wait)
         try:
             yield
         except (QueueFull, Closed):
-            raise Refused(429, "too much is waiting; try again") from None
-
-    def _change(self) -> asyncio.Lock:
-        """One upload at a time: each gets the whole machine, and no two can be about the same name."""
-        self.check_ready()
-        if self._changing.locked():
-            raise Refused(429, "another corpus is being indexed; try again")
-        return self._changing
+            raise Refused(429, "too much is waiting; try again", retry_after=wait) from None
 
     async def _load(self) -> None:
         try:
             await asyncio.to_thread(self.store.load)
             self.ready = True
-        except Exception:  # nobody waits for this task
+        except Exception as error:  # nobody waits for this task
+            self._failed = reason(error)
             logger.exception("the corpora cannot be opened")

@@ -30,7 +30,7 @@ def wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Wrong:
 
 def test_a_mistake_is_one_line(wrong: Wrong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "port 70000: must lie between" in wrong("--port", "70000")
-    assert "max_batch 0: must be above 0" in wrong("--max-batch", "0")
+    assert "--max-batch 0: must be above 0" in wrong("--max-batch", "0")
     assert "raise max_queue" in wrong("--max-items", "9", "--max-queue", "8")
     assert "no such checkpoint" in wrong("--checkpoint", str(tmp_path / "none.pt"))
     (tmp_path / "corpora").write_text("a file")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.errors import ConfigError
-from searchrl.search.worker import QueueFull, Worker
+from searchrl.search.worker import Lane, QueueFull, Worker
 
 
 class Gate:
@@ -29,6 +29,10 @@ class Gate:
 class Square:
     gate: Gate
     name: str = "square"
+    lane: Lane = "judge"
+
+    def tokens(self, item: int) -> int:
+        return 1
 
     def __call__(self, items: Sequence[int]) -> list[int]:
         self.gate.begun.set()

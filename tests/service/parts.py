@@ -95,8 +95,10 @@ def ids(answer: Any) -> list[Any]:
 class Running:
     """A service in a process of its own, with the same models: ``serve.py``."""
 
-    def __init__(self, folder: Path) -> None:
-        self.process = subprocess.Popen([sys.executable, str(SERVER), str(folder)], stdout=subprocess.PIPE, text=True)
+    def __init__(self, folder: Path, *, before: Any = None, log: Any = None, **limits: float) -> None:
+        """before: called in the new process before it begins. log: where its errors go. limits: see LimitConfig."""
+        command = [sys.executable, str(SERVER), str(folder), *(f"{name}={value}" for name, value in limits.items())]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=before)
         assert self.process.stdout
         self.port = int(self.process.stdout.readline())
 

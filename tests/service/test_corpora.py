@@ -16,8 +16,9 @@ from benchmarks.service_load import connection
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, ConfigError
 from searchrl.search.corpus import Document
+from searchrl.service import LimitConfig
 from searchrl.service.corpora import Collection, CorpusStore, Documents
-from searchrl.service.service import Refused, _in_time, _lines
+from searchrl.service.upload import Refused, in_time, lines_of
 from tests.service.parts import Running, client, ids, jsonl
 from tests.tiny import WordEncoder
 
@@ -52,7 +53,7 @@ def test_documents_are_read_as_they_were_written(store: CorpusStore) -> None:
     for part in (DOCUMENTS[:1200], DOCUMENTS[1200:]):
         writer.add(part, np.zeros((len(part), 16), dtype=np.float32))
     documents = Documents(writer.finish() / "documents.sqlite")
-    assert documents.facts["documents"] == 2000
+    assert documents.facts.documents == 2000
     assert documents.get([3, 1999, 3, 5000]) == {3: DOCUMENTS[3], 1999: DOCUMENTS[1999]}
     assert documents.get(range(2000)) == dict(enumerate(DOCUMENTS))
     corpus = documents.corpus()
@@ -149,7 +150,7 @@ def test_an_upload_that_stalls_is_given_up() -> None:
         await asyncio.sleep(10)
 
     async def main() -> list[bytes]:
-        return [line async for _, line in _lines(_in_time(slow(), 0.05), 1000)]
+        return [line async for _, line in lines_of(in_time(slow(), LimitConfig(upload_timeout=0.05)), 1000)]
 
     with pytest.raises(Refused, match="nothing came"):
         asyncio.run(main())
@@ -164,7 +165,7 @@ def test_lines_do_not_depend_on_how_an_upload_is_cut(size: int) -> None:
             yield content[start : start + size]
 
     async def main() -> list[tuple[int, bytes]]:
-        return [(number, line.strip()) async for number, line in _lines(pieces(), 1000)]
+        return [(number, line.strip()) async for number, line in lines_of(pieces(), 1000)]
 
     assert asyncio.run(main()) == [(1, b"first"), (4, b"second line"), (5, b"third")]
 
