@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from searchrl.errors import ConfigError, nearest
+from searchrl.errors import ConfigError, nearest, reason
 
 Settings = TypeVar("Settings")
 
@@ -385,6 +385,13 @@ def at_least(name: str, value: float, least: float, most: float = LARGEST) -> No
         raise ConfigError(f"`{name}` {value}: must be at most {most:.15g}")
 
 
+def whole(name: str, value: int, least: int) -> None:
+    """As ``at_least``, for counts that come from Python, where no flag's type was looked at."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ConfigError(f"`{name}` {value!r}: must be a whole number")
+    at_least(name, int(value), least)
+
+
 def above(name: str, value: float, least: float, most: float = LARGEST) -> None:
     """As ``at_least``, but ``least`` itself will not do either."""
     if not value > least:
@@ -432,8 +439,8 @@ def read_config(path: Path) -> TrainConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the config.json of a run") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error}); give the config.json of a run") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON ({reason(error)}); give the config.json of a run") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not an object of settings; give the config.json of a run")
     values.pop("computed", None)  # a record, not a setting

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from searchrl.errors import CacheError, ConfigError, OutputError
+from searchrl.errors import CacheError, ConfigError, OutputError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,22 @@ SEAL = "seal.json"
 """In a sealed folder: file name -> SHA-256 of every other file; written last."""
 
 CACHE_WAY_OUT = "set SEARCHRL_CACHE to a folder that can be written"
+
+
+def load_json(text: str | bytes) -> Any:
+    """As ``json.loads``, but whatever is wrong with the text is a ValueError: nesting without end, too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def user_path(path: str | Path) -> Path:
+    """A path with ``~`` filled in. Raises ConfigError where that names nobody's home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: {reason(error)}; write the folder's path in full") from error
 
 
 def cache_path() -> Path:
@@ -122,11 +138,11 @@ def load_arrays(folder: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     Raises CacheError when a file is missing or is not what was written.
     """
     try:
-        content = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        content = load_json((folder / "meta.json").read_text(encoding="utf-8"))
         sums, text = content["crc32"], content["meta"]
         if zlib.crc32(text.encode()) != content["meta_crc32"]:
             raise CacheError(f"{folder}/meta.json: not what was written.")
-        meta = json.loads(text)
+        meta = load_json(text)
         for name, expected in sums.items():
             if crc32(folder / f"{name}.npy") != expected:
                 raise CacheError(f"{folder / name}.npy: not what was written.")
@@ -215,7 +231,7 @@ def sealed_folder(folder: Path, build: Callable[[Path], None]) -> Path:
 def damage(folder: Path) -> str:
     """What is wrong with a sealed folder, or an empty string."""
     try:
-        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        seal = load_json((folder / SEAL).read_text(encoding="utf-8"))
         files = dict(seal.items())
     except (OSError, ValueError, AttributeError):
         return f"no readable {SEAL}"

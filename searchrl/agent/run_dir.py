@@ -14,7 +14,7 @@ from typing import Any
 from searchrl.config import TrainConfig, differences, to_json
 from searchrl.device import FORMAT_VARIABLE
 from searchrl.errors import CheckpointError, ConfigError, OutputError
-from searchrl.files import write_text
+from searchrl.files import load_json, write_text
 
 # Where a run goes does not change what it computes.
 _NOT_COMPARED = ("output", "config", "computed")
@@ -83,7 +83,7 @@ def open_run(config: TrainConfig, computed: Mapping[str, Any] | None = None) -> 
 
 def _check_computed(run: RunDir, computed: Mapping[str, Any] | None) -> None:
     """Refuse to go on in another numeric format; runs of earlier versions did not record theirs."""
-    then = json.loads(run.config.read_text(encoding="utf-8")).get("computed")
+    then = load_json(run.config.read_text(encoding="utf-8")).get("computed")
     if then and computed and (changed := differences(then["models"], computed["models"])):
         raise CheckpointError(
             f"{run.path}: cannot resume, models compute in another numeric format: {'; '.join(changed)}; set "
@@ -109,7 +109,7 @@ def cut_metrics(run: RunDir, episode: int) -> None:
     kept = []
     for line in run.metrics.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["episode"] <= episode:
+            if load_json(line)["episode"] <= episode:
                 kept.append(line)
         except (ValueError, KeyError):  # cut off in the middle of a line by the kill
             break
@@ -160,7 +160,7 @@ def _refusal(run: RunDir, changed: list[str]) -> CheckpointError:
 
 def _recorded(run: RunDir) -> dict[str, Any]:
     try:
-        values = json.loads(run.config.read_text(encoding="utf-8"))
+        values = load_json(run.config.read_text(encoding="utf-8"))
         return {k: v for k, v in values.items() if k not in _NOT_COMPARED}
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{run.config}: not the settings of a run ({error}); start a new run") from error

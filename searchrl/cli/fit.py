@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from searchrl.cli import Stages, do_stage
 from searchrl.command import run_command
+from searchrl.files import load_json
 from searchrl.fitting import settings
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _row(name: str, values: Mapping[str, Any], prefix: str) -> list[str]:
 
 
 def _use(folder: RunFolder) -> str:
-    config = json.loads((folder.merged / "config.json").read_text(encoding="utf-8"))
+    config = load_json((folder.merged / "config.json").read_text(encoding="utf-8"))
     causal = any(str(kind).endswith("CausalLM") for kind in config.get("architectures") or [])
     return f"--lm {folder.merged}" if causal else f"--reward head --reward-model {folder.merged}"
 

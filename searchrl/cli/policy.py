@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import tyro
 
 from searchrl.command import parse, run_command
 from searchrl.errors import ConfigError, DataError, OutputError
+from searchrl.files import load_json
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _results(folder: Path) -> Any:
 
     path = folder / RESULTS_FILE
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); name a folder that eval.py wrote") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import lzma
 import stat
 import zipfile
 import zlib
@@ -151,7 +152,7 @@ def unzip_beir(archive: Path, name: str, folder: Path) -> None:
                     target = temporary / relative
                     target.parent.mkdir(exist_ok=True)
                     budget = _unpack(opened, info, target, budget)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         raise BadArchive(f"not a readable zip file ({error})") from error
 
 

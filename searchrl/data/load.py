@@ -11,7 +11,7 @@ from searchrl.data.beir import read_beir_folder
 from searchrl.data.dataset import Dataset, with_dev_split
 from searchrl.data.download import BEIR_MD5, fetch_beir
 from searchrl.errors import ConfigError, DataError, nearest
-from searchrl.files import cache_path
+from searchrl.files import cache_path, user_path
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def _data_folders(data_dir: Path | None) -> list[Path]:
 
 def _expanded(path: str) -> Path:
     try:
-        return Path(path).expanduser()
+        return user_path(path)
     except RuntimeError as error:
         raise ConfigError(f"{path}: {error}") from error
 

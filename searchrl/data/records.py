@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.errors import DataError
-from searchrl.files import write_text
+from searchrl.files import load_json, write_text
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -45,8 +45,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a JSON Lines file. Raises ``DataError`` on a line that is not a JSON object."""
     for number, line in numbered_lines(path):
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            value = load_json(line)
+        except ValueError as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
             raise DataError(f"{at(path, number)}: not JSON ({reason}): {line[:60]!r}") from error
         if not isinstance(value, dict):
@@ -114,11 +114,11 @@ def checked_text(value: object, what: str, place: str) -> str:
 def read_json(path: Path) -> Any:
     """Read what one JSON file holds. Raises DataError naming the file where it cannot be read or is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return load_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise DataError(f"{path}: not JSON ({reason})") from error

@@ -63,6 +63,9 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = MEASURES) -> dict
     }
 
 
+LARGEST_CUTOFF = 1_000_000
+
+
 def parse_measure(name: str) -> ir_measures.Measure:
     """Read a measure's name. Raises ConfigError saying which names there are."""
     import ir_measures
@@ -72,11 +75,11 @@ def parse_measure(name: str) -> ir_measures.Measure:
             warnings.simplefilter("ignore", DeprecationWarning)  # of Python's ast, for ir_measures' way to use it
             measure = ir_measures.parse_measure(name)
         measure.validate_params()  # type: ignore[no-untyped-call, unused-ignore]
-    except (NameError, ValueError, TypeError, AssertionError, AttributeError) as error:
+    except (NameError, ValueError, TypeError, AssertionError, AttributeError, SyntaxError, RecursionError) as error:
         valid = nearest(name.split("@")[0], COMMON)
         raise ConfigError(f"unknown measure {name!r}: write NAME@CUTOFF, as in nDCG@10; {valid}") from error
-    if measure.params.get("cutoff", 1) < 1:  # pytrec_eval ends the process on it
-        raise ConfigError(f"measure {name!r}: the cutoff must be at least 1")
+    if not 1 <= measure.params.get("cutoff", 1) <= LARGEST_CUTOFF:  # pytrec_eval ends the process on others
+        raise ConfigError(f"measure {name!r}: the cutoff must lie between 1 and {LARGEST_CUTOFF}")
     if not ir_measures.DefaultPipeline.supports(measure):  # type: ignore[no-untyped-call, unused-ignore]
         raise ConfigError(f"measure {name!r} cannot be computed here; nDCG@10, AP, RR@10, P@5, R@100 and ERR@20 can")
     return measure

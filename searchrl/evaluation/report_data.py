@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import ROOT, Action, Tree
 from searchrl.evaluation.comparison import BINS, ComparisonTable, MethodResult, difficulty_bins
+from searchrl.files import load_json
 
 TOP = 10
 WORDS = 20
@@ -211,7 +211,7 @@ def read_curves(run: RunDir) -> Curves:
     series: dict[str, list[tuple[float, float]]] = {}
     for line in run.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            values = json.loads(line)
+            values = load_json(line)
             episode = float(values.pop("episode"))
         except (ValueError, KeyError, TypeError, AttributeError):
             break

@@ -16,6 +16,7 @@ from searchrl.config import SplitName
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.errors import DataError, OutputError
 from searchrl.evaluation.results import RankedQuery, evaluation_files, ranked_queries
+from searchrl.files import user_path
 from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.reward.reward_model import RewardModel
@@ -99,7 +100,7 @@ def load_collection(dataset_path: str, data_dir: Path | None, mirror: str | None
     from searchrl.data.download import BEIR_MD5, fetch_beir
     from searchrl.data.load import load_dataset
 
-    path = Path(dataset_path).expanduser()
+    path = user_path(dataset_path)
     if path.name != dataset_path and path.name in BEIR_MD5 and not path.exists():
         fetch_beir(path.name, path.parent, mirror)
     return load_dataset(dataset_path, data_dir=data_dir, mirror=mirror)

@@ -21,7 +21,7 @@ from searchrl.agent.trainer import Progress, Trainer
 from searchrl.env.tree import Action
 from searchrl.errors import OutputError
 from searchrl.experiment.callbacks import Callback
-from searchrl.files import write_text
+from searchrl.files import load_json, write_text
 
 PACKAGES = ("searchrl", "torch", "transformers", "sentence-transformers", "numpy", "gymnasium", "bm25s")
 LEDGER = "published.json"
@@ -181,7 +181,7 @@ def publish(folder: Path, target: Path) -> None:
 def _published(target: Path) -> list[str]:
     ledger = target / LEDGER
     try:
-        names = json.loads(ledger.read_text(encoding="utf-8")) if ledger.exists() else []
+        names = load_json(ledger.read_text(encoding="utf-8")) if ledger.exists() else []
         return [Path(name).name for name in names]
     except (OSError, ValueError, TypeError) as error:
         raise OutputError(

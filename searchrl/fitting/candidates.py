@@ -38,7 +38,7 @@ from searchrl.queries.writing import DOCUMENT_WORDS, QueryRec
 from searchrl.retrieval.dense import build_dense_index
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 from searchrl.reward.registry import ScorerSettings, make_reward
-from searchrl.reward.reward_model import RewardModel
+from searchrl.reward.reward_model import RewardModel, checked_scores
 
 Item = TypeVar("Item")
 
@@ -263,7 +263,7 @@ def comparisons(records: Sequence[dict[str, Any]], own_only: bool) -> list[Compa
 def scores_of(reward_model: RewardModel, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
     """The score of every (query, document), each scored once, all in one call."""
     distinct = list(dict.fromkeys(pairs))
-    scores = reward_model.score([query for query, _ in distinct], [document for _, document in distinct])
+    scores = checked_scores(reward_model, [query for query, _ in distinct], [document for _, document in distinct])
     return dict(zip(distinct, scores.tolist(), strict=True))
 
 

@@ -16,7 +16,7 @@ from searchrl.data.records import read_records as read_beir_records
 from searchrl.device import rng
 from searchrl.errors import ConfigError, DataError, DownloadError, reason
 from searchrl.evaluation.stages import check_outputs
-from searchrl.files import write_text
+from searchrl.files import user_path, write_text
 from searchrl.fitting.records import read_records
 from searchrl.fitting.settings import ProcessDataConfig
 
@@ -102,7 +102,7 @@ def read_source(config: ProcessDataConfig) -> list[Row]:
     not answer.
     """
     name, text_column = config.dataset_name, config.text_column
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         rows = _from_folder(path, text_column)
     elif path.is_file():

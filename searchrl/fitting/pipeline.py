@@ -13,7 +13,7 @@ from typing import Any
 
 from searchrl.config import LanguageModelConfig, to_json
 from searchrl.errors import DataError
-from searchrl.files import file_digest, write_text
+from searchrl.files import file_digest, load_json, user_path, write_text
 from searchrl.fitting import candidates, documents, settings, training, writing
 
 NOT_COMPARED = (
@@ -65,7 +65,7 @@ def steps(config: settings.PipelineConfig, data: Path) -> list[Step]:
     """The stages before training, in order; ``data`` is where they write."""
     seed, compute = config.fitting.seed, config.compute
     lm = LanguageModelConfig(config.writer, compute=compute, serving=config.serving)
-    corpus = Path(config.corpus).expanduser()
+    corpus = user_path(config.corpus)
     table, queries, kept = data / "df.csv", data / "query_recs.json", data / "filtered_query_recs.json"
     relevance, sampled = data / "relevance_records_embed.json", data / "sampled_query_key_set.json"
     ladders = data / "adpo_sampled_query_key_set.json"
@@ -138,6 +138,6 @@ def _digests(paths: Sequence[Path]) -> list[list[str]]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

@@ -307,7 +307,8 @@ def _list(
 
 def _turns(messages: object, place: str) -> tuple[str, str]:
     """The user's and the assistant's text of a conversation."""
-    if isinstance(messages, list) and [m.get("role") for m in messages if isinstance(m, dict)] == ["user", "assistant"]:
+    roles = [m.get("role") if isinstance(m, dict) else None for m in messages] if isinstance(messages, list) else []
+    if isinstance(messages, list) and roles == ["user", "assistant"]:
         query, key = (text_field(turn, "content", place) for turn in messages)
         return query, key
     raise DataError(

@@ -19,7 +19,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.utils import disable_dropout_in_model
 
 from searchrl.device import rng
-from searchrl.errors import ConfigError, ModelError, reason
+from searchrl.errors import ConfigError, DivergedError, ModelError, reason
 from searchrl.files import write_text
 from searchrl.fitting.lists import PreferenceQuality, list_losses, preference_quality
 from searchrl.fitting.records import PreferenceList
@@ -200,8 +200,43 @@ class PreferenceTrainer(RewardTrainer):
         )
         network.config.num_labels = labels
         self.remove_callback(PrinterCallback)
+        self.add_callback(_Gradients(self))
         self.last_look: tuple[int, PreferenceQuality] | None = None
         """The update after which the held-out lists were looked at last, and what was seen."""
+
+    def training_step(self, *arguments: Any, **settings: Any) -> Tensor:
+        """Loss and gradients of a batch. Raises DivergedError where the loss is not finite."""
+        loss: Tensor = super().training_step(*arguments, **settings)  # type: ignore[no-untyped-call]
+        self._check("loss", [loss])
+        return loss
+
+    def check_gradients(self) -> None:
+        """Raise DivergedError where one is not finite; with float16, too large ones are skipped as they should be."""
+        if not self.args.fp16:
+            self._check("gradient", [p.grad for p in self._trained() if p.grad is not None])
+
+    def check_weights(self) -> None:
+        """Raise DivergedError where one is not finite, before anything is measured with it or written."""
+        self._check("new weight", self._trained())
+
+    def _trained(self) -> list[Tensor]:
+        network: Any = self.model
+        return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+    def _check(self, what: str, numbers: Sequence[Tensor]) -> None:
+        if all(bool(part.detach().isfinite().all()) for part in numbers):
+            return
+        folder = Path(str(self.args.output_dir))
+        kept = "its checkpoints until then stay" if list(folder.glob("checkpoint-*")) else "there is no checkpoint yet"
+        finer = ", or use `dtype` float32" if self.args.fp16 else ""
+        raise DivergedError(
+            f"training diverged at update {self.state.global_step + 1}: a {what} is not finite; lower "
+            f"`learning_rate`{finer}; {kept} in {folder}"
+        )
+
+    def _save_checkpoint(self, *arguments: Any, **settings: Any) -> None:
+        self.check_weights()
+        super()._save_checkpoint(*arguments, **settings)  # type: ignore[no-untyped-call]
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -232,6 +267,7 @@ class PreferenceTrainer(RewardTrainer):
 
     def quality(self) -> PreferenceQuality:
         """How well the model keeps the preferences held out, in the numeric format it is trained in."""
+        self.check_weights()
         network: Any = self.model
         training = network.training
         network.eval()
@@ -259,6 +295,16 @@ class PreferenceTrainer(RewardTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The run's own files say what was done."""
+
+
+class _Gradients(TrainerCallback):
+    """Looks at gradients before they are applied."""
+
+    def __init__(self, trainer: PreferenceTrainer) -> None:
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._trainer.check_gradients()
 
 
 def trackers(config: TrackingConfig, folder: Path, curves: Path, step: int) -> list[Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from searchrl.config import DtypeName, differences, to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import CheckpointError, ConfigError, OutputError
-from searchrl.files import new_folder, write_text
+from searchrl.files import load_json, new_folder, write_text
 from searchrl.fitting.lists import TrainAndTest, fingerprint, training_lists
 from searchrl.fitting.settings import TrackingConfig, TrainLoraConfig
 from searchrl.models.folders import default_language_model, language_model_folder
@@ -132,7 +132,7 @@ def _fit(
             quality = trainer.quality()
             write_text(folder.before, json.dumps(asdict(quality)) + "\n")
             say(f"before: {quality}")
-        before = json.loads(folder.before.read_text(encoding="utf-8"))
+        before = load_json(folder.before.read_text(encoding="utf-8"))
     say(f"going on after update {step}" if checkpoint else "training")
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -143,6 +143,7 @@ def _fit(
         look = trainer.last_look  # not twice: it takes minutes
         after = look[1] if look and look[0] == updates else trainer.quality()
         say(f"after: {after}")
+    trainer.check_weights()
     shutil.rmtree(folder.adapter, ignore_errors=True)
     with new_folder(folder.adapter) as place:  # the head included
         network.save_pretrained(str(place))
@@ -277,7 +278,7 @@ class RunFolder:
         whole = []
         for folder in self.path.glob("checkpoint-*"):
             try:
-                state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))  # written last
+                state = load_json((folder / "trainer_state.json").read_text(encoding="utf-8"))  # written last
                 whole.append((int(state["global_step"]), folder))
             except (OSError, ValueError, KeyError, TypeError):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -290,7 +291,7 @@ class RunFolder:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); set overwrite, or another output_dir") from error
     if not isinstance(content, dict):

@@ -175,19 +175,6 @@ class RerankedList(Answer):
     results: Several[Reranked]
 
 
-class Scored(Answer):
-    """One document's score."""
-
-    index: Whole
-    score: Number
-
-
-class ScoredList(Answer):
-    """``/score``."""
-
-    data: Several[Scored]
-
-
 def decode(schema: type[AnswerT], content: bytes, url: str) -> AnswerT:
     """The answer as its schema. Raises EngineError, naming the address and the first fault, where it is none."""
     try:
@@ -197,7 +184,7 @@ def decode(schema: type[AnswerT], content: bytes, url: str) -> AnswerT:
         if fault["type"] == "json_invalid":
             problem = "something that is not JSON"
         else:
-            place = ".".join(str(part) for part in fault["loc"])
+            place = ".".join(str(part) for part in fault["loc"]) or "as a whole"
             problem = f"something unexpected ({place}: {fault['msg']})"
         begins = content[:80].decode("utf-8", "backslashreplace")
         raise EngineError(f"the model server {url} answers with {problem}: {begins!r}") from None

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from searchrl.config import at_least
 from searchrl.device import choose_device, encoder_dtype
 from searchrl.errors import EngineError, ModelError
+from searchrl.models.answers import EmbeddingList
 from searchrl.models.folders import (
     DEFAULT_ENCODER,
     encoder_folder,
@@ -154,6 +155,7 @@ class HttpEncoder(ServedModel):
         super().__init__(base_url, model, **connection)
         self._batch_size = batch_size
         self._prompts = {"query": query_prompt, "document": document_prompt}
+        self._width: int | None = None  # of all vectors so far
 
     @property
     def fingerprint(self) -> str:
@@ -195,17 +197,12 @@ class HttpEncoder(ServedModel):
 
     def _embed(self, batch: list[str]) -> FloatArray:
         body = {"model": self.name, "input": batch, "encoding_format": "float", **CUT.get(self.served.server, {})}
-        answer: Any = self._client.post("/v1/embeddings", body)
-        try:
-            entries = sorted(answer["data"], key=lambda entry: int(entry["index"]))
-            vectors = np.array([entry["embedding"] for entry in entries], dtype=np.float32)
-        except (KeyError, TypeError, ValueError) as error:
+        entries = sorted(self._client.post("/v1/embeddings", body, EmbeddingList).data, key=lambda entry: entry.index)
+        widths = {len(entry.embedding) for entry in entries} | ({self._width} if self._width else set())
+        if [entry.index for entry in entries] != list(range(len(batch))) or len(widths) != 1:
             raise EngineError(
-                f"{self._client.base_url}/v1/embeddings does not answer with vectors: {answer!s:.80}"
-            ) from error
-        if vectors.ndim != 2 or len(vectors) != len(batch) or not np.isfinite(vectors).all():
-            raise EngineError(
-                f"{self._client.base_url}/v1/embeddings answers {len(batch)} texts with an array of shape "
-                f"{vectors.shape}, not with one finite vector each; is {self.name} served with pooling?"
+                f"{self._client.base_url}/v1/embeddings answers {len(batch)} texts with {len(entries)} vectors, and "
+                f"with vectors of {sorted(widths)[:5]} numbers; is {self.name} served with pooling?"
             )
-        return vectors
+        (self._width,) = widths
+        return np.array([entry.embedding for entry in entries], dtype=np.float32)

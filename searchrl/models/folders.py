@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from searchrl.errors import ModelError, nearest, reason
-from searchrl.files import SEAL, cache_dir, file_digest, sealed_folder
+from searchrl.files import SEAL, cache_dir, file_digest, load_json, sealed_folder, user_path
 from searchrl.threads import LOADING
 
 logger = logging.getLogger(__name__)
@@ -103,7 +102,7 @@ def encoder_folder(name: str) -> Path:
     As in sentence-transformers, a name without a slash belongs to ``sentence-transformers/``. Raises ModelError where
     the encoder is not available.
     """
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir():
         return folder
     if name.removeprefix("sentence-transformers/").lower() == DEFAULT_ENCODER.lower():
@@ -118,7 +117,7 @@ def model_folder(name: str, offline_choice: str) -> Path:
     Only safetensors weights are fetched: other formats may run code when they are loaded. Raises ModelError, naming
     ``offline_choice``, where the model is not available.
     """
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir():
         return folder
     way_out = f"without network use {offline_choice}, or give a local folder"
@@ -237,7 +236,7 @@ def causal_lm_facts(name: str, folder: Path) -> FolderFacts:
     Raises ModelError where the folder holds none, or no safetensors weights.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = load_json((folder / "config.json").read_text(encoding="utf-8"))
         kinds = list(config.get("architectures") or [])
         text = config.get("text_config") or config
         positions = text.get("max_position_embeddings") or text.get("n_positions") or 1 << 30

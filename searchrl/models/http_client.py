@@ -14,17 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from searchrl.config import at_least
+from searchrl.config import above, at_least
 from searchrl.errors import ConfigError, EngineError, SearchRLError
+from searchrl.models.answers import AnswerT, ModelList, decode
 from searchrl.threads import lazy
 
 if TYPE_CHECKING:
-    import httpx
+    from searchrl.models.http_wire import Reply
 
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,6 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-CONNECT_SECONDS = 10.0
 LONGEST_WAIT = 30.0
 """Seconds between two attempts at most, also where the server asks for more."""
 
@@ -58,36 +59,32 @@ class HttpClient:
         self.base_url = _normal(base_url)
         at_least("concurrency", concurrency, 1)
         at_least("attempts", attempts, 1)
-        if not timeout > 0 or backoff < 0:
-            raise ConfigError(f"timeout {timeout} and backoff {backoff}: seconds to wait must be above 0")
-        import httpx
+        above("timeout", timeout, 0.0)
+        at_least("backoff", backoff, 0.0)
+        from searchrl.models.http_wire import Wire
 
         self.concurrency = concurrency
         self._attempts = attempts
         self._backoff = backoff
         # Not seeded on purpose: clients that failed together must not come back together. It shapes no result.
         self._jitter = random.Random()
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS), pool=None),
-            limits=httpx.Limits(max_connections=concurrency),
-        )
+        self._wire = Wire({"Authorization": f"Bearer {api_key}"} if api_key else {}, timeout, concurrency)
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        self._wire.close()
 
-    def get(self, path: str) -> Any:
-        """The JSON at a path such as ``/v1/models``. Raises EngineError as ``post`` does."""
-        return self._ask("GET", path, None)
+    def get(self, path: str, schema: type[AnswerT]) -> AnswerT:
+        """What is at a path such as ``/v1/models``. Raises EngineError as ``post`` does."""
+        return self._ask("GET", path, None, schema)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """The JSON that answers a JSON body.
+    def post(self, path: str, body: Mapping[str, Any], schema: type[AnswerT]) -> AnswerT:
+        """What answers a JSON body.
 
-        Raises EngineError where the server is not there, keeps failing, refuses, or answers with something else;
-        ``MissingEndpoint`` where it has no such path.
+        Raises EngineError where the server is not there, keeps failing, refuses, or answers with something else than
+        the schema has; ``MissingEndpoint`` where it has no such path.
         """
-        return self._ask("POST", path, body)
+        return self._ask("POST", path, body, schema)
 
     def each(self, items: Sequence[Item], work: Callable[[Item], Answer]) -> list[Answer]:
         """``work`` (never None) on every item, ``concurrency`` at a time, in the order of the items.
@@ -131,21 +128,23 @@ class HttpClient:
             raise failure
         return [answers[i] for i in range(len(items))]
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        import httpx
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None, schema: type[AnswerT]) -> AnswerT:
+        from searchrl.models.http_wire import Oversized, Unanswered
 
         url = self.base_url + path
         for attempt in range(1, self._attempts + 1):
             wait: float | None = None
             try:
-                response = self._client.request(method, url, json=body)
-            except httpx.TransportError as error:
-                problem = f"does not answer ({type(error).__name__}: {error})"
+                reply = self._wire.ask(method, url, body)
+            except Unanswered as error:
+                problem = f"does not answer ({error})"
+            except Oversized as error:
+                raise EngineError(f"the model server {url} answers with {error}") from error
             else:
-                if response.status_code != 429 and response.status_code < 500:
-                    return _read(url, response)
-                problem = f"fails with {_said(response)}"
-                wait = retry_after(response)
+                if reply.status != 429 and reply.status < 500:
+                    return _read(url, reply, schema)
+                problem = f"fails with {_said(reply)}"
+                wait = retry_after(reply.headers.get("retry-after", ""))
             if attempt < self._attempts:
                 pause = self._pause(attempt) if wait is None else wait
                 logger.debug("%s %s; again in %.1f s", url, problem, pause)
@@ -188,45 +187,41 @@ def _normal(base_url: str) -> str:
     return base_url.rstrip("/").removesuffix("/v1")
 
 
-def _read(url: str, response: httpx.Response) -> Any:
-    status = response.status_code
+def _read(url: str, reply: Reply, schema: type[AnswerT]) -> AnswerT:
+    status = reply.status
     if status in (404, 405, 501):
-        raise MissingEndpoint(f"the model server does not offer {url}: {_said(response)}")
+        raise MissingEndpoint(f"the model server does not offer {url}: {_said(reply)}")
     if status in (401, 403):
         raise EngineError(
             f"the model server {url} refuses the key ({status}): put the right one into the environment variable "
             "that is named for it"
         )
     if status != 200:
-        raise EngineError(f"the model server {url} refuses the request: {_said(response)}")
-    try:
-        return response.json()
-    except ValueError as error:
-        raise EngineError(f"{url} answers with something that is not JSON ({response.text[:60]!r})") from error
+        raise EngineError(f"the model server {url} refuses the request: {_said(reply)}")
+    return decode(schema, reply.content, url)
 
 
-def _said(response: httpx.Response) -> str:
+def _said(reply: Reply) -> str:
     """Status and message, in whichever of the usual places the server puts it, in one line."""
-    try:
-        said = response.json()
-    except ValueError:
-        said = response.text
+    said: Any = reply.content.decode("utf-8", "backslashreplace")
+    with suppress(ValueError, RecursionError):
+        said = json.loads(said)
     while isinstance(said, Mapping):
-        said = next((said[key] for key in ("error", "message", "detail") if key in said), str(dict(said)))
-    return f"{response.status_code} {' '.join(str(said).split())[:300]}".rstrip()
+        said = next((said[key] for key in ("error", "message", "detail") if key in said), f"{dict(said)}")
+    return f"{reply.status} {' '.join(str(said)[:1000].split())[:300]}".rstrip().encode("utf-8", "replace").decode()
 
 
-def retry_after(response: httpx.Response) -> float | None:
+def retry_after(value: str) -> float | None:
     """Seconds that the server asks to wait, said as such or as a date (RFC 9110, 10.2.3)."""
-    value = response.headers.get("retry-after", "").strip()
-    if value.isdecimal():
-        return min(float(value), LONGEST_WAIT)
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
+        return min(float(value[:9]), LONGEST_WAIT)
     try:
         then = parsedate_to_datetime(value)
-    except ValueError:
+        then = then if then.tzinfo else then.replace(tzinfo=UTC)  # all HTTP dates are in UTC
+        return min(max((then - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)  # all HTTP dates are in UTC
-    return min(max((then - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT)
 
 
 FLEETING = {"created", "permission"}
@@ -280,33 +275,23 @@ def served_facts(client: HttpClient, name: str | None) -> ServedFacts:
     the server to accept: some load a model when it is first asked for.
     """
     try:
-        listed = _listed(client)
+        listed = {entry.id: entry for entry in client.get("/v1/models", ModelList).data}
     except MissingEndpoint:
         if name is None:
             raise
         listed = {}
     if name is None:
         if len(listed) != 1:
-            says = f"serves {', '.join(listed)}" if listed else "does not say what it serves"
+            says = f"serves {', '.join(listed)[:300]}" if listed else "does not say what it serves"
             raise EngineError(f"{client.base_url} {says}: name the model (engine_model)")
         name = next(iter(listed))
-    facts = listed.get(name, {})
-    lasting = {key: value for key, value in facts.items() if key not in FLEETING}
+    facts = listed.get(name)
+    said = facts.model_dump(exclude_unset=True) if facts else {}
+    lasting = {key: value for key, value in said.items() if key not in FLEETING}
     text = json.dumps([client.base_url, name, lasting], sort_keys=True)
-    size = (facts.get("meta") or {}).get("n_params")
     return ServedFacts(
         name=name,
-        server=str(facts.get("owned_by") or ""),
-        parameters=size if isinstance(size, int) else None,
+        server=facts.owned_by or "" if facts else "",
+        parameters=facts.parameters if facts else None,
         fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16],
     )
-
-
-def _listed(client: HttpClient) -> dict[str, Mapping[str, Any]]:
-    answer = client.get("/v1/models")
-    try:
-        return {str(entry["id"]): dict(entry) for entry in answer["data"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise EngineError(
-            f"{client.base_url}/v1/models is not a list of models; is it an OpenAI-compatible server?"
-        ) from error

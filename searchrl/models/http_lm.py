@@ -19,6 +19,7 @@ import numpy as np
 
 from searchrl.device import rng
 from searchrl.errors import EngineError, ModelError
+from searchrl.models.answers import ChatChoice, ChatCompletion, EchoedCompletion, GeneratedCompletion, TokenList
 from searchrl.models.http_client import MissingEndpoint, ServedModel
 from searchrl.models.language_model import FloatArray, check_generation, finished, split_prompt
 from searchrl.models.tokens import alike, scrub
@@ -104,7 +105,7 @@ class HttpLM(ServedModel):
         def answer(prompt: str) -> str:
             stream = int(rng(seed, "generate", prompt).integers(2**31)) if temperature else 0
             choice = self._chat(prompt, max_tokens=max_new_tokens, temperature=temperature, top_p=1.0, seed=stream)
-            text = (_part(choice, "message", "content") or "").strip()
+            text = (choice.message.content or "").strip()
             # Some servers repeat how the answer began.
             return finished(text.removeprefix(split_prompt(prompt)[1]), self._stop_at_newline)
 
@@ -147,19 +148,17 @@ class HttpLM(ServedModel):
         # The servers' names for the same two arguments; each ignores the other's.
         names = {"prompt": text, "content": text, "add_special_tokens": special, "add_special": special}
         try:
-            answer = self._client.post("/tokenize", {"model": self.name, **names})
-            return tuple(int(token) for token in answer["tokens"])
+            tokens = self._client.post("/tokenize", {"model": self.name, **names}, TokenList).tokens
         except MissingEndpoint as error:
             raise EngineError(
                 f"{error}; without the server's tokenizer likelihoods cannot be scored and rare answers not weighed: "
                 "use vLLM, SGLang or llama.cpp, or the engine transformers"
             ) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise EngineError(
-                f"{self._client.base_url}/tokenize does not answer with tokens: {answer!s:.80}"
-            ) from error
+        if not tokens and text.strip():  # else the text would score as certain
+            raise EngineError(f"{self._client.base_url}/tokenize has no tokens for {text[:60]!r}")
+        return tuple(tokens)
 
-    def _chat(self, prompt: str, **settings: Any) -> Mapping[str, Any]:
+    def _chat(self, prompt: str, **settings: Any) -> ChatChoice:
         """The first choice of a chat completion of one user's turn, whose answer may have begun."""
         message, beginning = split_prompt(scrub(prompt))
         server = self.served.server
@@ -170,21 +169,19 @@ class HttpLM(ServedModel):
         elif beginning:
             turns[0]["content"] += f"\n\n{beginning}"
         body = {"model": self.name, "messages": turns, **extra, **settings}
-        choice = _part(self._client.post("/v1/chat/completions", body), "choices", 0)
-        return dict(choice)
+        return self._client.post("/v1/chat/completions", body, ChatCompletion).choices[0]
 
     def _next_token(self, prompt: str, top: int, **settings: Any) -> tuple[tuple[str, float], dict[str, float]]:
         """The first token of the answer, and the ``top`` likeliest: texts and log-probabilities."""
         choice = self._chat(prompt, max_tokens=1, temperature=0.0, logprobs=True, top_logprobs=top, **settings)
-        try:
-            first = choice["logprobs"]["content"][0]
-            likeliest = {str(entry["token"]): float(entry["logprob"]) for entry in reversed(first["top_logprobs"])}
-            said = str(first["token"]), float(first["logprob"])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        if choice.logprobs is None or not choice.logprobs.content:
             raise EngineError(
                 f"{self._client.base_url} gives no log-probabilities with chat completions, which judging by yes_no "
                 "or graded needs; use a server that does (vLLM, llama.cpp), or the engine transformers"
-            ) from error
+            )
+        first = choice.logprobs.content[0]
+        said = first.token, first.logprob
+        likeliest = {entry.token: entry.logprob for entry in reversed(first.top_logprobs)}
         return said, likeliest or dict([said])
 
     def _forced(self, prompt: str, choice: str, choices: Sequence[str], floor: float) -> float:
@@ -224,15 +221,12 @@ class HttpLM(ServedModel):
         # One new token, not none: some servers refuse to generate nothing.
         prompt = [*context, *continuation]
         body = {"model": self.name, "prompt": prompt, "max_tokens": 1, "temperature": 0.0, "echo": True, "logprobs": 1}
-        answer = self._client.post("/v1/completions", body)
-        try:
-            scored = answer["choices"][0]["logprobs"]["token_logprobs"]
-            # A server that ignores echo has one token to report, one that ignores max_tokens more than there are here.
-            if len(scored) - len(prompt) not in (0, 1):
-                return []
-            return [float(value) for value in scored[len(context) : len(prompt)]]
-        except (KeyError, IndexError, TypeError, ValueError):
+        logprobs = self._client.post("/v1/completions", body, EchoedCompletion).choices[0].logprobs
+        scored = (logprobs and logprobs.token_logprobs) or []
+        # A server that ignores echo has one token to report, one that ignores max_tokens more than there are here.
+        if len(scored) - len(prompt) not in (0, 1):
             return []
+        return [float("nan") if value is None else value for value in scored[len(context) : len(prompt)]]
 
     def _generated(self, context: Sequence[int], continuation: Sequence[int]) -> list[float]:
         only = {"grammar": "root ::= " + " ".join(f"<[{token}]>" for token in continuation)}
@@ -260,20 +254,6 @@ class HttpLM(ServedModel):
         """Of each token that llama.cpp generates: id, log-probability, those of the ``top`` likeliest in its place."""
         settings = {"max_tokens": tokens, "temperature": 0.0, "logprobs": top, **how}
         body = {"model": self.name, "prompt": list(prompt), **settings}
-        answer = self._client.post("/v1/completions", body)
-        try:
-            return [
-                (int(e["id"]), float(e["logprob"]), {int(o["id"]): float(o["logprob"]) for o in e["top_logprobs"]})
-                for e in answer["choices"][0]["logprobs"]["content"]
-            ]
-        except (KeyError, IndexError, TypeError, ValueError):
-            return []
-
-
-def _part(answer: Any, *keys: str | int) -> Any:
-    for key in keys:
-        try:
-            answer = answer[key]
-        except (KeyError, IndexError, TypeError) as error:
-            raise EngineError(f"the model server's answer has no {key!r}: {str(answer)[:80]}") from error
-    return answer
+        logprobs = self._client.post("/v1/completions", body, GeneratedCompletion).choices[0].logprobs
+        entries = (logprobs and logprobs.content) or []
+        return [(e.id, e.logprob, {o.id: o.logprob for o in e.top_logprobs}) for e in entries]

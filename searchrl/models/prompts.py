@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from searchrl.errors import ConfigError, nearest
+from searchrl.errors import ConfigError, nearest, reason
 
 CHARACTERS_PER_WORD = 8
 
@@ -101,8 +101,8 @@ def _read(name: str, content: bytes) -> dict[str, str]:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ConfigError(f"{name}: line {line} is not UTF-8 text; save the file as UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: not TOML: {error}.") from error
+    except (ValueError, RecursionError) as error:  # numbers may be too long, and nesting too deep
+        raise ConfigError(f"{name}: not TOML: {reason(error)}.") from error
     values = {}
     for key, text in _leaves(table):
         if key not in _BY_KEY:

@@ -34,7 +34,7 @@ from searchrl.models.tokens import (
     text_tokens,
     token_batches,
 )
-from searchrl.threads import lazy, one_at_a_time
+from searchrl.threads import lazy, one_at_a_time, pause
 
 GENERATION_BUDGET = 4
 """Times the token budget: after the prompt, a step computes a single token a row, and many rows pay for one step."""
@@ -190,7 +190,7 @@ class TransformersLM:
                         [_GumbelSampling(temperature, streams)] if temperature else []
                     ),
                     stopping_criteria=library.StoppingCriteriaList(
-                        [_EndOfLine(self._tokenizer, ids.shape[1])] if self._stop_at_newline else []
+                        [_Pause(), *([_EndOfLine(self._tokenizer, ids.shape[1])] if self._stop_at_newline else [])]
                     ),
                 )
                 texts = self._tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
@@ -299,3 +299,12 @@ class _EndOfLine:
         """Which rows are done, (rows,) bool."""
         texts = self._tokenizer.batch_decode(input_ids[:, self._prompt_width :], skip_special_tokens=True)
         return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)
+
+
+class _Pause:
+    """A stopping criterion that stops nothing: between two tokens, who must not wait for the whole text gets a turn."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        """Which rows are done, (rows,) bool: none."""
+        pause()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -21,7 +21,7 @@ from searchrl.queries.writing import Draft, QuestionWriter, Source, sources
 from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.gain import Judgments
-from searchrl.reward.reward_model import RewardModel
+from searchrl.reward.reward_model import RewardModel, checked_scores
 
 DENSE, LEXICAL = 0.0, 1.0
 
@@ -80,7 +80,7 @@ class Filters:
         judged = [(*draft.source, *other) for draft, other in zip(drafts, others, strict=True)]
         texts = [self.corpus.full_text(d) for documents in judged for d in documents]
         queries = [draft.text for draft, documents in zip(drafts, judged, strict=True) for _ in documents]
-        scores = iter(self.reward_model.score(queries, texts).tolist())
+        scores = iter(checked_scores(self.reward_model, queries, texts).tolist())
         return [
             min(islice(scores, len(draft.source))) > max(islice(scores, len(other)), default=-np.inf)
             for draft, other in zip(drafts, others, strict=True)

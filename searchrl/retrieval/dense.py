@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.data.dataset import Corpus
+from searchrl.errors import ModelError, reason
 from searchrl.files import Part, Parts, StoredParts, load_arrays, locked, save_arrays, stored
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking, TopK, top_k
 from searchrl.threads import lazy
@@ -113,6 +114,32 @@ def best_of(
         again = top_k(whole(int(row))[None], k)
         found[row], best[row] = again.documents[0], again.scores[0]
     return Ranking(found, best)
+
+
+def encode_texts(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    kind: TextKind,
+    *,
+    show_progress: bool = False,
+    description: str = "encode",
+) -> FloatArray:
+    """Ask an encoder of any origin for its vectors, (len(texts), dim) float32.
+
+    Raises ModelError where there is not one vector of ``dim`` finite numbers for each text.
+    """
+    found = encoder.encode(texts, kind=kind, show_progress=show_progress, description=description)
+    try:
+        vectors = np.asarray(found, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the encoder {encoder.fingerprint} gives no vectors ({reason(error)})") from error
+    if vectors.shape != (len(texts), encoder.dim):
+        wanted = f"{len(texts)} vectors of {encoder.dim} numbers are expected"
+        raise ModelError(f"the encoder {encoder.fingerprint} gives an array of shape {vectors.shape}; {wanted}")
+    if not np.isfinite(vectors).all():
+        text = texts[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
+        raise ModelError(f"the encoder {encoder.fingerprint} gives a vector that is not finite for {text[:60]!r}")
+    return vectors
 
 
 class DenseIndex:
@@ -237,4 +264,4 @@ def encode_in_parts(encoder: TextEncoder, texts: Sequence[str], parts: Parts, sh
 
 
 def _encode(encoder: TextEncoder, texts: Sequence[str], show_progress: bool) -> FloatArray:
-    return encoder.encode(texts, kind="document", show_progress=show_progress, description="encode documents")
+    return encode_texts(encoder, texts, "document", show_progress=show_progress, description="encode documents")

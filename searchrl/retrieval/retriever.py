@@ -16,6 +16,7 @@ from searchrl.retrieval.dense import (
     DenseIndex,
     TextEncoder,
     best_of,
+    encode_texts,
     pair_products,
     rounding,
     row_products,
@@ -26,6 +27,9 @@ from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Querie
 
 LEXICAL_SHARE: dict[RetrieverName, float] = {"dense": 0.0, "hybrid": 0.5}
 """Share of the lexical leg with which a fresh query starts; reformulation may change it."""
+
+USUAL_DEPTH = 1000
+"""Rankings are padded to a depth up to this, also where a corpus has fewer documents."""
 
 BLOCK_CELLS = 1 << 24
 """Scores of one leg held at once where whole rows are needed: 64 MB of float32, or one row if that is more."""
@@ -57,7 +61,7 @@ class Retriever:
         self.dense = dense
         self.lexical = lexical
         self.lexical_share = lexical_share
-        self.depth = depth
+        self.depth = min(depth, max(len(dense), USUAL_DEPTH))  # more there is not
         self.approximate = approximate
 
     @property
@@ -78,7 +82,7 @@ class Retriever:
         """
         share = self.lexical_share if lexical_share is None else lexical_share
         if vectors is None:
-            vectors = self.encoder.encode(texts, kind="query", show_progress=False, description="encode queries")
+            vectors = encode_texts(self.encoder, texts, "query")
         return Queries(
             list(texts), vectors, self.lexical.query_terms(texts), np.full(len(texts), share, dtype=np.float32)
         )

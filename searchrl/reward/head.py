@@ -8,7 +8,6 @@ does, with activation, prompts and several modules; ``HttpReranker`` asks a serv
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from searchrl.errors import ConfigError, EngineError, ModelError
+from searchrl.files import load_json
+from searchrl.models.answers import RerankedList
 from searchrl.models.folders import folder_fingerprint, format_name, loading_model, model_folder
 from searchrl.models.http_client import ServedModel
 from searchrl.models.language_model import FloatArray
@@ -241,7 +242,7 @@ def _architectures(name: str, folder: Path) -> list[str]:
     if not file.exists():
         return []
     try:
-        return [str(kind) for kind in json.loads(file.read_text(encoding="utf-8")).get("architectures") or []]
+        return [str(kind) for kind in load_json(file.read_text(encoding="utf-8")).get("architectures") or []]
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{name} cannot be loaded as a cross-encoder: {file} cannot be read ({error})") from error
 
@@ -295,15 +296,13 @@ class HttpReranker(ServedModel):
 
     def _ask(self, query: str, documents: list[str]) -> list[float]:
         body = {"model": self.name, "query": query, "documents": documents, "top_n": len(documents)}
-        answer = self._client.post(RERANK, body)
-        try:
-            found = {int(entry["index"]): float(entry["relevance_score"]) for entry in answer["results"]}
-            scores = [found[i] for i in range(len(documents))]
-        except (KeyError, TypeError, ValueError) as error:
-            raise EngineError(f"{self._client.base_url}{RERANK} does not answer with scores: {answer!s:.80}") from error
-        if not np.isfinite(scores).all():
-            raise EngineError(f"{self._client.base_url}{RERANK} gives no finite score for the query {query[:60]!r}")
-        return scores
+        found = {e.index: e.relevance_score for e in self._client.post(RERANK, body, RerankedList).results}
+        if sorted(found) != list(range(len(documents))):
+            raise EngineError(
+                f"{self._client.base_url}{RERANK} does not answer with a score for each document, but for "
+                f"{sorted(found)[:5]} of {len(documents)}"
+            )
+        return [found[i] for i in range(len(documents))]
 
 
 def _spread(batches: Sequence[Sequence[int]], answers: Any) -> dict[int, float]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from searchrl.config import ScorerName
 from searchrl.errors import ConfigError, ModelError, nearest
+from searchrl.files import load_json
 from searchrl.models.folders import GENERATIVE
 from searchrl.models.loader import CONTEXT_TOKENS, ModelLoader
 
@@ -191,7 +191,7 @@ def _chat_template(folder: Path) -> str:
 
 def _read(name: str, file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = load_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{name} cannot be used as a reward model: {file} cannot be read ({error})") from error
     if not isinstance(content, dict):

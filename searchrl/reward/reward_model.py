@@ -50,7 +50,7 @@ def check_finite(scores: NDArray[np.floating[Any]], queries: Sequence[str], who:
     return np.asarray(scores, dtype=np.float32)
 
 
-def score_pairs(reward: RewardModel, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
+def checked_scores(reward: RewardModel, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
     """Ask a reward model of any origin for its scores of n pairs, (n,) float32.
 
     Raises ModelError where there is not one finite number for each.
@@ -102,7 +102,7 @@ class CachedReward:
         if missing:
             try:
                 asked = list(missing.values())
-                scores = score_pairs(self._reward, [q for q, _ in asked], [d for _, d in asked])
+                scores = checked_scores(self._reward, [q for q, _ in asked], [d for _, d in asked])
             except EngineError as error:
                 if self._keeps_answered:
                     order = list(missing)
@@ -179,7 +179,7 @@ class JudgedPool:
     def score(self, pairs: NDArray[np.int64]) -> FloatArray:
         """What the reward model says about pairs, (m,): row * corpus size + document."""
         texts = self.texts_of(pairs)
-        return score_pairs(self._model, [query for query, _ in texts], [document for _, document in texts])
+        return checked_scores(self._model, [query for query, _ in texts], [document for _, document in texts])
 
     def texts_of(self, pairs: NDArray[np.int64]) -> list[tuple[str, str]]:
         """Query and document of pairs (m,), in words."""

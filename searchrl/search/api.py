@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, at_least
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, whole
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
@@ -89,8 +89,8 @@ class Search:
         show_progress: bool = True,
         worker: Worker | None = None,
     ) -> None:
-        at_least("candidates", candidates, 1)
-        at_least("candidates_above", candidates_above, 0)
+        whole("candidates", candidates, 1)
+        whole("candidates_above", candidates_above, 0)
         if isinstance(engine, str):
             engine = EngineConfig(
                 engine=engine,
@@ -165,7 +165,7 @@ class Search:
     ) -> AsyncGenerator[SearchResult, None]:
         """As ``__call__``, but each query's result as soon as it is ready."""
         if k is not None:
-            at_least("k", k, 1)
+            whole("k", k, 1)
         queries, keys = text_list("queries", queries), text_list("keys", keys)
         count = len(keys)
         if not exhaustive and len(keys) > self._candidates_above:

@@ -13,7 +13,7 @@ import numpy as np
 from searchrl.config import ModelConfig, RetrieverName, TrainConfig
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CheckpointError, ConfigError, DataError, nearest
-from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index
+from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index, encode_texts
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
@@ -176,7 +176,7 @@ def _tagtree(
 
 
 def _vectors(encoder: TextEncoder, queries: Sequence[str]) -> FloatArray:
-    return encoder.encode(queries, kind="query", show_progress=False, description="encode queries")
+    return encode_texts(encoder, queries, "query")
 
 
 def _anywhere(queries: Sequence[str]) -> IntArray:

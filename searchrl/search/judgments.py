@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from searchrl.models.language_model import FloatArray
-from searchrl.reward.reward_model import RewardModel, score_pairs
+from searchrl.reward.reward_model import RewardModel, checked_scores
 from searchrl.search.worker import Lane, Score, Worker
 
 MOST = 200_000
@@ -53,7 +53,7 @@ class RememberedReward:
 
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         """See ``RewardModel.score``; everything is scored now, and remembered."""
-        scores = score_pairs(self._reward, queries, documents)
+        scores = checked_scores(self._reward, queries, documents)
         with self._lock:
             for pair, score in zip(zip(queries, documents, strict=True), scores.tolist(), strict=True):
                 self._scores[_key(pair)] = score

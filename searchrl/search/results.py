@@ -132,14 +132,17 @@ def text_column(frame: pd.DataFrame, column: str, id_column: str) -> pd.Series:
     for label, text in texts.items():
         if not isinstance(text, str):
             raise DataError(f"column {column!r}, row {label!r}: {text!r} is not a text; drop the row or convert it")
-    return texts.set_axis(frame[id_column]) if id_column in frame.columns else texts
+    return texts.set_axis(column_of(frame, id_column)) if id_column in frame.columns else texts
 
 
 def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
     """A column by its name. Raises DataError with the nearest there is."""
     if name not in frame.columns:
-        raise DataError(f"the frame has no column {name!r}: {nearest(name, map(str, frame.columns))}")
-    return frame[name]
+        raise DataError(f"the frame has no column {name!r}: {nearest(str(name), map(str, frame.columns))}")
+    if list(frame.columns).count(name) > 1:
+        raise DataError(f"the frame has several columns {name!r}: rename or drop all but one")
+    column: pd.Series = frame[name]
+    return column
 
 
 def result_frame(

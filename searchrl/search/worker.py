@@ -25,8 +25,8 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray, LanguageModel
-from searchrl.retrieval.dense import TextEncoder
-from searchrl.reward.reward_model import RewardModel
+from searchrl.retrieval.dense import TextEncoder, encode_texts
+from searchrl.reward.reward_model import RewardModel, checked_scores
 from searchrl.threads import pausing
 
 Item = TypeVar("Item", contravariant=True)
@@ -84,7 +84,7 @@ class Embed:
 
     def __call__(self, texts: Sequence[str]) -> Sequence[FloatArray]:
         """One vector (dim,) a text."""
-        return list(self.encoder.encode(texts, kind=self.kind, show_progress=False, description="embed"))
+        return list(encode_texts(self.encoder, texts, self.kind))
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Score:
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """One score a pair."""
-        scores: list[float] = self.reward.score([query for query, _ in pairs], [key for _, key in pairs]).tolist()
-        return scores
+        scores = checked_scores(self.reward, [query for query, _ in pairs], [key for _, key in pairs])
+        return [float(score) for score in scores]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import httpx
 import pytest
 
 from searchrl.errors import ConfigError, EngineError
+from searchrl.models.answers import ChatCompletion, ModelList, RerankedList
 from searchrl.models.http_client import HttpClient, MissingEndpoint, key_from, retry_after, served_facts
 from tests.servers.openai import Server, running
 
@@ -23,20 +23,20 @@ def client(server):
 
 
 def ask(client, words="a b"):
-    return client.post("/score", {"text_1": "a", "text_2": [words]})
+    return client.post("/v1/rerank", {"query": "a", "documents": [words]}, RerankedList)
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
 def test_the_address_may_end_as_openais_clients_want_it(server, ending):
     with closing(HttpClient(server.url + ending)) as client:
-        assert client.get("/v1/models")["data"][0]["id"] == "served"
+        assert client.get("/v1/models", ModelList).data[0].id == "served"
 
 
 @pytest.mark.parametrize("fault", [429, 500, 502, 503, ""])
 def test_what_may_pass_is_tried_again(server, client, fault):
     server.faults.extend([fault, fault])
-    assert ask(client)["data"][0]["score"] == 1.0
-    assert server.asked == ["/score"] * 3
+    assert ask(client).results[0].relevance_score == 1.0
+    assert server.asked == ["/v1/rerank"] * 3
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,10 @@ def test_what_may_pass_is_tried_again(server, client, fault):
         ("in {} GMT", 20),
         ("2 days ago", 0),
         ("soon", None),
+        ("\u0663", None),
+        ("9" * 5000, 30),
+        ("Mon, 01 Jan 99999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999", None),
         ("", None),
         ("-1", None),
     ],
@@ -57,28 +61,30 @@ def test_the_server_says_how_long_to_wait_in_seconds_or_by_a_date(said, seconds)
     if said in dates:
         then = datetime.now(UTC) + timedelta(seconds=dates[said])
         said = format_datetime(then, usegmt="GMT" in said)
-    wait = retry_after(httpx.Response(503, headers={"retry-after": said}))
+    wait = retry_after(said)
     assert wait == (None if seconds is None else pytest.approx(seconds, abs=2))
 
 
 def test_what_does_not_pass_is_given_up_naming_address_and_way_out(server, client):
     server.faults.extend([503] * 9)
-    with pytest.raises(EngineError, match=rf"{server.url}/score fails with 503 told to say 503, 3 times; .*base URL"):
+    with pytest.raises(
+        EngineError, match=rf"{server.url}/v1/rerank fails with 503 told to say 503, 3 times; .*base URL"
+    ):
         ask(client)
     assert len(server.asked) == 3
 
 
 def test_a_server_that_is_not_there(server):
     client = HttpClient("http://127.0.0.1:9", attempts=2, backoff=0.01)
-    with closing(client), pytest.raises(EngineError, match=r"127\.0\.0\.1:9/score does not answer \(ConnectError"):
+    with closing(client), pytest.raises(EngineError, match=r"127\.0\.0\.1:9/v1/rerank does not answer \(ConnectError"):
         ask(client)
 
 
 def test_an_answer_that_does_not_come_in_time(server):
     server.delay = 0.3
     client = HttpClient(server.url, timeout=0.05, attempts=1)
-    with closing(client), pytest.raises(EngineError, match=r"does not answer \(ReadTimeout"):
-        client.post("/v1/chat/completions", {})
+    with closing(client), pytest.raises(EngineError, match=r"does not answer \(not done within 0.05 s"):
+        client.post("/v1/chat/completions", {}, ChatCompletion)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +92,8 @@ def test_an_answer_that_does_not_come_in_time(server):
     [
         (400, EngineError, "refuses the request: 400 told to say 400"),
         (401, EngineError, "refuses the key .401.*environment variable"),
-        (404, MissingEndpoint, "does not offer .*/score: 404 told to say 404"),
-        ("<html>", EngineError, "not JSON .'<html>'"),
+        (404, MissingEndpoint, "does not offer .*/v1/rerank: 404 told to say 404"),
+        ("<html>", EngineError, "not JSON: '<html>'"),
     ],
 )
 def test_what_no_repetition_mends_is_said_at_once(server, client, fault, kind, says):
@@ -112,7 +118,7 @@ def test_answers_keep_their_order_and_requests_their_number(server):
     server.lm = None
     with closing(HttpClient(server.url, concurrency=3)) as client:
         answers = client.each(
-            [f"{'a ' * (i % 2)}w{i}" for i in range(30)], lambda words: ask(client, words)["data"][0]["score"]
+            [f"{'a ' * (i % 2)}w{i}" for i in range(30)], lambda words: ask(client, words).results[0].relevance_score
         )
     assert answers == [float(i % 2) for i in range(30)]
     assert 1 <= server.most_at_once <= 3

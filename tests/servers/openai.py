@@ -5,10 +5,11 @@ It can be told to fail, as servers do: ``Server.faults``.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from searchrl.models.encoder import Encoder
 from searchrl.models.language_model import ANSWER
@@ -41,8 +42,16 @@ class Server:
     keys: set[str | None] = field(default_factory=set)
     most_at_once: int = 0
     delay: float = 0.0
+    drips: float | None = None
+    """Seconds between two bytes of every answer."""
+    floods: int | None = None
+    """Bytes of every answer."""
+    retry_after: str = "0"
+    """Said with every failure."""
     breaks_after: int | None = None
     """Answers after which every request fails with 500; None: never."""
+    hostile: bool = False
+    """The list of models fails, too."""
     url: str = ""
     _busy: int = 0
     _lock: Any = field(default_factory=threading.Lock)
@@ -57,11 +66,17 @@ class Server:
             self.keys.add(request.headers.get("authorization"))
             if request.url.path in self.lacks:
                 return JSONResponse({"detail": "Not Found"}, 404)
-            if self.faults and request.url.path != "/v1/models":
+            if self.drips is not None:
+                return StreamingResponse(self._dripping(self.drips), media_type="application/json")
+            if self.floods is not None:
+                return StreamingResponse(self._flooding(self.floods), media_type="application/json")
+            if self.faults and (request.url.path != "/v1/models" or self.hostile):
                 fault = self.faults.popleft()
                 if isinstance(fault, str):
                     return Response(fault, headers={} if fault else {"content-length": "10"})
-                return JSONResponse({"error": {"message": f"told to say {fault}"}}, fault, {"retry-after": "0"})
+                return JSONResponse(
+                    {"error": {"message": f"told to say {fault}"}}, fault, {"retry-after": self.retry_after}
+                )
             if self.breaks_after is not None and request.url.path != "/v1/models":
                 if self.breaks_after == 0:
                     return JSONResponse({"error": "out of memory"}, 500)
@@ -137,6 +152,18 @@ class Server:
             return {"data": [{"index": i, "score": s} for i, s in enumerate(scores)]}
 
         return app
+
+    @staticmethod
+    async def _dripping(seconds: float) -> AsyncIterator[bytes]:
+        yield b'{"data": ['
+        while True:
+            await asyncio.sleep(seconds)
+            yield b" "
+
+    @staticmethod
+    async def _flooding(size: int) -> AsyncIterator[bytes]:
+        for _ in range(size // 1_000_000):
+            yield b" " * 1_000_000
 
     @property
     def _lm(self) -> TransformersLM:

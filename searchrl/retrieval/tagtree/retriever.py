@@ -17,7 +17,7 @@ import numpy as np
 from searchrl.retrieval.fusion import z_scores
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.tagtree.tree import NOTHING, TagTree
-from searchrl.reward.reward_model import RewardModel
+from searchrl.reward.reward_model import RewardModel, checked_scores
 
 BLOCK_CELLS = 1 << 25
 """Numbers gathered at once: 128 MB of float32."""
@@ -105,7 +105,7 @@ class RewardGuide:
         met = zip(rows.tolist(), clusters[rows, columns].tolist(), strict=True)
         pairs = [(self._texts[row], self._tree.name(node)) for row, node in met]
         distinct = list(dict.fromkeys(pairs))
-        scores = self._reward.score([query for query, _ in distinct], [name for _, name in distinct])
+        scores = checked_scores(self._reward, [query for query, _ in distinct], [name for _, name in distinct])
         known = dict(zip(distinct, scores.tolist(), strict=True))
         judged = np.full(cosines.shape, -np.inf, dtype=np.float32)
         judged[rows, columns] = [known[pair] for pair in pairs]
