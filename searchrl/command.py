@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -10,9 +11,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from searchrl.errors import DivergedError, OutputError, SearchRLError
 
@@ -26,18 +27,26 @@ def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str] 
     # Forked helpers of the tokenizers library would warn at exit; batches are tokenised in one process anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_harmless)
     logging.captureWarnings(True)
     try:
-        main(sys.argv[1:] if arguments is None else arguments)
+        with redirect_stdout(Harmless(sys.stdout)):
+            main(sys.argv[1:] if arguments is None else arguments)
     except SearchRLError as error:
         print(f"error: {_as_flags(_one_line(error))}", file=sys.stderr)
         sys.exit(1 if isinstance(error, DivergedError) else 2)
-    except KeyboardInterrupt as stop:
-        print(f"\ninterrupted{': ' if str(stop) else ''}{_as_flags(str(stop))}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:  # not about a file that somebody named
+            raise
+        print(f"error: {printable(str(error.filename))[:300]}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"\ninterrupted{': ' if str(stop) else ''}{_as_flags(str(stop))}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def parse(kind: type[Config], arguments: Sequence[str], prog: str, default: Config | None = None) -> Config:
@@ -45,9 +54,49 @@ def parse(kind: type[Config], arguments: Sequence[str], prog: str, default: Conf
     import tyro
 
     flat = (tyro.conf.OmitArgPrefixes,)
-    if default is None:
-        return tyro.cli(kind, args=list(arguments), prog=prog, config=flat)
-    return tyro.cli(kind, args=list(arguments), prog=prog, config=flat, default=default)
+    plain = sys.stdout.stream if isinstance(sys.stdout, Harmless) else sys.stdout
+    with redirect_stdout(plain):  # help has colours
+        if default is None:
+            return tyro.cli(kind, args=list(arguments), prog=prog, config=flat)
+        return tyro.cli(kind, args=list(arguments), prog=prog, config=flat, default=default)
+
+
+def printable(text: str) -> str:
+    """A text as a terminal may show it: control characters, which could move the cursor or worse, as ``\\x1b``."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but tab and line feed."""
+
+
+class Harmless(io.TextIOBase):
+    """Writes to ``stream`` what a terminal may show: titles and queries come from anywhere."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        self.stream.write(printable(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        """The stream's descriptor."""
+        return self.stream.fileno()
+
+
+def _harmless(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), None
+    return True
 
 
 @contextmanager
@@ -88,7 +137,7 @@ def check_output_file(path: Path, flag: str) -> None:
 
 def _one_line(error: Exception) -> str:
     """What libraries say within a message may have line breaks."""
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return printable(" ".join(line.strip() for line in str(error).splitlines() if line.strip()))
 
 
 def _as_flags(message: str) -> str:

@@ -108,7 +108,7 @@ class _Loop:
                 raise Unanswered("the connection is closed")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="searchrl-wire", daemon=True)
+                self._thread = threading.Thread(target=_run, args=(self._loop,), name="searchrl-wire", daemon=True)
                 self._thread.start()
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
@@ -124,10 +124,15 @@ class _Loop:
         if loop is None or thread is None:
             return
         asyncio.run_coroutine_threadsafe(_wind_up(client), loop)
-        if threading.current_thread() is not thread:
+        if threading.current_thread() is not thread:  # which the garbage collector may choose
             thread.join(timeout=5)
-        if not thread.is_alive():
-            loop.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 async def _wind_up(client: httpx.AsyncClient) -> None:

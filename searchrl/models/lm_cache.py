@@ -58,7 +58,7 @@ class AnswerStore:
             part = distinct[start : start + KEYS_AT_ONCE]
             query = f"SELECT key, value, crc FROM answers WHERE key IN ({','.join('?' * len(part))})"
             rows = self._rows(query, part)
-            whole = {key: value for key, value, crc in rows if zlib.crc32(value) == crc}
+            whole = {key: value for key, value, crc in rows if isinstance(value, bytes) and zlib.crc32(value) == crc}
             if len(whole) < len(rows):
                 logger.warning("%s: %d damaged answers are computed again", self._path, len(rows) - len(whole))
             found.update(whole)
@@ -185,6 +185,7 @@ def _connect(path: Path | str) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
+    connection.text_factory = bytes  # a flipped bit can make a text of an answer, which then need not be one
     return connection
 
 

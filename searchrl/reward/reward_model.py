@@ -21,6 +21,8 @@ from searchrl.errors import CacheError, CheckpointError, EngineError, ModelError
 from searchrl.models.lm_cache import AnswerStore
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray
 
+SCORE_BYTES = 4
+"""Of a score in the file, a float32."""
 SQLITE_HEADER = b"SQLite format 3\0"
 
 
@@ -96,7 +98,7 @@ class CachedReward:
         scorer = json.dumps(self.fingerprint)
         keys = [hashlib.sha256(f"{scorer}{json.dumps(pair)}".encode()).digest() for pair in pairs]
         with self._errors():
-            known = self._store.get(keys)
+            known = {key: value for key, value in self._store.get(keys).items() if len(value) == SCORE_BYTES}
         missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
         self.hits += len(pairs) - len(missing)
         if missing:

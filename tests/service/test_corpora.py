@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +124,62 @@ def test_damage_is_noticed_and_leaves_the_others_usable(
     write(again, "a", DOCUMENTS[:3])
     assert set(again.collections) == {"a", "b"}
     assert not again.unusable
+
+
+def test_an_older_version_stays_until_the_newer_one_was_opened(store: CorpusStore) -> None:
+    write(store, "a", DOCUMENTS[:5])
+    older = store._folder / "a@00000001"
+    shutil.copytree(older, store._folder / "kept")
+    write(store, "a", DOCUMENTS[:6])
+    (store._folder / "kept").rename(older)
+    (store._folder / "a@00000002" / "documents.sqlite").write_bytes(b"not any more")
+    again = reopened(store)
+    assert len(again.collections["a"].corpus) == 5
+    assert set(again.unusable) == {"a@00000002"}
+    write(again, "a", DOCUMENTS[:7])
+    assert not again.unusable
+    assert [path.name for path in sorted(again._folder.iterdir())] == [".lock", "a@00000003"]
+
+
+@pytest.mark.parametrize("byte", [0xFF, ord("X")])
+def test_one_byte_of_a_text_is_that_corpuss_own_damage(store: CorpusStore, tmp_path: Path, byte: int) -> None:
+    write(store, "broken", DOCUMENTS[:50])
+    write(store, "healthy", DOCUMENTS[:5])
+    path = store._folder / "broken@00000001" / "documents.sqlite"
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"text number 7")] = byte
+    path.write_bytes(bytes(content))
+    folder = store._folder
+    store.close()
+    with client(folder) as asking:
+        listed = asking.get("/corpora").json()
+        assert [corpus["name"] for corpus in listed["corpora"]] == ["healthy"]
+        assert "broken" in listed["unusable"]
+        assert asking.post("/search", json={"corpus": "healthy", "queries": ["text"]}).status_code == 200
+        assert asking.post("/search", json={"corpus": "broken", "queries": ["text"]}).status_code == 409
+        assert asking.delete("/corpora/broken").status_code == 204
+        assert asking.get("/corpora").json()["unusable"] == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM facts",
+        "UPDATE facts SET value = 'many' WHERE name = 'documents'",
+        "UPDATE facts SET value = -1 WHERE name = 'dim'",
+        "UPDATE documents SET text = x'00ff' WHERE position = 3",
+        "UPDATE documents SET title = NULL WHERE position = 3",
+        "DELETE FROM documents WHERE position = 3",
+        "DROP TABLE documents",
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(store: CorpusStore, change: str) -> None:
+    write(store, "a", DOCUMENTS[:9])
+    with closing(sqlite3.connect(store._folder / "a@00000001" / "documents.sqlite")) as connection, connection:
+        connection.execute(change)
+    again = reopened(store)
+    assert set(again.unusable) == {"a"}
+    assert again.delete("a")
 
 
 def test_vectors_of_another_encoder_are_not_searched(store: CorpusStore) -> None:
