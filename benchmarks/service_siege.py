@@ -73,10 +73,8 @@ def _besiege(arguments: Sequence[str]) -> None:
             _say(f"one plain client beside them: {_said(plain)}")
             slowest = stack.enter_context(_half_open(port, 500)) and asyncio.run(_healthz(port))
             _say(f"500 half-open connections and 5,000 x 5,000 pairs: /healthz within {1e3 * slowest:.0f} ms")
-        _say(
-            f"kill -9 under search load: {_killed(folder, queries, config.kills, upload=False)} of {config.kills} whole"
-        )
-        _say(f"kill -9 in mid-upload: {_killed(folder, queries, config.kills, upload=True)} of {config.kills} whole")
+        for when, upload in (("under search load", False), ("in mid-upload", True)):
+            _say(f"kill -9 {when}: {_killed(queries, config.kills, upload)} of {config.kills} whole")
     _say(f"load after: {os.getloadavg()[0]:.1f}")
 
 

@@ -13,6 +13,7 @@ from searchrl.config import (
     EngineConfig,
     LanguageModelConfig,
     ScorerName,
+    above,
     at_least,
 )
 from searchrl.errors import ConfigError
@@ -430,8 +431,8 @@ class FittingConfig:
         _all_at_least(self, 0, "weight_decay", "seed")
         for name in ("epochs", "learning_rate", "max_grad_norm", "scale"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} {value}: must be above 0")
+            if value is not None:
+                above(name, value, 0.0)
         _check_share("warmup_ratio", self.warmup_ratio)
 
 

@@ -17,7 +17,7 @@ import httpx
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 20.0
 
 MOST_BYTES = 64_000_000
 """Of an answer; the probabilities of a whole vocabulary are 30 MB."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from searchrl.agent.trainer import Progress, Trainer
 from searchrl.config import LearningConfig
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.errors import CheckpointError, ConfigError, DivergedError
+from tests.command import Shell
 from tests.toy import toy_graph
 
 GRAPH = GraphTensors(toy_graph(n=60, seed=5), RewardRules("qrels", 0.0))
@@ -96,3 +98,36 @@ def test_a_score_that_is_none_is_not_written(tmp_path: Path) -> None:
         save_torch(tmp_path / "state.pt", {"state": [torch.tensor([1.0, float("nan")])]})
     save_torch(tmp_path / "state.pt", {"best_score": float("-inf"), "state": torch.tensor([1])})
     assert load_torch(tmp_path / "state.pt")["best_score"] == float("-inf")
+
+
+COMMANDS = [
+    "--lr 1e6",
+    "--lr 1e9",
+    "--lr 1e12",
+    "--lr 1e6 --policy mlp",
+    "--lr 1e9 --observe all",
+    "--lr 1e6 --estimator reinforce",
+    "--lr 1e9 --estimator reinforce --baseline value",
+    "--weight-decay 1e9",
+    "--weight-decay 1e12 --estimator reinforce",
+    "--lr 1e4 --weight-decay 1e6",
+]
+
+
+@pytest.mark.parametrize("typed", COMMANDS)
+def test_a_command_that_diverges_says_so_and_leaves_what_was_good(shell: Shell, flags: list[str], typed: str) -> None:
+    outcome = shell.train(*flags, "--episodes", 12_800, "--hidden", 16, *typed.split())
+    assert outcome.code == 1
+    assert re.search(r"error: training diverged after episode \d+: .*; lower --lr", outcome.err.splitlines()[-1])
+    assert not (shell.folder / "checkpoints").exists(), "nothing is published"
+    for path in (shell.folder / "runs").rglob("*.pt"):
+        assert not not_finite(torch.load(path, weights_only=True)), path
+        assert path.name != "policy_final.pt"
+
+
+@pytest.mark.parametrize(
+    "typed", ["--lr inf", "--entropy inf", "--loss-aversion inf", "--weight-decay inf", "--lr nan"]
+)
+def test_flags_that_are_no_numbers_are_refused(shell: Shell, flags: list[str], typed: str) -> None:
+    assert typed.split()[0] in shell.train(*flags, *typed.split()).error
+    assert not (shell.folder / "runs").exists()

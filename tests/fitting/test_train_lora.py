@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +179,7 @@ def test_from_human_judgments(shell: Shell, small_folder: Path, head: Path) -> N
         (["--wandb-project", "p"], "wandb_project p: Weights & Biases is not installed: pip install wandb"),
         (["--wandb-run-name", "n"], "wandb_run_name needs wandb_project"),
         (["--dataset", "pydocs"], "dataset_list_test goes with dataset_list_train"),
-        (["--learning-rate", "0"], "learning_rate 0.0: must be above 0"),
+        (["--learning-rate", "0"], "--learning-rate 0.0: must be above 0"),
         (["--r", "0"], "r 0: must be at least 1"),
         (["--new-head", "--scorer", "likelihood"], "new_head with scorer likelihood"),
         (["--dtype", "int8"], "dtype int8 cannot be trained"),
@@ -198,3 +199,16 @@ def test_a_folder_of_something_else_is_left_alone(shell: Shell, flags: list[str]
     command = (*flags, "--model-name", head, "--output-dir", "run", "--overwrite")
     assert "not a training run" in fit(shell, "train_lora", *command).error
     assert list((shell.folder / "run").iterdir()) == [shell.folder / "run" / "thesis.txt"]
+
+
+@pytest.mark.parametrize("rate", ["1e9", "1e12"])
+def test_fitting_that_diverges_stops_and_writes_nothing_that_is_not_finite(
+    shell: Shell, flags: list[str], tiny_lm: Path, rate: str
+) -> None:
+    command = (*flags, "--model-name", tiny_lm, "--learning-rate", rate, "--save-steps", 1, "--output-dir", "run")
+    outcome = fit(shell, "train_lora", *command)
+    assert outcome.code == 1
+    assert re.search(r"error: training diverged at update \d+: a .* is not finite; lower --learning-rate", outcome.err)
+    assert not (shell.folder / "run" / "adapter").exists()
+    for path in (shell.folder / "run").rglob("adapter_model.safetensors"):
+        assert all(np.isfinite(array).all() for array in load_file(path).values())
