@@ -34,6 +34,12 @@ def descriptors(count: int) -> Callable[[], None]:
     return limit
 
 
+def ready(running: Running) -> Running:
+    while running.ask("GET", "/readyz")[0] != 200:
+        time.sleep(0.01)
+    return running
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     with contextlib.ExitStack() as stack:
@@ -42,7 +48,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
             log = stack.enter_context((tmp_path / "log").open("w"))
             running = Running(tmp_path / "corpora", log=log, **settings)
             stack.callback(running.stop)
-            return running
+            return ready(running)
 
         yield begin
 
@@ -188,7 +194,7 @@ def test_a_full_disk_is_said(start: Callable[..., Running], tmp_path: Path) -> N
     large = jsonl(*(f"document number {i} " * 20 for i in range(500)))
     status, answer = running.ask("PUT", "/corpora/small", large.encode())
     assert status == 507, answer
-    several = jsonl(*(f"{i}" for i in range(900)))  # fits aside, not with its vectors
+    several = jsonl(*(f"{i}" for i in range(1100)))  # fits aside, not with its vectors
     status, answer = running.ask("PUT", "/corpora/small", several.encode())
     assert status == 507, answer
     assert running.ask("GET", "/corpora/small")[1]["documents"] == 1
@@ -249,7 +255,7 @@ def test_killed_while_an_upload_comes_nothing_is_lost(tmp_path: Path) -> None:
             return (await ask("PUT", "/corpora/kept", jsonl("one", "two").encode()))[0]
 
     for turn in range(3):
-        running = Running(tmp_path)
+        running = ready(Running(tmp_path))
         if not turn:
             assert asyncio.run(put(running.port)) == 201
         asyncio.run(half(running.port))
