@@ -82,6 +82,7 @@ def _besiege(arguments: Sequence[str]) -> None:
 def _served(corpora: Path, checkpoint: Path | None = None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     command = [sys.executable, "-m", "searchrl.cli.serve", "--port", "0", "--corpora", str(corpora)]
     command += ["--checkpoint", str(checkpoint)] if checkpoint else []
+    command += ["--no-cache"]  # or what was judged in training would not be judged again
     environment = {name: value for name, value in os.environ.items() if name != "SEARCHRL_TOKEN"}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL, env=environment)

@@ -234,7 +234,7 @@ class Agent:
     @property
     def lane(self) -> Lane:
         """Where its steps belong: with the language model's work where that rewrites its queries."""
-        return "search" if self._game_config.reformulator == "feedback" else "agent"
+        return "play" if self._game_config.reformulator == "feedback" else "agent"
 
     @property
     def reward(self) -> RewardModel | None:

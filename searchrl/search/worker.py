@@ -33,11 +33,15 @@ Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 T = TypeVar("T")
 
-Lane = Literal["search", "index", "agent", "judge", "write"]
-"""Plain searches; documents on their way into an index; what agents want judged; what clients want judged; texts."""
+Lane = Literal["search", "play", "index", "agent", "judge", "write"]
+"""Plain searches; agents' steps; documents on their way into an index; what agents want judged; what clients want
+judged; texts.
+"""
 
-SEARCHING: tuple[Lane, ...] = ("search", "index")
+SEARCHING: tuple[Lane, ...] = ("search", "play", "index")
 """Lanes that need no language model."""
+SHORT = 0.4
+"""Of a turn of the language model, which is slow, is what these get: a plain search waits for one of them."""
 
 CHARACTERS_PER_TOKEN = 4
 LONGEST = 512
@@ -405,7 +409,8 @@ class Worker:
         work = queue.orders[0].work
         same = [order for order in queue.orders if order.work == work]
         room = self._max_batch or self.waiting
-        tokens = float("inf") if self._turn_seconds is None else self._turn_seconds * self._speed(work).cautious
+        turn = float("inf") if self._turn_seconds is None else self._turn_seconds
+        tokens = turn * (SHORT if queue.lane in SEARCHING else 1.0) * self._speed(work).cautious
         counts = [0] * len(same)
         for share in (max(1, room // len(same)), room):
             for i, order in enumerate(same):

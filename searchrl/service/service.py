@@ -145,8 +145,8 @@ class Service:
         collection, agent = self.collection(corpus), self.agent
         if agent is None:
             raise Refused(409, "there is no agent here; start the service with a checkpoint")
-        if agent.reward is None and agent.lane == "search":  # it judges nothing: many queries play together
-            with self.within_limits(len(asked), "search"):
+        if agent.reward is None and agent.lane == "play":  # it judges nothing: many queries play together
+            with self.within_limits(len(asked), "play"):
                 return await self.worker.submit(PlayAgent(agent, collection), asked)
         reward = self._remembering(agent.reward) if agent.reward else None
         with self.within_limits(len(asked), "agent", self.playing.seconds(self.worker)):
