@@ -152,8 +152,11 @@ async def ask(port: int, strategy: str, queries: Sequence[str], clients: int, se
                 query = queries[next(turns) % len(queries)]
                 body = {"corpus": CORPUS, "queries": [query], "strategy": strategy}
                 status, _ = await ask("POST", "/search", json.dumps(body).encode())
-                figures.latencies.append(time.perf_counter() - started)
                 figures.statuses[status] += 1
+                if status == 429:  # the least that Retry-After says
+                    await asyncio.sleep(1.0)
+                else:
+                    figures.latencies.append(time.perf_counter() - started)
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))

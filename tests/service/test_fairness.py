@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from searchrl.search.corpus import Agent
 from searchrl.search.services import Services
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
-from tests.service.parts import Backwards, Overlap, config_of
+from tests.service.parts import Backwards, Overlap, client, config_of
 from tests.service.test_agent import upload
 
 PAIR_SECONDS = 0.02
@@ -91,17 +92,26 @@ class Place:
         return self.asking.post("/search", json={"corpus": "small", "queries": [query], **more})
 
 
+@pytest.fixture(scope="module")
+def indexed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small collection, indexed once."""
+    folder = tmp_path_factory.mktemp("indexed")
+    with client(folder, encoder=bench.encoder) as asking:
+        assert asking.put("/corpora/small", content=upload(bench.dataset.corpus)).status_code == 201
+    return folder
+
+
 @pytest.fixture
-def place(policy_file: Path, bench: Bench, tmp_path: Path) -> Iterator[Place]:
+def place(policy_file: Path, bench: Bench, indexed: Path, tmp_path: Path) -> Iterator[Place]:
     reward = Slow()
     agent = Judging(policy_file, bench.encoder, reward)
-    config = config_of(tmp_path, max_wait=5.0)
+    folder = shutil.copytree(indexed, tmp_path / "corpora")
+    config = config_of(folder, max_wait=5.0)
     models = Services(generation_model=Backwards(), embedding_model=bench.encoder, scorer=reward)
     service = Service(config, models, agent)
     with TestClient(create_app(service, config), base_url="http://127.0.0.1") as asking:
         while asking.get("/readyz").status_code != 200:
             pass
-        assert asking.put("/corpora/small", content=upload(bench.dataset.corpus)).status_code == 201
         yield Place(asking, reward, service, bench.queries("test").texts)
 
 
