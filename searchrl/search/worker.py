@@ -179,7 +179,7 @@ class _Speed:
     """Tokens in a second, as measured lately."""
 
     def __init__(self) -> None:
-        self._tokens, self._items, self._seconds = 100.0, 1.0, 0.1  # a first guess, forgotten after a few batches
+        self._tokens, self._items, self._seconds = 100.0, 0.4, 0.1  # a first guess, forgotten after a few batches
         self._known = False
 
     def learn(self, tokens: int, items: int, seconds: float) -> None:
