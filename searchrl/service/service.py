@@ -96,8 +96,7 @@ class Service:
 
     models: one embedding, one search and one generation model; their worker is replaced by one with the service's
     limits and counters. agent: the trained one, if there is any. Both are closed with the service. threads: see
-    ``Worker``. Raises what
-    ``CorpusStore`` raises. ``start`` it within an event loop, ``close`` it at the end.
+    ``Worker``. Raises what ``CorpusStore`` raises. ``start`` it within an event loop, ``close`` it at the end.
     """
 
     def __init__(
@@ -112,6 +111,7 @@ class Service:
         )
         self.judgments: dict[str, RememberedReward] = {}
         """By fingerprint."""
+        self._remembers: dict[int, RememberedReward] = {}  # by the reward model's id
         self.playing = Playing()
         self.ready = False
         """Whether corpora can be searched."""
@@ -148,7 +148,7 @@ class Service:
         if agent.reward is None and agent.lane == "play":  # it judges nothing: many queries play together
             with self.within_limits(len(asked), "play"):
                 return await self.worker.submit(PlayAgent(agent, collection), asked)
-        reward = self._remembering(agent.reward) if agent.reward else None
+        reward = await self._remembering(agent.reward) if agent.reward else None
         with self.within_limits(len(asked), "agent", self.playing.seconds(self.worker)):
             plays = [self._episode(Play(agent, collection, one), agent.lane, reward, budget) for one in asked]
             return await together(plays)
@@ -187,7 +187,7 @@ class Service:
     async def pair_relevance(self, pairs: Sequence[Pair], budget: Budget) -> list[float | None]:
         """Scores of (query, key) pairs; None where the budget did not reach. Raises Refused."""
         with self.within_limits(len(pairs), "judge"):
-            reward = self._remembering(await self.models.loaded("reward"))
+            reward = await self._remembering(await self.models.loaded("reward"))
             return await self._judge(reward, pairs, "judge", budget)
 
     async def _judge(
@@ -195,9 +195,12 @@ class Service:
     ) -> list[float | None]:
         return await judge(reward, pairs, self.worker, lane, budget.deadline, always=lane == "agent")
 
-    def _remembering(self, reward: RewardModel) -> RememberedReward:
+    async def _remembering(self, reward: RewardModel) -> RememberedReward:
         """One memory a reward model, also where the agent and the service have an object of it each."""
-        return self.judgments.setdefault(reward.fingerprint, RememberedReward(reward))
+        if id(reward) not in self._remembers:
+            fingerprint = await self.worker.run(lambda: reward.fingerprint)  # may read files, or ask a server
+            self._remembers[id(reward)] = self.judgments.setdefault(fingerprint, RememberedReward(reward))
+        return self._remembers[id(reward)]
 
     def collection(self, name: str) -> Collection:
         """An indexed corpus. Raises Refused."""
