@@ -54,11 +54,13 @@ def test_a_stopped_service_finishes_what_it_took(running: Running) -> None:
 def test_a_client_that_hangs_up_is_not_worked_for(running: Running) -> None:
     async def main() -> bytes:
         async with connection(running.port) as busy, connection(running.port) as watch:
+            await watch("POST", "/relevance", b'{"queries": ["a"], "keys": ["a"]}')  # now the model is known
             slow = asyncio.create_task(busy("POST", "/generate", json.dumps({"prompts": [SLOW]}).encode()))
             while b"searchrl_waiting_items 1.0" not in (await watch("GET", "/metrics"))[1]:
                 await asyncio.sleep(0.01)
             async with connection(running.port) as impatient:
-                asked = asyncio.create_task(impatient("POST", "/embed", b'{"texts": ["a", "b"]}'))
+                body = b'{"queries": ["a"], "keys": ["c", "d"]}'  # which wait for the same thread
+                asked = asyncio.create_task(impatient("POST", "/relevance", body))
                 while b"searchrl_waiting_items 3.0" not in (await watch("GET", "/metrics"))[1]:
                     await asyncio.sleep(0.01)
             with pytest.raises(asyncio.IncompleteReadError):
@@ -68,9 +70,8 @@ def test_a_client_that_hangs_up_is_not_worked_for(running: Running) -> None:
             return (await watch("GET", "/metrics"))[1]
 
     counted = asyncio.run(main())
-    assert b'searchrl_requests_total{route="/embed",status="499"} 1.0' in counted
-    assert b'searchrl_batch_items_count{work="Score"} 1.0' in counted
-    assert b'work="Embed"' not in counted
+    assert b'searchrl_requests_total{route="/relevance",status="499"} 1.0' in counted
+    assert b'searchrl_batch_items_count{work="Score"} 2.0' in counted
     assert b"searchrl_waiting_items 0.0" in counted
 
 
