@@ -32,6 +32,13 @@ SplitName = Literal["train", "dev", "test"]
 EngineName = Literal["auto", "transformers", "http", "vllm"]
 
 
+def dataset_names(dataset: str) -> tuple[str, ...]:
+    """The datasets that a setting names, joined by commas."""
+    if "," not in dataset or Path(dataset).is_dir():
+        return (dataset,)
+    return tuple(name.strip() for name in dataset.split(","))
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which documents and queries."""
@@ -66,9 +73,7 @@ class DataConfig:
     @property
     def datasets(self) -> tuple[str, ...]:
         """The datasets one by one."""
-        if "," not in self.dataset or Path(self.dataset).is_dir():
-            return (self.dataset,)
-        return tuple(name.strip() for name in self.dataset.split(","))
+        return dataset_names(self.dataset)
 
     def each(self) -> list[DataConfig]:
         """The same settings for each dataset alone."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from searchrl.config import dataset_names
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.device import choose_device, rng
 from searchrl.errors import DataError
@@ -19,6 +20,8 @@ from searchrl.fitting.candidates import draw, draw_others, scores_of
 from searchrl.fitting.records import PreferenceList, held_out, read_lists
 from searchrl.fitting.settings import LossName, PreferenceDataConfig, TrainLoraConfig
 from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray
+from searchrl.retrieval.retriever import Retriever
+from searchrl.reward.gain import own_document
 from searchrl.reward.reward_model import RewardModel
 
 if TYPE_CHECKING:
@@ -34,17 +37,15 @@ CPU_LISTS = 360
 def training_lists(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainAndTest:
     """Lists to train on and to test on, capped as asked. Raises DataError where there are none to train on."""
     data, seed = config.data, config.fitting.seed
-    everything, test = _from_judgments(config, say) if data.dataset is not None else _from_files(data, seed)
-    if not everything:
-        raise DataError("no preferences are left to train on: give more, or a smaller test_share")
+    sources = _from_judgments(config, say) if data.dataset is not None else [_from_files(data, seed)]
     most = data.max_train
     if most is None:
         most = CPU_LISTS if choose_device(config.compute.device).device == "cpu" else 0
-    train, test = (
-        draw(rng(seed, "sample of lists"), lists, count or len(lists))
-        for lists, count in ((everything, most), (test, data.max_test))
-    )
-    drawn = f"{len(train)} of {len(everything)}" if len(train) < len(everything) else f"{len(train)}"
+    train, test = _sample([t for t, _ in sources], most, seed), _sample([t for _, t in sources], data.max_test, seed)
+    if not train:
+        raise DataError("no preferences are left to train on: give more, or a smaller test_share")
+    there = sum(len(lists) for lists, _ in sources)
+    drawn = f"{len(train)} of {there}" if len(train) < there else f"{there}"
     say(f"{drawn} preference lists to train on, {len(test)} of other queries to test on")
     return train, test
 
@@ -57,26 +58,40 @@ def _from_files(data: PreferenceDataConfig, seed: int) -> TrainAndTest:
     return divide(train, seed, data.test_share)
 
 
-def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainAndTest:
+def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> list[TrainAndTest]:
+    """The lists of each collection."""
+    from searchrl.data.dataset import train_from_dev
     from searchrl.evaluation import stages
     from searchrl.models.loader import ModelLoader
     from searchrl.retrieval.dense import build_dense_index
-    from searchrl.reward.gain import own_document
+    from searchrl.retrieval.lexical import LexicalIndex
 
     data, seed = config.data, config.fitting.seed
     assert data.dataset is not None
-    dataset = stages.load_collection(data.dataset, data.collection.data_dir, data.collection.mirror)
-    found = []
+    sources = []
     with closing(ModelLoader(device=config.compute.device, cache=config.compute.cache)) as loader:
-        splits = [stages.judged_queries(dataset, split) for split in (data.train_split, data.test_split)]
-        say(stages.describe(dataset, data.train_split, splits[0]))
         encoder = loader.encoder(data.encoder)
-        index = build_dense_index(dataset.corpus, encoder, loader.cache, show_progress=True, resumable=True)
-        for queries in splits:
-            vectors = encoder.encode(queries.texts, kind="query")
-            ranking = index.search(vectors, data.negatives_depth, own_document(queries, dataset.corpus))
-            found.append(lists_from_qrels(queries, dataset.corpus, ranking.documents, data, seed))
-    return found[0], found[1]
+        for name in dataset_names(data.dataset):
+            dataset = stages.load_collection(name, data.collection.data_dir, data.collection.mirror)
+            if data.train_from_dev and "train" not in dataset.splits:
+                dataset = train_from_dev(dataset, seed)
+            splits = [stages.judged_queries(dataset, split) for split in (data.train_split, data.test_split)]
+            say(stages.describe(dataset, data.train_split, splits[0]))
+            index = build_dense_index(dataset.corpus, encoder, loader.cache, show_progress=True, resumable=True)
+            first_stage = Retriever(encoder, index, LexicalIndex(dataset.corpus), 0.0, data.negatives_depth)
+            train, test = (_lists(name, queries, dataset.corpus, first_stage, data, seed) for queries in splits)
+            sources.append((train, test))
+    return sources
+
+
+def _lists(
+    name: str, queries: QuerySet, corpus: Corpus, first_stage: Retriever, data: PreferenceDataConfig, seed: int
+) -> list[PreferenceList]:
+    """``lists_from_qrels`` over the tops of the dense and the BM25 ranking, in groups that no other collection has."""
+    own = own_document(queries, corpus)
+    tops = [first_stage.search(first_stage.queries(queries.texts, share), own) for share in (0.0, 1.0)]
+    ranked = np.concatenate([top.documents for top in tops], axis=1)
+    return [replace(one, group=f"{name}:{one.group}") for one in lists_from_qrels(queries, corpus, ranked, data, seed)]
 
 
 def joined(lists: Sequence[PreferenceList]) -> list[PreferenceList]:
@@ -119,8 +134,8 @@ def lists_from_qrels(
 ) -> list[PreferenceList]:
     """One list a query: up to ``positives`` relevant documents, at the level of their grade, and at level 0 others.
 
-    ranked: (n, depth) corpus indices, best first, ``NO_DOCUMENT`` past the end: ``negatives`` are drawn from what is
-    not relevant there, ``random_negatives`` from the whole corpus. What people did not judge counts as not relevant, as
+    ranked: (n, depth) corpus indices, repeated ones count once, ``NO_DOCUMENT`` where there is none: ``negatives`` are
+    drawn from what is not relevant there, ``random_negatives`` from the whole corpus. What people did not judge counts as not relevant, as
     in all such training; a few are. A query without a relevant or without another document is left out, and its own
     document (the one with its id) is never used. Draws depend on the query's id and ``seed`` alone.
     """
@@ -134,7 +149,9 @@ def lists_from_qrels(
         }
         taken = {*grades, corpus.position.get(query_id, NO_DOCUMENT), NO_DOCUMENT}
         relevant = draw(random, sorted(grades), data.positives)
-        others = draw(random, [int(d) for d in row if d not in taken and corpus.full_text(int(d))], data.negatives)
+        others = draw(
+            random, [d for d in dict.fromkeys(row.tolist()) if d not in taken and corpus.full_text(d)], data.negatives
+        )
         anywhere = draw_others(random, len(corpus), data.random_negatives, {*taken, *others})
         others += [d for d in anywhere if corpus.full_text(d)]
         if relevant and others and text.strip():
@@ -143,6 +160,18 @@ def lists_from_qrels(
             texts = [corpus.full_text(d) for d in documents]
             lists.append(PreferenceList([text] * len(texts), texts, levels, query_id))
     return lists
+
+
+def _sample(sources: Sequence[Sequence[PreferenceList]], most: int, seed: int) -> list[PreferenceList]:
+    """At most so many, drawn at random, in the order they had; 0: all. Each source gives the same number, or all of
+    its lists where it has fewer.
+    """
+    room = most or sum(map(len, sources))
+    kept: dict[int, list[PreferenceList]] = {}
+    for source in sorted(range(len(sources)), key=lambda i: len(sources[i])):
+        kept[source] = draw(rng(seed, "sample of lists"), sources[source], room // (len(sources) - len(kept)))
+        room -= len(kept[source])
+    return [one for source in range(len(sources)) for one in kept[source]]
 
 
 def pairwise_loss(scores: Tensor, levels: Tensor) -> Tensor:

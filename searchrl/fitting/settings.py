@@ -314,8 +314,10 @@ class PreferenceDataConfig:
     dataset_list_test: Path | None = None
     """Preferences to test on; if not given, --test-share of the training queries is held out."""
     dataset: str | None = None
-    """Instead of files: a BEIR folder or a dataset's name. Relevant documents come from its judgments, the others from
-    a first-stage ranking."""
+    """Instead of files: a BEIR folder or a dataset's name, or several joined by commas. Relevant documents come from
+    the judgments, the others from the tops of the dense and the BM25 ranking."""
+    train_from_dev: bool = False
+    """With --dataset: train on half of the dev queries where a dataset has no train split."""
     train_split: Literal["train", "dev", "test"] = "train"
     """With --dataset: the queries to train on."""
     test_split: Literal["train", "dev", "test"] = "dev"
@@ -323,9 +325,9 @@ class PreferenceDataConfig:
     positives: int = 2
     """With --dataset: relevant documents of a query at most, drawn at random."""
     negatives: int = 3
-    """With --dataset: other documents of a query, drawn from the top of its ranking."""
+    """With --dataset: other documents of a query, drawn from the tops of its rankings."""
     negatives_depth: int = 50
-    """With --dataset: how far that top reaches."""
+    """With --dataset: how far these tops reach."""
     random_negatives: int = 1
     """With --dataset: documents drawn from the whole collection besides."""
     encoder: str | None = None
@@ -333,7 +335,8 @@ class PreferenceDataConfig:
     test_share: float = 0.1
     """Share of the queries of --dataset-list-train to hold out where --dataset-list-test is not given."""
     max_train: int | None = None
-    """Lists to train on at most, drawn at random; 0 for all. By default 360 on a CPU, all elsewhere."""
+    """Lists to train on at most, drawn at random, of several datasets as many from each as it has; 0 for all. By
+    default 360 on a CPU, all elsewhere."""
     max_test: int = 100
     """Lists to test on at most, drawn at random; 0 for all."""
     collection: CollectionConfig = field(default_factory=CollectionConfig)
