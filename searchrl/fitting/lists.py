@@ -135,9 +135,9 @@ def lists_from_qrels(
     """One list a query: up to ``positives`` relevant documents, at the level of their grade, and at level 0 others.
 
     ranked: (n, depth) corpus indices, repeated ones count once, ``NO_DOCUMENT`` where there is none: ``negatives`` are
-    drawn from what is not relevant there, ``random_negatives`` from the whole corpus. What people did not judge counts as not relevant, as
-    in all such training; a few are. A query without a relevant or without another document is left out, and its own
-    document (the one with its id) is never used. Draws depend on the query's id and ``seed`` alone.
+    drawn from what is not relevant there, ``random_negatives`` from the whole corpus. What people did not judge counts
+    as not relevant, as in all such training; a few are. A query without a relevant or without another document is left
+    out, and its own document (the one with its id) is never used. Draws depend on the query's id and ``seed`` alone.
     """
     lists = []
     for query_id, text, row in zip(queries.ids, queries.texts, ranked, strict=True):
