@@ -18,7 +18,7 @@ Settings = TypeVar("Settings")
 RetrieverName = Literal["dense", "hybrid"]
 ReformulatorName = Literal["feedback", "lm", "lm+feedback"]
 RewardName = Literal["lm", "head", "qrels"]
-JudgeMethod = Literal["auto", "yes_no", "graded", "likelihood"]
+JudgeMethod = Literal["auto", "yes_no", "graded", "likelihood", "pmi"]
 FusionName = Literal["minmax", "rrf", "last"]
 IdealName = Literal["pooled", "list"]
 BaselineName = Literal["leave_one_out", "value", "none"]
@@ -176,7 +176,8 @@ class ModelConfig:
     """Numeric format of the encoder; auto: $SEARCHRL_DTYPE if set, else float32; int8 is the fastest on x86 CPUs
     without bfloat16."""
     judge: JudgeMethod = "auto"
-    """How the language model judges a document; auto: likelihood below about 1B parameters, else graded."""
+    """How the language model judges a document; auto: as it was fitted, else likelihood below about 1B parameters, and
+    graded above."""
     reward_model: str | None = None
     """Sequence-classification reward model for --reward head: hub name or folder."""
     prompts: Path | None = None

@@ -99,10 +99,13 @@ def make_reward_model(models: ModelConfig, game: GameConfig, loader: ModelLoader
 def make_lm_reward(models: ModelConfig, loader: ModelLoader) -> RewardModel:
     """The language model as reward model, compared with the golden model first where one is named."""
     from searchrl.reward.lm import LMReward
+    from searchrl.reward.registry import KEY_WORDS, calibrated, recipe_of
 
     method = judging_method(models, loader)
     lm = loader.language_model(lm_name(models), judging_use(method), stop_at_newline=True)
-    return LMReward(lm, method, load_prompts(models.prompts))
+    recipe = recipe_of(lm_name(models), loader)
+    words = (recipe and recipe.max_key_words) or KEY_WORDS["lm"]
+    return calibrated(LMReward(lm, method, load_prompts(models.prompts), words), recipe, method)
 
 
 def make_reformulator(
@@ -167,12 +170,14 @@ def reward_source(game: GameConfig) -> str:
 
 def judging_method(models: ModelConfig, loader: ModelLoader) -> Method:
     """How the language model judges. Raises ConfigError where that depends on a size its server does not tell."""
-    return models.judge if models.judge != "auto" else loader.judging_method(lm_name(models))
+    from searchrl.reward.registry import lm_method, recipe_of
+
+    return lm_method(models.judge, lm_name(models), loader, recipe_of(lm_name(models), loader))
 
 
 def judging_use(method: Method) -> Use:
     """What a language model that judges so is asked for."""
-    return "likelihoods" if method == "likelihood" else "chat"
+    return "likelihoods" if method in ("likelihood", "pmi") else "chat"
 
 
 @dataclass(frozen=True)

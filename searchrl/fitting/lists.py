@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,35 +31,67 @@ if TYPE_CHECKING:
 
 TrainAndTest = tuple[list[PreferenceList], list[PreferenceList]]
 
+
+@dataclass(frozen=True)
+class Judged:
+    """Pairs of which it is known whether the document is relevant."""
+
+    queries: list[str]
+    documents: list[str]
+    relevant: list[bool]
+
+
+@dataclass(frozen=True)
+class TrainingLists:
+    """What a training command learns from, and what it is measured on."""
+
+    train: list[PreferenceList]
+    test: list[PreferenceList]
+    retrieved: Judged
+    """What a first stage finds for queries that are not trained on, as relevant as it is: scores become probabilities
+    on it. Where there are no rankings, the pairs of ``test``.
+    """
+
+
 CPU_LISTS = 360
 """Lists that a CPU learns from unless told otherwise; about half an hour with the embedded language model."""
 
+CALIBRATION_QUERIES, CALIBRATION_DEPTH = 40, 10
+"""Queries of each collection, and documents of each of their two rankings, on which scores become probabilities."""
 
-def training_lists(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainAndTest:
+
+def training_lists(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainingLists:
     """Lists to train on and to test on, capped as asked. Raises DataError where there are none to train on."""
     data, seed = config.data, config.fitting.seed
     sources = _from_judgments(config, say) if data.dataset is not None else [_from_files(data, seed)]
     most = data.max_train
     if most is None:
         most = CPU_LISTS if choose_device(config.compute.device).device == "cpu" else 0
-    train, test = _sample([t for t, _ in sources], most, seed), _sample([t for _, t in sources], data.max_test, seed)
+    train = _sample([source.train for source in sources], most, seed)
+    test = _sample([source.test for source in sources], data.max_test, seed)
     if not train:
         raise DataError("no preferences are left to train on: give more, or a smaller test_share")
-    there = sum(len(lists) for lists, _ in sources)
+    there = sum(len(source.train) for source in sources)
     drawn = f"{len(train)} of {there}" if len(train) < there else f"{there}"
     say(f"{drawn} preference lists to train on, {len(test)} of other queries to test on")
-    return train, test
+    judged = [source.retrieved for source in sources]
+    if data.dataset is None:
+        judged = [Judged([*one.queries], [*one.documents], [x == max(one.levels) for x in one.levels]) for one in test]
+    parts = [list(chain.from_iterable(part)) for part in zip(*map(_columns, judged), strict=True)] or [[], [], []]
+    return TrainingLists(train, test, Judged(*parts))
 
 
-def _from_files(data: PreferenceDataConfig, seed: int) -> TrainAndTest:
+def _from_files(data: PreferenceDataConfig, seed: int) -> TrainingLists:
     assert data.dataset_list_train is not None
     train = joined(read_lists(data.dataset_list_train))
     if data.dataset_list_test is not None:
-        return train, joined(read_lists(data.dataset_list_test))
-    return divide(train, seed, data.test_share)
+        test = joined(read_lists(data.dataset_list_test))
+    else:
+        train, test = divide(train, seed, data.test_share)
+    return TrainingLists(train, test, Judged([], [], []))
 
 
-def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> list[TrainAndTest]:
+def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> list[TrainingLists]:
     """The lists of each collection."""
     from searchrl.data.dataset import train_from_dev
     from searchrl.evaluation import stages
@@ -75,22 +108,49 @@ def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> list
             dataset = stages.load_collection(name, data.collection.data_dir, data.collection.mirror)
             if data.train_from_dev and "train" not in dataset.splits:
                 dataset = train_from_dev(dataset, seed)
-            splits = [stages.judged_queries(dataset, split) for split in (data.train_split, data.test_split)]
-            say(stages.describe(dataset, data.train_split, splits[0]))
+            train, test = (stages.judged_queries(dataset, split) for split in (data.train_split, data.test_split))
+            say(stages.describe(dataset, data.train_split, train))
             index = build_dense_index(dataset.corpus, encoder, loader.cache, show_progress=True, resumable=True)
             first_stage = Retriever(encoder, index, LexicalIndex(dataset.corpus), 0.0, data.negatives_depth)
-            train, test = (_lists(name, queries, dataset.corpus, first_stage, data, seed) for queries in splits)
-            sources.append((train, test))
+            few = test.only(draw(rng(seed, "calibration"), range(len(test)), CALIBRATION_QUERIES))
+            sources.append(
+                TrainingLists(
+                    _lists(name, train, dataset.corpus, first_stage, data, seed),
+                    _lists(name, test, dataset.corpus, first_stage, data, seed),
+                    _retrieved(few, dataset.corpus, first_stage),
+                )
+            )
     return sources
+
+
+def _retrieved(queries: QuerySet, corpus: Corpus, first_stage: Retriever) -> Judged:
+    """The tops of the dense and the BM25 ranking, and what people say of them."""
+    documents = _both_tops(queries, corpus, first_stage, CALIBRATION_DEPTH)
+    judged = Judged([], [], [])
+    for query_id, text, row in zip(queries.ids, queries.texts, documents, strict=True):
+        for document in dict.fromkeys(row[row != NO_DOCUMENT].tolist()):
+            judged.queries.append(text)
+            judged.documents.append(corpus.full_text(document))
+            judged.relevant.append(queries.qrels.get(query_id, {}).get(corpus.ids[document], 0) > 0)
+    return judged
+
+
+def _both_tops(queries: QuerySet, corpus: Corpus, first_stage: Retriever, depth: int) -> IntArray:
+    """(n, 2 depth) documents: the first of the dense ranking, then those of the BM25 ranking."""
+    own = own_document(queries, corpus)
+    tops = [first_stage.search(first_stage.queries(queries.texts, share), own) for share in (0.0, 1.0)]
+    return np.concatenate([top.documents[:, :depth] for top in tops], axis=1)
+
+
+def _columns(judged: Judged) -> tuple[list[str], list[str], list[bool]]:
+    return judged.queries, judged.documents, judged.relevant
 
 
 def _lists(
     name: str, queries: QuerySet, corpus: Corpus, first_stage: Retriever, data: PreferenceDataConfig, seed: int
 ) -> list[PreferenceList]:
-    """``lists_from_qrels`` over the tops of the dense and the BM25 ranking, in groups that no other collection has."""
-    own = own_document(queries, corpus)
-    tops = [first_stage.search(first_stage.queries(queries.texts, share), own) for share in (0.0, 1.0)]
-    ranked = np.concatenate([top.documents for top in tops], axis=1)
+    """``lists_from_qrels`` over the tops of both rankings, in groups that no other collection has."""
+    ranked = _both_tops(queries, corpus, first_stage, data.negatives_depth)
     return [replace(one, group=f"{name}:{one.group}") for one in lists_from_qrels(queries, corpus, ranked, data, seed)]
 
 

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import AutoConfig, PrinterCallback, TrainerCallback, integrations
+from transformers import PrinterCallback, TrainerCallback, integrations
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 from trl.trainer.utils import disable_dropout_in_model
@@ -21,11 +21,11 @@ from trl.trainer.utils import disable_dropout_in_model
 from searchrl.device import rng
 from searchrl.errors import ConfigError, DivergedError, ModelError, reason
 from searchrl.files import write_text
-from searchrl.fitting.lists import PreferenceQuality, list_losses, preference_quality
+from searchrl.fitting.lists import Judged, PreferenceQuality, list_losses, preference_quality
 from searchrl.fitting.records import PreferenceList
 from searchrl.fitting.settings import FittingConfig, LoraSettings, LossName, TrackingConfig
 from searchrl.fitting.trainable import TrainableReward
-from searchrl.models.folders import quiet_transformers
+from searchrl.reward.calibrated import Calibration
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """As the Llama family and its kin call them; a network without any of these gets LoRA on every linear layer."""
@@ -62,23 +62,6 @@ def attach(reward: TrainableReward, settings: LoraSettings, seed: int) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # PEFT leaves a head in the base's format
     return model
-
-
-def merge(reward: TrainableReward, folder: Path, model: Any, base: Path) -> None:
-    """Write the network with its adapter worked in, and its tokenizer, as a new folder; the network is changed.
-
-    The network should be in float32: in a coarser format the sum of weight and adapter would be rounded away.
-
-    What else lies in ``base`` for a reward to go by (a chat template's file, sentence-transformers' own) is kept.
-    """
-    merged = model.merge_and_unload()
-    merged.config = AutoConfig.from_pretrained(base, local_files_only=True)
-    with quiet_transformers():
-        merged.save_pretrained(folder)
-    reward.tokenizer.save_pretrained(folder)
-    extra = base / "config_sentence_transformers.json"
-    if extra.is_file():
-        write_text(folder / extra.name, extra.read_text(encoding="utf-8"))
 
 
 def load(reward: TrainableReward, folder: Path) -> Any:
@@ -275,6 +258,13 @@ class PreferenceTrainer(RewardTrainer):
             quality = preference_quality(self._reward, self._test)
         network.train(training)
         return quality
+
+    def calibration(self, judged: Judged) -> Calibration | None:
+        """The map from the trained model's scores to probabilities of relevance."""
+        network: Any = self.model
+        network.eval()
+        with self._format():
+            return Calibration.fit(self._reward.score(judged.queries, judged.documents), judged.relevant)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

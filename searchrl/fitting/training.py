@@ -15,9 +15,12 @@ from searchrl.config import DtypeName, differences, to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.files import load_json, new_folder, write_text
-from searchrl.fitting.lists import TrainAndTest, fingerprint, training_lists
+from searchrl.fitting.lists import TrainingLists, fingerprint, training_lists
 from searchrl.fitting.settings import TrackingConfig, TrainLoraConfig
+from searchrl.models.adapters import merge, name_base
 from searchrl.models.folders import default_language_model, language_model_folder
+from searchrl.reward.calibrated import Recipe
+from searchrl.reward.lm import LMReward
 
 if TYPE_CHECKING:
     from searchrl.fitting.trainable import TrainableReward
@@ -44,11 +47,11 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     lists = training_lists(config, say)
     language_model_folder(config.lora.model_name or default_language_model(choice.device))
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
-    reward, _ = _trainable(config, choice, folder)
+    reward, base = _trainable(config, choice, folder)
     config = _settled(config, reward, choice)
     settings = {name: value for name, value in to_json(config).items() if name not in NOT_COMPARED}
     settings["lora"] = {name: value for name, value in settings["lora"].items() if name not in ("merge", "prompts")}
-    told = {"loss": config.loss, "train": fingerprint(lists[0]), "test": fingerprint(lists[1])}
+    told = {"loss": config.loss, "train": fingerprint(lists.train), "test": fingerprint(lists.test)}
     folder.agree({**settings, **told, "model": reward.fingerprint})
     done = folder.finished()
     if done is None:
@@ -57,14 +60,9 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
 
         with without_deprecations(), quiet_transformers():
             done = _fit(config, folder, reward, lists, say)
-    del reward  # its network is changed, and takes as much memory as the next
     if config.lora.merge and not folder.merged.exists():
-        from searchrl.fitting.trainer import load, merge
-
-        reward, base = _trainable(config, replace(choice, dtype="float32"), folder)
-        model = load(reward, folder.adapter)
         with new_folder(folder.merged) as place:
-            merge(reward, place, model, base)
+            merge(folder.adapter, base, place)
     return done
 
 
@@ -103,6 +101,14 @@ def _trainable(config: TrainLoraConfig, choice: DeviceChoice, folder: RunFolder)
     return reward, language_model_folder(name)
 
 
+def _base_name(config: TrainLoraConfig, folder: RunFolder) -> str:
+    """What the adapter calls its base: a preset's or the hub's name, or a folder's whole path."""
+    if config.lora.new_head:
+        return str(folder.base.absolute())
+    name = config.lora.model_name or default_language_model(choose_device(config.compute.device).device)
+    return str(Path(name).absolute()) if Path(name).is_dir() else name
+
+
 def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceChoice) -> TrainLoraConfig:
     """The same with what depends on model and device decided, so that the run's folder remembers it."""
     from searchrl.fitting.trainer import last_third
@@ -121,13 +127,17 @@ def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceCho
 
 
 def _fit(
-    config: TrainLoraConfig, folder: RunFolder, reward: TrainableReward, lists: TrainAndTest, say: Callable[[str], None]
+    config: TrainLoraConfig,
+    folder: RunFolder,
+    reward: TrainableReward,
+    lists: TrainingLists,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     checkpoint = folder.last_checkpoint()
     step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     trainer = _trainer(config, folder, reward, lists, step)
     before = None
-    if lists[1]:
+    if lists.test:
         if not folder.before.exists():  # the fresh adapter changes nothing yet
             quality = trainer.quality()
             write_text(folder.before, json.dumps(asdict(quality)) + "\n")
@@ -139,22 +149,29 @@ def _fit(
     seconds = time.perf_counter() - started
     network: Any = trainer.model
     updates, after = trainer.state.global_step, None
-    if lists[1]:
+    if lists.test:
         look = trainer.last_look  # not twice: it takes minutes
         after = look[1] if look and look[0] == updates else trainer.quality()
         say(f"after: {after}")
     trainer.check_weights()
+    calibration = trainer.calibration(lists.retrieved)
     shutil.rmtree(folder.adapter, ignore_errors=True)
     with new_folder(folder.adapter) as place:  # the head included
         network.save_pretrained(str(place))
+        name_base(place, _base_name(config, folder))
         reward.tokenizer.save_pretrained(place)
+        if isinstance(reward, LMReward):
+            recipe = Recipe(reward.method, reward.max_document_words, calibration)
+        else:
+            recipe = Recipe("head", None, calibration)
+        recipe.write(place)
     during = [e for e in trainer.state.log_history if "eval_accuracy" in e and e["step"] < updates]
     metrics = {
         "before": before,
         "during": during,
         "after": asdict(after) if after else None,
         "updates": updates,
-        "lists": len(lists[0]),
+        "lists": len(lists.train),
         "seconds_of_the_last_command": round(seconds, 1),
         "peak_memory_gb": round(_peak_memory(), 2),
         "trainable_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
@@ -164,7 +181,7 @@ def _fit(
 
 
 def _trainer(
-    config: TrainLoraConfig, folder: RunFolder, reward: TrainableReward, lists: TrainAndTest, step: int
+    config: TrainLoraConfig, folder: RunFolder, reward: TrainableReward, lists: TrainingLists, step: int
 ) -> PreferenceTrainer:
     from trl.trainer.reward_config import RewardConfig
 
@@ -190,7 +207,7 @@ def _trainer(
         optim="adamw_torch",
         gradient_checkpointing=fitting.gradient_checkpointing,
         disable_dropout=False,  # the base's is off already; this would also switch off the adapter's
-        eval_strategy="steps" if lists[1] else "no",
+        eval_strategy="steps" if lists.test else "no",
         eval_steps=fitting.evaluation_steps,
         save_strategy="steps",
         save_steps=fitting.save_steps,
@@ -207,7 +224,7 @@ def _trainer(
     arguments._n_gpu = min(1, arguments.n_gpu)  # the trainer does not spread one process over several GPUs
     model = attach(reward, config.lora, fitting.seed)
     watching = trackers(config.tracking, folder.path, folder.curves, step)
-    return PreferenceTrainer(reward, model, config.loss, fitting, *lists, arguments, watching)
+    return PreferenceTrainer(reward, model, config.loss, fitting, lists.train, lists.test, arguments, watching)
 
 
 def _peak_memory() -> float:

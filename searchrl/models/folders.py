@@ -112,11 +112,19 @@ def encoder_folder(name: str) -> Path:
 
 
 def model_folder(name: str, offline_choice: str) -> Path:
-    """The local folder of ``name``: itself where it is a folder, else fetched from the hub or found in its cache.
+    """The local folder of ``name``: itself where it is a folder, else fetched from the hub or found in its cache; of an
+    adapter, the folder of the whole model that it makes.
 
     Only safetensors weights are fetched: other formats may run code when they are loaded. Raises ModelError, naming
     ``offline_choice``, where the model is not available.
     """
+    from searchrl.models.adapters import is_adapter, merged_folder
+
+    folder = _folder(name, offline_choice)
+    return merged_folder(folder, language_model_folder) if is_adapter(folder) else folder
+
+
+def _folder(name: str, offline_choice: str) -> Path:
     folder = user_path(name)
     if folder.is_dir():
         return folder

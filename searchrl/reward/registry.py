@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from searchrl.config import ScorerName
 from searchrl.errors import ConfigError, ModelError, nearest
 from searchrl.files import load_json
 from searchrl.models.folders import GENERATIVE
 from searchrl.models.loader import CONTEXT_TOKENS, ModelLoader
+from searchrl.reward.calibrated import CalibratedReward, Recipe, read_recipe
+from searchrl.reward.lm import Method
 
 if TYPE_CHECKING:
     from searchrl.reward.reward_model import RewardModel
@@ -69,7 +71,8 @@ def make_reward(
     kind = _kind(model_name, settings, loader)
     if kind in ("head", "cross_encoder"):
         settings.refuse(kind, "instruction", "max_key_words", "prompts")
-        return _remembering(_classifier(model_name, kind, loader), loader)
+        reward = _remembering(_classifier(model_name, kind, loader), loader)
+        return calibrated(reward, recipe_of(model_name, loader), kind)
     if kind == "qwen3_reranker":
         return _qwen_reranker(model_name, settings, loader)
     settings.refuse("lm" if settings.name == "auto" else settings.name, "instruction")
@@ -140,15 +143,39 @@ def _lm_reward(model_name: str | None, settings: ScorerSettings, loader: ModelLo
     from searchrl.reward.lm import LMReward
 
     prompts = load_prompts(settings.prompts)
-    named = settings.name
-    method = named if named in ("yes_no", "graded", "likelihood", "pmi") else loader.judging_method(model_name)
-    words = settings.max_key_words or KEY_WORDS["lm"]
+    recipe = recipe_of(model_name, loader)
+    method = lm_method(settings.name, model_name, loader, recipe)
+    words = settings.max_key_words or (recipe and recipe.max_key_words) or KEY_WORDS["lm"]
     lm = loader.language_model(
         model_name,
         "likelihoods" if method in ("likelihood", "pmi") else "chat",
         context_tokens=max(CONTEXT_TOKENS, TOKENS_PER_WORD * words),
     )
-    return LMReward(lm, method, prompts, words)
+    return calibrated(LMReward(lm, method, prompts, words), recipe, method)
+
+
+def recipe_of(model_name: str | None, loader: ModelLoader) -> Recipe | None:
+    """How a fitted model says that it scores; None of others, and of those behind a server."""
+    if model_name is None or loader.engine == "http":
+        return None
+    from searchrl.models.folders import language_model_folder
+
+    return read_recipe(language_model_folder(model_name))
+
+
+def lm_method(name: str, model_name: str | None, loader: ModelLoader, recipe: Recipe | None) -> Method:
+    """How a language model judges: as asked, else as it was fitted, else as suits its size."""
+    for method in (name, recipe.scorer if recipe else ""):
+        if method in get_args(Method):
+            return cast(Method, method)
+    return loader.judging_method(model_name)
+
+
+def calibrated(reward: RewardModel, recipe: Recipe | None, scorer: str) -> RewardModel:
+    """The reward model as it was fitted: where it scores as it did then, by probabilities."""
+    if recipe is None or recipe.calibration is None or recipe.scorer != scorer:
+        return reward
+    return CalibratedReward(reward, recipe.calibration)
 
 
 def detect_kind(name: str, folder: Path) -> ScorerKind:

@@ -16,6 +16,7 @@ from searchrl.fitting.records import read_lists
 from searchrl.fitting.trainable import trainable_reward
 from searchrl.fitting.trainer import PreferenceTrainer, load
 from searchrl.models.loader import ModelLoader
+from searchrl.reward.calibrated import read_recipe
 from searchrl.reward.registry import ScorerSettings, make_reward
 from tests.command import Shell
 from tests.formats import TOLERANCE, in_force
@@ -67,7 +68,12 @@ def test_a_head_learns_and_is_used_by_name(shell: Shell, flags: list[str], head:
     load(scorer, place / "adapter").eval()
     lists = read_lists(test_file)
     reloaded = scorer.score([q for x in lists for q in x.queries], [d for x in lists for d in x.documents])
-    np.testing.assert_allclose(reloaded, merged, rtol=CLOSE, atol=CLOSE)
+    recipe = read_recipe(place / "merged")
+    assert recipe is not None
+    assert recipe.calibration is not None
+    assert recipe.calibration.slope > 0
+    np.testing.assert_allclose(recipe.calibration.probability(reloaded), merged, rtol=CLOSE, atol=CLOSE)
+    np.testing.assert_array_equal(scores(place / "adapter", test_file), merged)
     assert preference_quality(scorer, lists).accuracy == metrics["after"]["accuracy"]
 
 
