@@ -230,6 +230,8 @@ class GameConfig:
     """Documents at the top that the reward model may reorder; 0: none."""
     rerank_weight: float = 0.3
     """The reward model's share in that reordering."""
+    trust: tuple[float, ...] = ()
+    """Shares among which the agent chooses for each query when it stops, instead of one for all: 0 .3 .5 .8, say."""
     depth: int = 100
     """Documents in a ranking."""
 
@@ -246,6 +248,12 @@ class GameConfig:
         at_least("rerank_depth", self.rerank_depth, 0)
         between("anchor", self.anchor, 0.0, 1.0)
         between("rerank_weight", self.rerank_weight, 0.0, 1.0)
+        for share in self.trust:
+            between("trust", share, 0.0, 1.0)
+        if len(set(self.trust)) < len(self.trust) or len(self.trust) == 1:
+            raise ConfigError(f"`trust` {' '.join(map(str, self.trust))}: give two shares or more, each once")
+        if self.trust and not self.rerank_depth:
+            raise ConfigError("`trust` needs `rerank_depth`, the documents at the top of each search that are judged")
         at_least("step_penalty", self.step_penalty, 0.0, 1e6)
         if self.auto_search and self.max_steps > 7:
             raise ConfigError(f"`max_steps` {self.max_steps} with `auto_search`: too many states; use 7 or fewer")

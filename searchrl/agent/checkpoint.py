@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from searchrl import __version__
 from searchrl.agent.policy import Policy
 from searchrl.config import ObservedName, PolicyName
-from searchrl.env.tree import N_ACTIONS, Action
+from searchrl.env.tree import N_ACTIONS, action_names
 from searchrl.errors import CheckpointError, DataError, reason
 from searchrl.files import write_bytes
 
@@ -62,6 +62,7 @@ def save_policy(path: Path, checkpoint: PolicyCheckpoint) -> None:
         "dim": policy.dim,
         "hidden": policy.hidden_size,
         "observe": policy.observe,
+        "actions": policy.actions,
         **{fact.name: getattr(checkpoint, fact.name) for fact in FACTS},
     }
     save_torch(path, {"meta": json.dumps(meta, allow_nan=False), "weights": policy.state_dict()})
@@ -74,7 +75,7 @@ def load_policy(path: Path | str) -> PolicyCheckpoint:
     try:
         meta = Meta.model_validate_json(content["meta"])
         _check_shape(meta, content["weights"])
-        policy = Policy(meta.dim, len(meta.feature_names), meta.kind, meta.hidden, meta.observe)
+        policy = Policy(meta.dim, len(meta.feature_names), meta.kind, meta.hidden, meta.observe, meta.actions)
         policy.load_state_dict(content["weights"])
         policy.eval()
         return PolicyCheckpoint(policy, **{fact.name: getattr(meta, fact.name) for fact in FACTS})
@@ -96,13 +97,14 @@ class Meta(BaseModel):
     dim: Annotated[int, Field(ge=1, le=1 << 20)]
     hidden: Annotated[int, Field(ge=1, le=1 << 16)]
     observe: ObservedName
+    actions: Annotated[int, Field(ge=N_ACTIONS, le=64)] = N_ACTIONS
     config: dict[str, Any]
     dataset: str
     encoder: str
     feature_names: Annotated[tuple[str, ...], Field(min_length=1, max_length=1 << 16)]
     episode: Annotated[int, Field(ge=0)]
     dev_score: float | None
-    best_fixed: tuple[Annotated[int, Field(ge=0, lt=N_ACTIONS)], ...]
+    best_fixed: tuple[Annotated[int, Field(ge=0, lt=64)], ...]
     version: str = __version__
     computed: dict[str, Any] = {}
 
@@ -110,7 +112,7 @@ class Meta(BaseModel):
 def _check_shape(meta: Meta, weights: Any) -> None:
     """Compare what is said with the weights that are there, before a network of that size is made."""
     shape = weights["action_head.weight"].shape
-    if tuple(shape) != (N_ACTIONS, meta.hidden + len(meta.feature_names)):
+    if tuple(shape) != (meta.actions, meta.hidden + len(meta.feature_names)):
         raise ValueError(f"weights of shape {tuple(shape)} do not fit {meta.hidden} units")
 
 
@@ -261,7 +263,7 @@ def model_card(checkpoint: PolicyCheckpoint, name: str, results: Sequence[Mappin
         "retriever": f"{game['retriever']}, encoder {models['encoder']} ({checkpoint.encoder})",
         "reformulator": game["reformulator"],
         "episodes": f"at most {game['max_steps']} steps, {game['step_penalty']} taken off for each",
-        "best fixed sequence": " ".join(Action(action).name for action in checkpoint.best_fixed),
+        "best fixed sequence": action_names(checkpoint.best_fixed),
         "SearchRL": checkpoint.version,
         **({"computed": in_words(checkpoint.computed)} if checkpoint.computed else {}),
     }

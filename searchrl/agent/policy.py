@@ -22,7 +22,7 @@ class PolicyOutput(NamedTuple):
     """What the policy says about b episodes."""
 
     log_probs: Tensor
-    """(b, 4) log-probabilities; -inf where the mask forbids."""
+    """(b, A) log-probabilities; -inf where the mask forbids."""
     value: Tensor
     """(b,) expected return from here."""
     hidden: Tensor
@@ -47,12 +47,14 @@ class Policy(nn.Module):
         kind: PolicyName = "gru",
         hidden: int = 256,
         observe: ObservedName = "features",
+        actions: int = N_ACTIONS,
     ) -> None:
         super().__init__()
         self.dim = dim
         self.kind = kind
         self.hidden_size = hidden
         self.observe = observe
+        self.actions = actions
         self.register_buffer("feature_mean", torch.zeros(n_features))
         self.register_buffer("feature_scale", torch.ones(n_features))
         width = 128 + 16
@@ -61,9 +63,9 @@ class Policy(nn.Module):
             self.result_layer = nn.Linear(dim, 64)
             width += 64 + 64
         self.feature_layer = nn.Linear(n_features, 128)
-        self.action_embedding = nn.Embedding(N_ACTIONS + 1, 16)
+        self.action_embedding = nn.Embedding(actions + 1, 16)
         self.body: nn.Module = nn.GRUCell(width, hidden) if kind == "gru" else nn.Linear(width, hidden)
-        self.action_head = nn.Linear(hidden + n_features, N_ACTIONS)
+        self.action_head = nn.Linear(hidden + n_features, actions)
         self.value_head = nn.Linear(hidden, 1)
         # Start near uniform: what is explored first should not depend on the initial weights.
         nn.init.orthogonal_(self.action_head.weight, gain=0.001)
@@ -82,11 +84,11 @@ class Policy(nn.Module):
     def start(self, batch: int) -> tuple[Tensor, Tensor]:
         """Memory (b, hidden) and last action (b,) before the first step."""
         device = self.feature_mean.device
-        last = torch.full((batch,), N_ACTIONS, dtype=torch.long, device=device)
+        last = torch.full((batch,), self.actions, dtype=torch.long, device=device)
         return torch.zeros(batch, self.hidden_size, device=device), last
 
     def forward(self, seen: Observation, last_action: Tensor, hidden: Tensor) -> PolicyOutput:
-        """One step for b episodes; ``last_action`` (b,) int64, 4 before the first."""
+        """One step for b episodes; ``last_action`` (b,) int64, the number of actions before the first."""
         return self.decide(self.recur(self.perceive(seen, last_action), hidden), seen)
 
     def perceive(self, seen: Observation, last_action: Tensor) -> Tensor:

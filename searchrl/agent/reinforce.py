@@ -17,7 +17,7 @@ from searchrl.agent.policy import Policy
 from searchrl.agent.rollout import play, walk
 from searchrl.config import LearningConfig
 from searchrl.env.graph import GraphTensors
-from searchrl.env.tree import N_ACTIONS
+from searchrl.env.tree import N_ACTIONS, Action
 from searchrl.errors import DivergedError
 
 VALUE_WEIGHT = 0.5
@@ -99,7 +99,7 @@ def _sampled(
     loss = policy_loss - entropy_weight * entropy
     if rules.baseline == "value":
         loss = loss + VALUE_WEIGHT * value_loss
-    counts = torch.bincount(seen.actions[seen.choice], minlength=N_ACTIONS).float()
+    counts = torch.bincount(seen.actions[seen.choice].clamp(max=Action.TERMINATE), minlength=N_ACTIONS).float()
     commonest, share = _commonest(seen.actions.masked_fill(~seen.running, -1))
     return loss, UpdateReport(
         episode_return=float(to_go[0].mean()),
@@ -140,13 +140,14 @@ def _exact(policy: Policy, graph: GraphTensors, rows: Tensor, entropy_weight: fl
     loss = -expected / graph.spread - entropy_weight * entropy
     ends = seen.ends.detach().mean(dim=0)
     end = int(ends.argmax())
-    share = (seen.log_probs.detach().exp() * weight[:, :, None]).sum(dim=(0, 1))
+    taken = (seen.log_probs.detach().exp() * weight[:, :, None]).sum(dim=(0, 1))
+    share = torch.cat([taken[: Action.TERMINATE], taken[Action.TERMINATE :].sum(dim=0, keepdim=True)])
     return loss, UpdateReport(
         episode_return=float(expected.detach()),
         policy_loss=-float(expected.detach()) / graph.spread,
         value_loss=0.0,
         entropy=float(entropy.detach()),
         actions=(share / share.sum().clamp(min=1e-9)).tolist(),
-        commonest=[int(a) for a in graph.tree.actions_to(end)],
+        commonest=graph.tree.actions_to(end),
         commonest_share=float(ends[end]),
     )

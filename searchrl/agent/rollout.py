@@ -14,7 +14,7 @@ from torch import Tensor
 
 from searchrl.agent.policy import Policy
 from searchrl.env.graph import BatchedSearchEnv, GraphTensors
-from searchrl.env.tree import N_ACTIONS, Action, Tree
+from searchrl.env.tree import Action, Tree
 
 OVER = -1
 """The situation of all episodes that have ended."""
@@ -43,14 +43,15 @@ class Episodes:
 
 
 def play(policy: Policy, graph: GraphTensors, rows: Tensor, choose: Callable[[Tensor], Tensor]) -> Episodes:
-    """Play one episode for each query row (b,); ``choose`` maps (b, 4) log-probabilities to (b,) actions.
+    """Play one episode for each query row (b,); ``choose`` maps (b, A) log-probabilities to (b,) actions.
 
     Differentiable in ``log_probs``, ``entropy`` and ``values``. Episodes of one query that took the same actions are in
     the same situation, and the policy looks at each situation once.
     """
     env = BatchedSearchEnv(graph)
     seen = env.reset(rows)
-    memory, last = policy.start(1)[0], torch.full_like(rows, N_ACTIONS)
+    actions = graph.tree.n_actions
+    memory, last = policy.start(1)[0], torch.full_like(rows, actions)
     situation, place = rows, torch.zeros_like(rows)  # situations by number; and by their place in the policy's batch
     everyone = torch.arange(len(rows), device=rows.device)
     steps: list[dict[str, Tensor]] = []
@@ -64,7 +65,7 @@ def play(policy: Policy, graph: GraphTensors, rows: Tensor, choose: Callable[[Te
         last = choose(log_probs.detach())
         running, mask = ~env.done, seen.mask
         seen, reward, _ = env.step(last)
-        situation = torch.where(env.done, OVER, place * N_ACTIONS + last)
+        situation = torch.where(env.done, OVER, place * actions + last)
         steps.append(
             {
                 "running": running,
@@ -86,7 +87,7 @@ class Walk:
     choice: Tensor
     """(S,) bool: there is more than one thing to do."""
     log_probs: Tensor
-    """(b, S, 4) action log-probabilities in each state; -inf for what cannot be done."""
+    """(b, S, A) action log-probabilities in each state; -inf for what cannot be done."""
     entropy: Tensor
     """(b, S) in nats."""
     visits: Tensor
@@ -99,35 +100,36 @@ class Walk:
 
 def walk(policy: Policy, graph: GraphTensors, rows: Tensor) -> Walk:
     """Run the policy down the whole tree of query ``rows`` (b,). Differentiable."""
-    only_end = torch.arange(N_ACTIONS, device=graph.device) == Action.TERMINATE
-    possible = torch.where((graph.steps < graph.max_steps)[:, None], graph.legal, only_end)  # (S, 4)
+    possible = graph.legal  # (S, A)
+    if graph.tree.weights == 1:
+        only_end = torch.arange(graph.tree.n_actions, device=graph.device) == Action.TERMINATE
+        possible = torch.where((graph.steps < graph.max_steps)[:, None], possible, only_end)
     choice = possible.sum(dim=1) > 1
     decided = _decide(policy, graph, rows, int(graph.steps[choice].max()))
     rest = possible[decided.shape[1] :].float().log()  # beyond the last choice: one thing to do, of probability 1
     log_probs = torch.cat([decided, rest.expand(len(rows), -1, -1)], dim=1)
     probs = log_probs.exp()
     visits = _visits(graph.tree, probs)
-    ends = visits * probs[:, :, Action.TERMINATE]
-    taken = (graph.steps + 1).clamp(max=graph.max_steps)
+    ends = visits * probs[:, :, Action.TERMINATE] * (graph.children[:, Action.TERMINATE] < 0)
     return Walk(
         choice=choice,
         log_probs=log_probs,
         entropy=-(probs * log_probs.masked_fill(log_probs == float("-inf"), 0.0)).sum(dim=2),
         visits=visits,
         ends=ends,
-        returns=(ends * (graph.end_gain[rows] - graph.rules.step_penalty * taken)).sum(dim=1),
+        returns=(ends * (graph.end_gain[rows] - graph.rules.step_penalty * graph.taken)).sum(dim=1),
     )
 
 
 def _decide(policy: Policy, graph: GraphTensors, rows: Tensor, last_step: int) -> Tensor:
-    """Action log-probabilities in the states D of the first steps up to ``last_step``: (b, D, 4).
+    """Action log-probabilities in the states D of the first steps up to ``last_step``: (b, D, A).
 
     What needs no memory goes through the network for all states at once, the rest level by level; siblings share
     their parent's memory.
     """
     tree, sizes = graph.tree, _level_sizes(graph.tree)[: last_step + 1]
     nodes = torch.arange(sum(sizes), device=rows.device)[:, None]
-    came_by = [N_ACTIONS if state.action is None else int(state.action) for state in tree.states[: len(nodes)]]
+    came_by = [tree.n_actions if state.action is None else state.action for state in tree.states[: len(nodes)]]
     last = torch.tensor(came_by, device=rows.device)[:, None].expand(-1, len(rows))
     seen = graph.observe(rows, nodes, graph.steps[nodes])
     memory, _ = policy.start(1)
@@ -140,21 +142,23 @@ def _decide(policy: Policy, graph: GraphTensors, rows: Tensor, last_step: int) -
 
 
 def _level_sizes(tree: Tree) -> list[int]:
-    """How many states there are after 0, 1, 2 ... steps.
+    """How many states, ends aside, there are after 0, 1, 2 ... steps.
 
     They lie level by level, children in their parents' order; those of one level have equally many children.
     """
-    steps = tree.step.tolist()
+    steps = tree.step[: tree.open_states].tolist()
     return [steps.count(step) for step in range(tree.max_steps + 1)]
 
 
 def _visits(tree: Tree, probs: Tensor) -> Tensor:
     """(b, S), level by level: the parent's visits times the probability of the action that leads here."""
     sizes = _level_sizes(tree)
-    came = [(state.parent, int(state.action)) for state in tree.states if state.action is not None]
+    came = [(state.parent, state.action) for state in tree.states if state.action is not None]
     parents, actions = torch.tensor(came, device=probs.device).T
-    visits = [torch.ones_like(probs[:, :1, 0])]
-    for here in torch.split(probs[:, parents, actions], sizes[1:], dim=1):
-        before = visits[-1]
-        visits.append(before.repeat_interleave(here.shape[1] // before.shape[1], dim=1) * here)
-    return torch.cat(visits, dim=1)
+    levels = [torch.ones_like(probs[:, :1, 0])]
+    taken = torch.split(probs[:, parents, actions], [*sizes[1:], len(tree) - tree.open_states], dim=1)
+    for here in taken[:-1]:
+        before = levels[-1]
+        levels.append(before.repeat_interleave(here.shape[1] // before.shape[1], dim=1) * here)
+    visits = torch.cat(levels, dim=1)
+    return torch.cat([visits, visits[:, parents[tree.open_states - 1 :]] * taken[-1]], dim=1)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.env.graph import SearchGraph, query_weights
-from searchrl.env.tree import ROOT, Action, Tree
+from searchrl.env.tree import ROOT, Action, Tree, action_names
 
 IntVector = NDArray[np.int64]
 
 HEURISTIC = (Action.SEARCH, Action.NARROW, Action.SEARCH, Action.BROADEN, Action.SEARCH)
 
 
-def follow(tree: Tree, actions: tuple[Action, ...]) -> int:
+def follow(tree: Tree, actions: Sequence[int]) -> int:
     """State that a fixed sequence ends in, its illegal actions passed over."""
     node = ROOT
     for action in actions:
@@ -41,8 +43,8 @@ def random_actions(graph: SearchGraph, rng: np.random.Generator) -> IntVector:
         legal = tree.legal[nodes]
         action = (rng.random(legal.shape) * legal).argmax(axis=1)
         following = tree.children[nodes, action]
-        done |= action == Action.TERMINATE
         nodes = np.where(done | (following < 0), nodes, following)
+        done |= action >= Action.TERMINATE
     return nodes
 
 
@@ -51,22 +53,21 @@ def best_fixed(graph: SearchGraph, source: str, step_penalty: float) -> int:
 
     Over several collections, each counts the same.
     """
-    return int(graph.tree.searched_nodes[(query_weights(graph) @ returns(graph, source, step_penalty)).argmax()])
+    return int(graph.tree.ends[(query_weights(graph) @ returns(graph, source, step_penalty)).argmax()])
 
 
 def oracle(graph: SearchGraph, source: str, step_penalty: float = 0.0) -> IntVector:
     """The best achievable episode of every query, known only with hindsight: end states (n,)."""
     best = returns(graph, source, step_penalty).argmax(axis=1)
-    return np.asarray(graph.tree.searched_nodes[best], dtype=np.int64)
+    return np.asarray(graph.tree.ends[best], dtype=np.int64)
 
 
 def returns(graph: SearchGraph, source: str, step_penalty: float) -> NDArray[np.float64]:
-    """What ending in each searched state pays, (n, R); TERMINATE costs a step unless the episode is truncated."""
-    tree = graph.tree
-    steps = np.minimum(tree.step[tree.searched_nodes] + 1, tree.max_steps)
+    """What each of the tree's ends pays, (n, E); TERMINATE costs a step unless the episode is truncated."""
+    steps = graph.tree.taken[graph.tree.ends]
     return np.asarray(graph.gains[source] - step_penalty * steps, dtype=np.float64)
 
 
 def describe(tree: Tree, node: int) -> str:
     """Name a fixed sequence by its actions: ``SEARCH BROADEN SEARCH``."""
-    return " ".join(action.name for action in tree.actions_to(node))
+    return action_names(tree.actions_to(node))

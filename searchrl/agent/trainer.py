@@ -64,7 +64,9 @@ class Trainer:
         self.train_graph = train.with_loss_aversion(config.loss_aversion)
         self.dev_graph = dev
         self.config = config
-        self.policy = Policy(dim, train.features.shape[-1], config.policy, config.hidden, config.observe)
+        self.policy = Policy(
+            dim, train.features.shape[-1], config.policy, config.hidden, config.observe, train.tree.n_actions
+        )
         self.policy.standardise(train.features)
         hidden = members(config.hide)
         self.policy.hide([place for place, name in enumerate(train.feature_names) if name in hidden])

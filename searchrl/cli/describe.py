@@ -19,7 +19,7 @@ from searchrl.command import held_interrupt
 from searchrl.config import GameConfig
 from searchrl.data.dataset import Split
 from searchrl.env.graph import SearchGraph
-from searchrl.env.tree import Action
+from searchrl.env.tree import action_names
 from searchrl.evaluation.measures import reward_quality
 from searchrl.evaluation.text_table import number, text_table
 from searchrl.experiment.callbacks import Callback, Listener
@@ -162,5 +162,5 @@ class TrainingPrinter(Callback):
             "higher --entropy, a lower --step-penalty or the action mask (--mask) keep it exploring.",
             progress.episode,
             100 * report.commonest_share,
-            " ".join(Action(a).name for a in report.commonest),
+            action_names(report.commonest),
         )

@@ -19,7 +19,7 @@ from searchrl.data.dataset import QuerySet
 from searchrl.device import processor
 from searchrl.env.game import Game, part_of, state_of, state_part
 from searchrl.env.graph import SearchGraph, fingerprint, graph_of, load_graph
-from searchrl.env.tree import Node, build_tree
+from searchrl.env.tree import Node, kind
 from searchrl.files import Array, Part, Parts, StoredParts, locked, save_arrays, stored
 from searchrl.retrieval.ranking import FloatArray, IntArray
 from searchrl.reward.gain import OFFSET, SLOPE, Gains, Judgments, calibrate, own_document, ranking_ndcg
@@ -78,7 +78,7 @@ class _Build:
         self.queries = queries
         self.parts = parts
         self.report = report
-        self.tree = build_tree(game.rules.max_steps, game.rules.auto_search)
+        self.tree = game.rules.tree
         self.changed = np.unique(self.tree.query_slot, return_index=True)[1].tolist()
         """The states in which each of the tree's queries is current for the first time."""
 
@@ -90,7 +90,7 @@ class _Build:
                 at = self.game.start(self.queries.texts)
             else:
                 before = state_of(self.parts, self.tree, state.parent)
-                at = self.game.advance(before, state.action, exclude)
+                at = self.game.advance(before, kind(state.action), exclude)
             self.parts[state_part(node)] = part_of(at, state)
 
     def score(self) -> JudgedPool | None:
@@ -118,9 +118,12 @@ class _Build:
             at = state_of(self.parts, self.tree, node)
             arrays: dict[str, Array] = {"features": self.game.features(at, pool)}
             if state.searched:
-                final = self.game.final_ranking(at, pool)
-                arrays |= {"final": final.documents, "final_scores": final.scores, "reward_calls": at.reward_calls}
-                arrays |= {f"gain_{source}": gain for source, gain in gains_of(final.documents).items()}
+                finals = [self.game.final_ranking(at, pool, weight) for weight in range(self.tree.weights)]
+                arrays["reward_calls"] = at.reward_calls
+                arrays["final"] = np.stack([final.documents for final in finals], axis=1)
+                arrays["final_scores"] = np.stack([final.scores for final in finals], axis=1)
+                gains = [gains_of(final.documents) for final in finals]
+                arrays |= {f"gain_{source}": np.stack([gain[source] for gain in gains], axis=1) for source in gains[0]}
             self.parts[_view_part(node)] = Part(arrays)
 
     def columns(self, pool: JudgedPool | None) -> dict[str, Column]:
@@ -129,15 +132,19 @@ class _Build:
         def column(part: Callable[[int], str], name: str, nodes: Sequence[int]) -> Column:
             return lambda: np.stack([self.parts[part(node)].arrays[name] for node in nodes], axis=1)
 
-        ends = self.tree.searched_nodes.tolist()
-        viewed = [name for name in self.parts[_view_part(ends[0])].arrays if name != "features"]
+        def by_end(name: str) -> Column:
+            return lambda: np.concatenate([self.parts[_view_part(node)].arrays[name] for node in searched], axis=1)
+
+        searched = self.tree.searched_nodes.tolist()
+        of_ends = [x for x in self.parts[_view_part(searched[0])].arrays if x not in ("features", "reward_calls")]
         documents, scores = pool.arrays() if pool else np.empty((2, len(self.queries), 0))
         return {
-            "features": column(_view_part, "features", range(len(self.tree))),
+            "features": column(_view_part, "features", range(self.tree.open_states)),
             "query_vectors": column(state_part, "vectors", self.changed),
-            "result_vectors": column(state_part, "result", ends),
-            "searched": column(state_part, "documents", ends),
-            **{name: column(_view_part, name, ends) for name in viewed},
+            "result_vectors": column(state_part, "result", searched),
+            "searched": column(state_part, "documents", searched),
+            "reward_calls": column(_view_part, "reward_calls", searched),
+            **{name: by_end(name) for name in of_ends},
             "pool": lambda: documents.astype(np.int32),
             "pool_scores": lambda: scores.astype(np.float32),
         }
@@ -148,6 +155,7 @@ class _Build:
         return {
             "max_steps": self.tree.max_steps,
             "auto_search": self.tree.auto_search,
+            "weights": self.tree.weights,
             "query_ids": list(self.queries.ids),
             "texts": [self.parts[state_part(node)].facts["texts"] for node in self.changed],
             "feature_names": list(self.game.feature_names),
@@ -161,7 +169,7 @@ class _Build:
 
     def _unfinished(self, stage: str, part: Callable[[int], str]) -> Iterator[tuple[int, Node]]:
         """The states whose part is missing; reports as they are dealt with."""
-        n, states = len(self.queries), self.tree.states
+        n, states = len(self.queries), self.tree.states[: self.tree.open_states]
         todo = [node for node in range(len(states)) if part(node) not in self.parts]
         done = len(states) - len(todo)
         self.report(stage, "situation", done * n, len(states) * n)

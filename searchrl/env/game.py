@@ -28,10 +28,10 @@ from searchrl.env.features import (
     ranking_features,
     reward_features,
 )
-from searchrl.env.tree import Action, Node, Tree
+from searchrl.env.tree import Action, Node, Tree, build_tree
 from searchrl.files import Array, Part, Parts
 from searchrl.reformulate.reformulator import Direction, Reformulator
-from searchrl.retrieval.fusion import fuse, mix
+from searchrl.retrieval.fusion import fuse, mix, mix_judged
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.reward_model import JudgedPool, RewardModel
@@ -50,6 +50,18 @@ class Rules:
     """Documents at the top of the final ranking that the reward model may reorder; 0 leaves it alone."""
     rerank_weight: float = 0.3
     """Share of the reward model in the reordering, 0 to 1: it is mixed in, never alone."""
+    trust: tuple[float, ...] = ()
+    """Shares among which the episode chooses when it ends; none: ``rerank_weight`` for all."""
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The shares that a final ranking can be made with."""
+        return self.trust or (self.rerank_weight,)
+
+    @property
+    def tree(self) -> Tree:
+        """All states that an episode can reach."""
+        return build_tree(self.max_steps, self.auto_search, len(self.weights))
 
 
 @dataclass(frozen=True)
@@ -164,18 +176,26 @@ class Game:
         at = replace(at, current=current, searched=False)
         return self._search(at, exclude) if self.rules.auto_search else at
 
-    def final_ranking(self, at: State, pool: JudgedPool | None) -> Ranking:
-        """What the user would get if the episode ended here: the episode's rankings fused, then perhaps reranked."""
+    def final_ranking(self, at: State, pool: JudgedPool | None, weight: int = 0) -> Ranking:
+        """What the user would get if the episode ended here: the episode's rankings fused, then perhaps reranked.
+
+        weight: the place of the reward model's share among ``Rules.weights``.
+        """
         fused = fuse(at.rankings, self.rules.fusion, self.rules.anchor)
         if pool is None or self.rules.rerank_depth == 0:
             return fused
         pool.ensure(at.judged[-1])
+        share = self.rules.weights[weight]
+        if self.rules.trust:
+            own = np.concatenate(at.judged, axis=1)
+            judged = (fused.documents[:, :, None] == own[:, None, :]).any(axis=2)
+            return mix_judged(fused, np.where(judged, pool.lookup(fused.documents), np.nan), share)
         scores = pool.lookup(fused.documents[:, : self.rules.rerank_depth])
         if pool.closed:  # what nobody has judged counts neither for nor against
             known = ~np.isnan(scores)
             mean = np.where(known, scores, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
             scores = np.where(known, scores, mean[:, None]).astype(np.float32)
-        return mix(fused, scores, self.rules.rerank_weight, "minmax")
+        return mix(fused, scores, share, "minmax")
 
     def features(self, at: State, pool: JudgedPool | None) -> FloatArray:
         """The observation's named scalars, (n, len(feature_names))."""

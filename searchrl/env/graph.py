@@ -34,7 +34,7 @@ SIZES = "sizes"
 
 @dataclass(frozen=True)
 class SearchGraph:
-    """Arrays over n queries, S states, Q queries in a tree (slots), R searches in a tree (slots)."""
+    """Arrays over n queries, S states, Q queries in a tree (slots), R searches in a tree (slots), E ends of it."""
 
     tree: Tree
     query_ids: Sequence[str]
@@ -42,7 +42,7 @@ class SearchGraph:
     """(Q, n) the current query's words in each query slot."""
     feature_names: tuple[str, ...]
     features: FloatArray
-    """(n, S, F)"""
+    """(n, S, F) of all states that are no ends."""
     query_vectors: FloatArray
     """(n, Q, dim)"""
     result_vectors: FloatArray
@@ -50,15 +50,15 @@ class SearchGraph:
     searched: IntArray
     """(n, R, depth) documents of each search."""
     final: IntArray
-    """(n, R, depth) documents of the final ranking, were the episode to end here."""
+    """(n, E, depth) documents of the final ranking, were the episode to end here."""
     final_scores: FloatArray
-    """(n, R, depth)"""
+    """(n, E, depth)"""
     reward_calls: IntArray
     """(n, R) pairs that the reward model has scored by then."""
     reformulation_calls: int
     """Language model calls of one reformulation of one query."""
     gains: Mapping[str, FloatArray]
-    """reward source -> (n, R) gain of the final ranking: ``qrels``, ``reward`` (pooled ideal), ``reward_list``."""
+    """reward source -> (n, E) gain of the final ranking: ``qrels``, ``reward`` (pooled ideal), ``reward_list``."""
     pool: IntArray
     """(n, P) every document that the reward model scored for the query, padded with -1; P may be 0."""
     pool_scores: FloatArray
@@ -76,7 +76,7 @@ class SearchGraph:
     def state_gains(self, source: str) -> FloatArray:
         """(n, S) gain of ending in each state; 0 where nothing has been searched."""
         gains = np.concatenate([np.asarray(self.gains[source]), np.zeros((len(self), 1), dtype=np.float32)], axis=1)
-        return np.asarray(gains[:, self.tree.search_slot], dtype=np.float32)
+        return np.asarray(gains[:, self.tree.end_slot], dtype=np.float32)
 
     def lm_calls(self, nodes: NDArray[np.int_]) -> IntArray:
         """(n,) language model calls up to one state of each query: reformulations and pairs scored."""
@@ -86,7 +86,7 @@ class SearchGraph:
 
     def final_ranking(self, nodes: NDArray[np.int_]) -> Ranking:
         """The final rankings of episodes that ended in these states, one a query; empty where nothing was searched."""
-        slots = self.tree.search_slot[nodes]
+        slots = self.tree.end_slot[nodes]
         rows = np.arange(len(self))
         found = (slots >= 0)[:, None]
         documents = np.where(found, self.final[rows, np.maximum(slots, 0)], -1)
@@ -120,7 +120,7 @@ def load_graph(folder: Path) -> SearchGraph:
 def graph_of(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> SearchGraph:
     """Make a graph of its arrays and JSON-able facts, as they are stored. Raises KeyError where one is missing."""
     return SearchGraph(
-        tree=build_tree(facts["max_steps"], facts["auto_search"]),
+        tree=build_tree(facts["max_steps"], facts["auto_search"], facts["weights"]),
         query_ids=facts["query_ids"],
         texts=facts["texts"],
         feature_names=tuple(facts["feature_names"]),
@@ -231,17 +231,19 @@ class GraphTensors:
         self.search_slot = self._put(tree.search_slot % (len(tree.searched_nodes) + 1)).long()  # -1: the last, empty
         self.children = self._put(tree.children).long()
         self.legal = self._put(tree.legal)
+        self.state = self._put(tree.state).long()
         self.steps = self._put(tree.step).long()
+        self.taken = self._put(tree.taken).long()
         # What the episode pays when it ends in a state, step penalties aside.
         gains = graph.state_gains(rules.source)
-        self.single_gain = self._put(gains[:, int(tree.searched_nodes[0])])
+        self.single_gain = self._put(gains[:, int(tree.ends[0])])
         if rules.baseline == "single_pass":
-            gains = gains - gains[:, [int(tree.searched_nodes[0])]]
+            gains = gains - gains[:, [int(tree.ends[0])]]
         gains[:, tree.search_slot < 0] = -rules.empty_penalty
         self.end_gain = self._put(gains)
         # How far apart one query's outcomes lie: the unit in which learning compares them, so that the weight of the
         # entropy bonus means the same whatever the data and the source of gains.
-        found = gains[:, tree.searched_nodes]
+        found = gains[:, tree.ends]
         self.spread = max(float(found.std(axis=1) @ query_weights(graph)), 1e-3)
 
     def _put(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
@@ -249,12 +251,11 @@ class GraphTensors:
 
     def with_loss_aversion(self, loss_aversion: float) -> GraphTensors:
         """The same, but what an episode finds less than one plain search would have counts that many times."""
-        searched = torch.from_numpy(self.tree.searched_nodes).long().to(self.device)
+        ends = torch.from_numpy(self.tree.ends).long().to(self.device)
         other = copy.copy(self)
         other.end_gain = self.end_gain.clone()
-        single = self.end_gain[:, searched[:1]]
-        lost = (single - self.end_gain[:, searched]).clamp(min=0.0)
-        other.end_gain[:, searched] -= (loss_aversion - 1.0) * lost
+        lost = (self.end_gain[:, ends[:1]] - self.end_gain[:, ends]).clamp(min=0.0)
+        other.end_gain[:, ends] -= (loss_aversion - 1.0) * lost
         return other
 
     def mean(self, values: Tensor) -> float:
@@ -263,7 +264,7 @@ class GraphTensors:
 
     def observe(self, rows: Tensor, nodes: Tensor, step: Tensor | int) -> Observation:
         """What episodes on query ``rows`` in states ``nodes`` see after ``step`` steps; the three broadcast."""
-        features = self.features[rows, nodes]
+        features = self.features[rows, self.state[nodes]]
         if not self.use_mask:  # a no-op costs a step and leaves the state
             features = features.clone()
             features[..., self.step_feature] = step / self.max_steps
@@ -293,16 +294,18 @@ class BatchedSearchEnv:
     def step(self, actions: Tensor) -> tuple[Observation, Tensor, Tensor]:
         """Take one action in every episode; those that are done stay as they are and earn 0.
 
-        Returns the observation, the reward (b,) and whether each episode is now done (b,).
+        Where TERMINATE has an argument, an episode out of steps ends by its next action, which costs no step. Returns
+        the observation, the reward (b,) and whether each episode is now done (b,).
         """
         graph = self.graph
         self.steps += 1
         running = ~self.done
-        reward = torch.where(running, -graph.rules.step_penalty, 0.0)
+        paid = running if self.steps <= graph.max_steps else torch.zeros_like(running)
+        reward = torch.where(paid, -graph.rules.step_penalty, 0.0)
         following = graph.children[self.nodes, actions]
-        moves = running & (actions != Action.TERMINATE) & (following >= 0)
-        self.nodes = torch.where(moves, following, self.nodes)
-        ends = running & ((actions == Action.TERMINATE) | (self.steps >= graph.max_steps))
+        self.nodes = torch.where(running & (following >= 0), following, self.nodes)
+        last = graph.max_steps + (graph.tree.weights > 1)
+        ends = running & ((actions >= Action.TERMINATE) | (self.steps >= last))
         reward = reward + torch.where(ends, graph.end_gain[self.rows, self.nodes], 0.0)
         self.done = self.done | ends
-        return graph.observe(self.rows, self.nodes, self.steps), reward, self.done
+        return graph.observe(self.rows, self.nodes, min(self.steps, graph.max_steps)), reward, self.done

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from searchrl.env.game import Game, State
 from searchrl.env.graph import Observation
-from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree, build_tree
+from searchrl.env.tree import ROOT, Action, Tree, kind
 from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray, Ranking
 from searchrl.reward.reward_model import JudgedPool
 
@@ -25,7 +25,7 @@ class Decision(Protocol):
 
     @property
     def log_probs(self) -> Tensor:
-        """(b, 4) log-probabilities; -inf where the mask forbids."""
+        """(b, A) log-probabilities; -inf where the mask forbids."""
         ...
 
     @property
@@ -61,6 +61,8 @@ class Step:
     """Cosine of its embedding with that of the original query."""
     ranking: Ranking | None
     """What it found, (1, depth), if the action searched."""
+    trust: float | None = None
+    """The reward model's share in the final ranking, if the action is a TERMINATE that chose it."""
 
 
 @dataclass
@@ -130,7 +132,7 @@ def play_in_turns(policy: Player, game: Game, texts: Sequence[str]) -> Playing:
     episodes = [Episode() for _ in texts]
     if not texts:
         return episodes
-    tree = build_tree(game.rules.max_steps, game.rules.auto_search)
+    tree = game.rules.tree
     memory, last = policy.start(len(texts))
     groups = [_Group(ROOT, np.arange(len(texts)), game.start(texts), game.pool(texts), memory, last)]
     while groups:
@@ -151,7 +153,7 @@ def _wanted(game: Game, tree: Tree, group: _Group) -> Sequence[IntArray]:
     """What the policy looks at, each (n, k) documents; at the end, what may be reordered."""
     if group.pool is None:
         return ()
-    if tree.step[group.node] < tree.max_steps:
+    if tree.step[group.node] < tree.max_steps or tree.weights > 1:
         return group.at.judged
     return group.at.judged[-1:] if game.rules.rerank_depth else ()
 
@@ -165,7 +167,7 @@ def _stop(game: Game, group: _Group, episodes: list[Episode]) -> None:
 @torch.no_grad()
 def _step(policy: Player, game: Game, tree: Tree, group: _Group, episodes: list[Episode]) -> list[_Group]:
     """Let every episode of a group take its action; returns those that go on."""
-    if tree.step[group.node] >= tree.max_steps:
+    if tree.step[group.node] >= tree.max_steps and tree.weights == 1:
         _end(game, group, episodes)
         return []
     out = policy(_observe(game, tree, group), group.last, group.memory)
@@ -174,11 +176,11 @@ def _step(policy: Player, game: Game, tree: Tree, group: _Group, episodes: list[
     group = replace(group, memory=out.hidden, last=chosen)
     legal = tree.legal[group.node]
     going_on = []
-    for action in Action:
-        which = np.flatnonzero(chosen.numpy() == action)
+    for place in range(tree.n_actions):
+        which = np.flatnonzero(chosen.numpy() == place)
         if not len(which):
             continue
-        part = group.take(which)
+        part, action = group.take(which), kind(place)
         if action != Action.TERMINATE:
             nobody = np.full(len(which), NO_DOCUMENT, dtype=np.int32)
             at = game.advance(part.at, action, nobody)
@@ -189,20 +191,27 @@ def _step(policy: Player, game: Game, tree: Tree, group: _Group, episodes: list[
         for i, row in enumerate(part.rows):
             step = Step(
                 action=action,
-                probabilities={a.name.lower(): float(probabilities[which[i], a]) for a in Action if legal[a]},
+                probabilities=by_action(probabilities[which[i]], legal),
                 query=part.at.current.texts[i],
                 lexical_share=float(part.at.current.lexical[i]),
                 similarity=float(similarity[i]),
                 ranking=part.at.rankings[-1].row(i) if searched else None,
+                trust=game.rules.trust[place - action] if game.rules.trust and action == Action.TERMINATE else None,
             )
             episodes[row].steps.append(step)
         if action == Action.TERMINATE:
-            _end(game, part, episodes)
+            _end(game, part, episodes, place - action)
     return going_on
 
 
-def _end(game: Game, group: _Group, episodes: list[Episode]) -> None:
-    final = game.final_ranking(group.at, group.pool)
+def by_action(probabilities: NDArray[np.float32], legal: NDArray[np.bool_]) -> dict[str, float]:
+    """Probability of each legal action by name; TERMINATE's with all its arguments together."""
+    ends = float(probabilities[Action.TERMINATE :].sum())
+    return {a.name.lower(): ends if a == Action.TERMINATE else float(probabilities[a]) for a in Action if legal[a]}
+
+
+def _end(game: Game, group: _Group, episodes: list[Episode], weight: int = 0) -> None:
+    final = game.final_ranking(group.at, group.pool, weight)
     for i, row in enumerate(group.rows):
         episodes[row].final = final.row(i)
 
@@ -213,5 +222,5 @@ def _observe(game: Game, tree: Tree, group: _Group) -> Observation:
         torch.from_numpy(group.at.current.vectors),
         torch.from_numpy(group.at.result),
         torch.from_numpy(game.features(group.at, group.pool)),
-        legal.expand(len(group.rows), N_ACTIONS),
+        legal.expand(len(group.rows), tree.n_actions),
     )

@@ -13,7 +13,7 @@ from searchrl.data.dataset import QuerySet
 from searchrl.env.build import GAIN_DEPTH, build_graph
 from searchrl.env.game import Game, State
 from searchrl.env.graph import RewardRules
-from searchrl.env.tree import N_ACTIONS, ROOT, Action, build_tree
+from searchrl.env.tree import ROOT, Action, kind
 from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
 from searchrl.reward.gain import Judgments, own_document
@@ -26,8 +26,10 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
     """A Gymnasium environment over one query set.
 
     Observation: ``query`` and ``result`` (dim,) unit vectors, ``features`` (F,) as ``Game.feature_names`` has them,
-    ``mask`` (4,) int8. Actions: 0 SEARCH, 1 NARROW, 2 BROADEN, 3 TERMINATE. ``info``: ``action_mask``, the query's id
-    and text, the current text, and after a search the ``documents`` found.
+    ``mask`` (A,) int8. Actions: 0 SEARCH, 1 NARROW, 2 BROADEN, 3 TERMINATE; where an episode chooses how far the reward
+    model is trusted, 3, 4, 5 ... are TERMINATE with the first, second, third ... of ``Rules.trust``, and an episode out
+    of steps still takes one of these, for no step. ``info``: ``action_mask``, the query's id and text, the current
+    text, and after a search the ``documents`` found.
 
     ``reset(options={"query": id})`` plays a given query, or raises ConfigError if there is none of that id; otherwise
     queries are drawn with the environment's seed.
@@ -48,20 +50,20 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         self.reward = reward
         self.use_mask = use_mask
         self.render_mode = render_mode
-        self.tree = build_tree(game.rules.max_steps, game.rules.auto_search)
+        self.tree = game.rules.tree
         self._judgments = Judgments(queries, game.corpus)
         self._own = own_document(queries, game.corpus)
         self._row = 0
         self._pool: JudgedPool | None = None
         self._gains: tuple[int, NDArray[np.float32]] | None = None
         dim, width = game.retriever.encoder.dim, len(game.feature_names)
-        self.action_space = spaces.Discrete(N_ACTIONS)
+        self.action_space = spaces.Discrete(self.tree.n_actions)
         self.observation_space: spaces.Dict = spaces.Dict(  # type: ignore[assignment]
             {
                 "query": spaces.Box(-1.001, 1.001, (dim,), np.float32),
                 "result": spaces.Box(-1.001, 1.001, (dim,), np.float32),
                 "features": spaces.Box(-1e6, 1e6, (width,), np.float32),
-                "mask": spaces.Box(0, 1, (N_ACTIONS,), np.int8),
+                "mask": spaces.Box(0, 1, (self.tree.n_actions,), np.int8),
             }
         )
 
@@ -84,26 +86,33 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         """Take one action. An illegal one changes nothing and costs its step."""
         if self._over:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset() before step()")
-        chosen = Action(int(action))
-        self._steps += 1
-        terminated = chosen == Action.TERMINATE and (bool(self.tree.legal[self._node, chosen]) or not self.use_mask)
-        following = int(self.tree.children[self._node, chosen])
+        chosen, steps = kind(int(action)), self.game.rules.max_steps
+        paid = self._steps < steps
+        self._steps += paid
+        terminated = chosen == Action.TERMINATE and (bool(self.tree.legal[self._node, action]) or not self.use_mask)
+        following = int(self.tree.children[self._node, action])
         if following >= 0:
-            own = self._own[self._row : self._row + 1]
-            self._at = self.game.advance(self._at, chosen, own)
+            if chosen != Action.TERMINATE:
+                own = self._own[self._row : self._row + 1]
+                self._at = self.game.advance(self._at, chosen, own)
             self._node = following
-        truncated = not terminated and self._steps >= self.game.rules.max_steps
+        # Where there is a choice left, how far to trust, an episode out of steps makes it first.
+        out_of_steps = self._steps >= steps and (self.tree.weights == 1 or not paid)
+        truncated = out_of_steps and (not terminated or not paid)
+        terminated = terminated and not truncated
         self._over = terminated or truncated
-        reward = -self.reward.step_penalty + (self._end_gain() if self._over else 0.0)
+        reward = -self.reward.step_penalty * paid + (self._end_gain() if self._over else 0.0)
         return self._observe(), reward, terminated, truncated, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Legal actions, (4,) bool, under the name sb3-contrib's MaskablePPO asks for."""
-        return self.tree.legal[self._node].copy() if self.use_mask else np.ones(N_ACTIONS, dtype=bool)
+        return self.tree.legal[self._node].copy() if self.use_mask else np.ones(self.tree.n_actions, dtype=bool)
 
     def final_ranking(self) -> Ranking | None:
         """What the episode has found so far, fused: (1, depth) documents and scores; None before the first search."""
-        return self.game.final_ranking(self._at, self._pool) if self._at.rankings else None
+        if not self._at.rankings:
+            return None
+        return self.game.final_ranking(self._at, self._pool, int(self.tree.weight[self._node]))
 
     def render(self) -> str:
         """The episode so far, a line a fact."""
@@ -146,9 +155,11 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
             return -self.reward.empty_penalty
         if self.reward.source != "qrels" or self.reward.baseline == "single_pass":
             gains = self._graph_gains()
-            single = float(gains[self.tree.searched_nodes[0]]) if self.reward.baseline == "single_pass" else 0.0
+            single = float(gains[self.tree.ends[0]]) if self.reward.baseline == "single_pass" else 0.0
             return float(gains[self._node]) - single
-        found = self.game.final_ranking(self._at, self._pool).documents[0, :GAIN_DEPTH]
+        final = self.final_ranking()
+        assert final is not None
+        found = final.documents[0, :GAIN_DEPTH]
         everyone = np.full((len(self.queries), len(found)), NO_DOCUMENT, dtype=np.int32)
         everyone[self._row] = found
         return float(self._judgments.gain(everyone, GAIN_DEPTH)[self._row])

@@ -3,11 +3,16 @@
 A state is reached by one sequence of legal actions from the root (nothing searched yet). SEARCH is legal only while
 the current query is unsearched, the others only once it has been searched; so under the mask no action is a no-op.
 With the mask off an illegal action leaves the state as it is and costs its step.
+
+Where an episode may say how far the reward model is trusted in the final ranking, TERMINATE has an argument: action 3
+is TERMINATE with the first weight, 4 with the second, and so on. Each leads to an end of its own, which stands in the
+tree after all states. An episode that is out of steps still makes this choice, and pays no step for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 
@@ -37,7 +42,7 @@ class Node:
     """One node: how it was reached and what holds there."""
 
     parent: int
-    action: Action | None
+    action: int | None
     """The action that led here; None at the root."""
     step: int
     """Least number of steps from the root."""
@@ -45,23 +50,53 @@ class Node:
     """Whether the current query has been searched."""
     searches: int
     reformulations: int
+    over: bool = False
+    """Whether this is an end that a TERMINATE with an argument led to."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """All reachable states, parents before children, level by level."""
+    """All reachable states, parents before children, level by level; then the ends, where TERMINATE has an argument."""
 
     states: tuple[Node, ...]
     max_steps: int
     auto_search: bool
+    weights: int = 1
+    """How many arguments TERMINATE takes; 1: none, and it leads nowhere."""
 
     def __len__(self) -> int:
         return len(self.states)
 
+    @property
+    def n_actions(self) -> int:
+        """Actions there are, each argument of TERMINATE counted."""
+        return N_ACTIONS - 1 + self.weights
+
+    @lazy
+    def over(self) -> NDArray[np.bool_]:
+        """(states,) bool: an end, after which nothing can be done."""
+        return np.array([s.over for s in self.states])
+
+    @property
+    def open_states(self) -> int:
+        """How many states, which come first, are no ends."""
+        return len(self.states) - int(self.over.sum())
+
+    @lazy
+    def state(self) -> NDArray[np.int32]:
+        """(states,) int32: the state itself, or the one in which an episode was that came to this end."""
+        return np.array([s.parent if s.over else node for node, s in enumerate(self.states)], dtype=np.int32)
+
+    @lazy
+    def weight(self) -> NDArray[np.int32]:
+        """(states,) int32: which argument of TERMINATE led to an end; 0 for all other states."""
+        places = [(s.action or 0) - Action.TERMINATE if s.over else 0 for s in self.states]
+        return np.array(places, dtype=np.int32)
+
     @lazy
     def children(self) -> NDArray[np.int32]:
-        """(states, actions) int32: where an action leads; ``NOWHERE`` where it is illegal, or TERMINATE."""
-        table = np.full((len(self.states), N_ACTIONS), NOWHERE, dtype=np.int32)
+        """(states, actions) int32: where an action leads; ``NOWHERE`` where it is illegal, or a plain TERMINATE."""
+        table = np.full((len(self.states), self.n_actions), NOWHERE, dtype=np.int32)
         for node, state in enumerate(self.states):
             if state.action is not None:
                 table[state.parent, state.action] = node
@@ -69,12 +104,12 @@ class Tree:
 
     @lazy
     def legal(self) -> NDArray[np.bool_]:
-        """(states, actions) bool: the action mask."""
-        searched = self.searched
-        mask = np.zeros((len(self.states), N_ACTIONS), dtype=bool)
-        mask[:, Action.SEARCH] = ~searched
-        for action in (Action.NARROW, Action.BROADEN, Action.TERMINATE):
-            mask[:, action] = searched
+        """(states, actions) bool: the action mask. With arguments, an episode out of steps may still TERMINATE."""
+        mask = np.repeat(self.searched[:, None], self.n_actions, axis=1)
+        mask[:, Action.SEARCH] = ~self.searched
+        if self.weights > 1:
+            mask[self.step == self.max_steps] = np.arange(self.n_actions) >= Action.TERMINATE
+            mask[self.over] = np.arange(self.n_actions) == Action.TERMINATE  # which changes nothing any more
         return mask
 
     @lazy
@@ -102,7 +137,7 @@ class Tree:
         """(states,) int32: which searched state holds the newest ranking, counted in order; -1 before any search."""
         slots = np.full(len(self.states), NOWHERE, dtype=np.int32)
         for node, state in enumerate(self.states):
-            if state.searched:
+            if state.searched and not state.over:
                 slots[node] = int(self.searched[:node].sum())
             elif state.parent != NOWHERE:
                 slots[node] = slots[state.parent]
@@ -122,12 +157,33 @@ class Tree:
 
     @lazy
     def searched_nodes(self) -> NDArray[np.int32]:
-        """Searched states in slot order: where an episode can sensibly end."""
-        return np.flatnonzero(self.searched).astype(np.int32)
+        """Searched states in slot order."""
+        return np.flatnonzero(self.searched & ~self.over).astype(np.int32)
 
-    def actions_to(self, node: int) -> list[Action]:
+    @lazy
+    def ends(self) -> NDArray[np.int32]:
+        """Where an episode can sensibly end: the searched states, or what TERMINATE with an argument makes of them.
+
+        The first is that of a plain search, by the first argument.
+        """
+        return self.searched_nodes if self.weights == 1 else np.flatnonzero(self.over & self.searched).astype(np.int32)
+
+    @lazy
+    def end_slot(self) -> NDArray[np.int32]:
+        """(states,) int32: which of ``ends`` has the final ranking of an episode that ends here; -1 before any search.
+
+        Of several, that by the first argument.
+        """
+        return np.where(self.search_slot < 0, NOWHERE, self.search_slot * self.weights + self.weight).astype(np.int32)
+
+    @lazy
+    def taken(self) -> NDArray[np.int32]:
+        """(states,) int32: steps of an episode that ends here, its TERMINATE included where a step was left for it."""
+        return np.where(self.over, self.step, np.minimum(self.step + 1, self.max_steps)).astype(np.int32)
+
+    def actions_to(self, node: int) -> list[int]:
         """The legal actions that lead from the root to a node."""
-        return [Action(action) for n in self.path(node) if (action := self.states[n].action) is not None]
+        return [action for n in self.path(node) if (action := self.states[n].action) is not None]
 
     def path(self, node: int) -> list[int]:
         """States from the root to a node, both included."""
@@ -137,9 +193,23 @@ class Tree:
         return nodes[::-1]
 
 
+def kind(action: int) -> Action:
+    """Which of the four an action is, whatever its argument."""
+    return Action(min(int(action), Action.TERMINATE))
+
+
+def action_names(actions: Sequence[int]) -> str:
+    """Names of actions, with the place of TERMINATE's argument where it is not the first: ``SEARCH TERMINATE:2``."""
+    names = [kind(action).name for action in actions]
+    return " ".join(
+        f"{name}:{action - Action.TERMINATE}" if action > Action.TERMINATE else name
+        for name, action in zip(names, actions, strict=True)
+    )
+
+
 @lru_cache(maxsize=16)
-def build_tree(max_steps: int, auto_search: bool = False) -> Tree:
-    """Unroll the rules for ``max_steps`` steps."""
+def build_tree(max_steps: int, auto_search: bool = False, weights: int = 1) -> Tree:
+    """Unroll the rules for ``max_steps`` steps. weights: arguments that TERMINATE takes; 1 for none."""
     states = [Node(NOWHERE, None, 0, False, 0, 0)]
     node = 0
     while node < len(states):
@@ -152,4 +222,9 @@ def build_tree(max_steps: int, auto_search: bool = False) -> Tree:
                     searches = state.searches + int(auto_search)
                     states.append(Node(node, action, state.step + 1, auto_search, searches, state.reformulations + 1))
         node += 1
-    return Tree(tuple(states), max_steps, auto_search)
+    if weights > 1:
+        for parent, state in enumerate(tuple(states)):
+            if state.searched or state.step == max_steps:
+                after = replace(state, parent=parent, step=min(state.step + 1, max_steps), over=True)
+                states += [replace(after, action=Action.TERMINATE + weight) for weight in range(weights)]
+    return Tree(tuple(states), max_steps, auto_search, weights)

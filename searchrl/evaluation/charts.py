@@ -218,11 +218,11 @@ class _ActionTree:
     """Stroke of the branch that every episode takes."""
 
     def __init__(self, tree: Tree, ends: NDArray[np.int64], gains: NDArray[np.float64]) -> None:
-        self.tree, self.ends, self.gains = tree, ends, gains
-        self.visits = visits(tree, ends)
+        self.tree, self.ends, self.gains = tree, tree.state[ends].astype(np.int64), gains
+        self.visits = visits(tree, self.ends)
         self.rows = 0
         self.depth = 0
-        self.branches: list[tuple[tuple[float, float], tuple[float, float], int, Action | None]] = []
+        self.branches: list[tuple[tuple[float, float], tuple[float, float], int, int | None]] = []
         self.states: list[tuple[float, float]] = []
         self.stops: list[tuple[float, float, str]] = []
 
@@ -264,7 +264,7 @@ class _ActionTree:
                 PathPatch(curve, fill=False, edgecolor=colour, linewidth=width, alpha=0.55, capstyle="round")
             )
             if action is not None:
-                label = f"{action.name.lower()} {share:.0%}"
+                label = f"{Action(action).name.lower()} {share:.0%}"
                 axes.text(to_x - 10, to_y - 11, label, ha="right")
         axes.plot(*zip(*self.states, strict=True), "o", color=INK, markersize=9, linestyle="none")
         for x, y, label in self.stops:

@@ -242,7 +242,7 @@ def compare_methods(
                 actions=[[int(Action.SEARCH)]] * len(queries),
             )
             results.append(plain)
-    best = strategies.follow(graph.tree, tuple(Action(a) for a in best_fixed))
+    best = strategies.follow(graph.tree, best_fixed)
     ends = {
         "single_pass": strategies.single_pass(graph),
         "heuristic": strategies.heuristic(graph),
@@ -275,8 +275,11 @@ def method_result(
     """
     tree = graph.tree
     paths = [tree.actions_to(int(node)) for node in ends]
-    paths = [[*path, Action.TERMINATE] if len(path) < tree.max_steps else path for path in paths]
-    counts = np.stack([np.bincount(path, minlength=N_ACTIONS) for path in paths])
+    paths = [
+        [*path, int(Action.TERMINATE)] if len(path) < tree.max_steps and not tree.over[node] else path
+        for node, path in zip(ends, paths, strict=True)
+    ]
+    counts = np.stack([np.bincount(np.minimum(path, Action.TERMINATE), minlength=N_ACTIONS) for path in paths])
     ranking = graph.final_ranking(ends)
     metrics: dict[str, NDArray[np.float64]] = {}
     if queries.judged:
@@ -286,10 +289,10 @@ def method_result(
     return MethodResult(
         name=name,
         metrics=metrics,
-        steps=np.array([len(p) for p in paths], dtype=np.float64) if steps is None else steps.astype(np.float64),
+        steps=(tree.taken[ends] if steps is None else steps).astype(np.float64),
         searches=tree.searches[ends].astype(np.float64),
         lm_calls=graph.lm_calls(ends).astype(np.float64),
         action_fractions=counts.sum(axis=0) / counts.sum(),
         ranking=ranking,
-        actions=[[int(a) for a in path] for path in paths],
+        actions=paths,
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from searchrl.agent.run_dir import RunDir
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.env.graph import SearchGraph
-from searchrl.env.tree import ROOT, Action, Tree
+from searchrl.env.tree import ROOT, Action, Tree, kind
 from searchrl.evaluation.comparison import BINS, ComparisonTable, MethodResult, difficulty_bins
 from searchrl.files import load_json
 
@@ -102,7 +102,7 @@ class _Episodes:
         query = self.queries.ids[i]  # a document of that id is never retrieved for it
         grades = {d: g for d, g in self.queries.qrels.get(query, {}).items() if g > 0 and d != query}
         steps = self._steps(i)
-        slot = int(self.graph.tree.search_slot[self.ends[i]])
+        slot = int(self.graph.tree.end_slot[self.ends[i]])
         final = self.graph.final[i, slot] if slot >= 0 else np.empty(0, dtype=np.int32)
         numbers = self.documents.numbers(final)
         found = {self.documents.shown[number][0] for number in numbers}
@@ -114,7 +114,7 @@ class _Episodes:
             "id": query,
             "text": shorten(self.queries.texts[i], QUERY_LENGTH),
             "scores": [round(float(method.metrics[self.table.measure][i]), 6) for method in methods],
-            "actions": [[int(action) for action in method.actions[i]] for method in methods],
+            "actions": [[int(kind(action)) for action in method.actions[i]] for method in methods],
             "steps": steps,
             "final": numbers,
             "missed": [self.documents.number(position[d]) for d in missed],
@@ -130,7 +130,7 @@ class _Episodes:
         """The episode, a dict a step: action, current query where it is new, what it found, its gain so far."""
         graph, tree = self.graph, self.graph.tree
         steps: list[dict[str, Any]] = []
-        for node in tree.path(int(self.ends[i]))[1:]:
+        for node in tree.path(int(tree.state[self.ends[i]]))[1:]:
             state = tree.states[node]
             assert state.action is not None
             step: dict[str, Any] = {"action": int(state.action)}

@@ -13,7 +13,7 @@ from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, TrainConfig, differences, from_json
 from searchrl.data.dataset import QuerySet, Split
 from searchrl.env.graph import GraphTensors, RewardRules
-from searchrl.env.tree import Action
+from searchrl.env.tree import action_names
 from searchrl.errors import CheckpointError
 from searchrl.evaluation.charts import write_pictures
 from searchrl.evaluation.comparison import ComparisonTable, compare_methods, human_first
@@ -109,7 +109,7 @@ class Evaluated:
             "reformulator": game.reformulator,
             "episodes": f"at most {game.max_steps} steps, {game.step_penalty} taken off for each; fusion {game.fusion}",
             "reranking": f"top {game.rerank_depth}, weight {game.rerank_weight}" if game.rerank_depth else "none",
-            "best_fixed is": " ".join(Action(action).name.lower() for action in checkpoint.best_fixed),
+            "best_fixed is": action_names(checkpoint.best_fixed).lower(),
             "seed": self.seed,
             "version": checkpoint.version,
             "computed": in_words(self.computed),

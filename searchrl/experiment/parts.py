@@ -136,6 +136,7 @@ def make_rules(game: GameConfig) -> Rules:
         anchor=game.anchor,
         rerank_depth=game.rerank_depth,
         rerank_weight=game.rerank_weight,
+        trust=game.trust,
     )
 
 

@@ -63,7 +63,7 @@ def train(
         feature_names=graph.feature_names,
         episode=0,
         dev_score=None,
-        best_fixed=[int(action) for action in graph.tree.actions_to(best_fixed)],
+        best_fixed=graph.tree.actions_to(best_fixed),
         computed=prepared.models.computed,
     )
     with ExitStack() as listening:

@@ -77,6 +77,26 @@ def mix(ranking: Ranking, reward: FloatArray, weight: float, normalisation: Norm
     return Ranking(documents, scores.astype(np.float32))
 
 
+def mix_judged(ranking: Ranking, reward: FloatArray, weight: float) -> Ranking:
+    """Reorder n rankings by ``(1 - weight) * score + weight * reward``, whichever of their documents have a reward.
+
+    reward: (n, depth), NaN where a document was not judged, which counts as the row's least. Both are scaled so that
+    the judged documents of a row span [0, 1]; a score outside that range keeps its distance. Equal ones keep the order
+    they had, and weight 0 keeps the ranking's.
+    """
+    present = ranking.documents != NO_DOCUMENT
+    judged = present & ~np.isnan(reward)
+    scores = np.where(present, ranking.scores, 0.0).astype(np.float64)
+    low = np.where(judged, scores, np.inf).min(axis=1, keepdims=True)
+    spread = np.where(judged, scores, -np.inf).max(axis=1, keepdims=True) - low
+    known = judged.any(axis=1, keepdims=True)
+    scaled = (scores - np.where(known, low, 0.0)) / np.where(known & (spread > 0), spread, 1.0)
+    mixed = np.where(present, (1.0 - weight) * scaled + weight * minmax(reward, judged), -np.inf)
+    order = np.argsort(-mixed, axis=1, kind="stable")
+    documents, mixed = (np.take_along_axis(array, order, axis=1) for array in (ranking.documents, mixed))
+    return Ranking(documents, mixed.astype(np.float32))
+
+
 def z_scores(values: NDArray[np.floating[Any]], present: Mask) -> FloatArray:
     """Standard scores along each row of the values that are present; 0 for the others, and all over a constant row."""
     counts = np.maximum(present.sum(axis=1, keepdims=True), 1)
