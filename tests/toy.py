@@ -12,15 +12,17 @@ from searchrl.env.tree import build_tree
 
 
 def toy_graph(
-    n: int = 200, seed: int = 0, max_steps: int = 5, noise: float = 0.05, auto_search: bool = False
+    n: int = 200, seed: int = 0, max_steps: int = 5, noise: float = 0.05, auto_search: bool = False, weights: int = 1
 ) -> SearchGraph:
     """Queries of three kinds, told apart by a feature: best left alone, best narrowed, best broadened.
 
-    A wrong reformulation costs as much as the right one gains, so every fixed sequence is far from the oracle.
+    A wrong reformulation costs as much as the right one gains, so every fixed sequence is far from the oracle. weights:
+    arguments that TERMINATE takes; every second query of a kind is best ended by the last of them, which a second
+    feature tells, and the others by the first.
     """
     rng = np.random.default_rng(seed)
-    tree = build_tree(max_steps, auto_search)
-    dim, names = 8, ("kind", "noise", "step")
+    tree = build_tree(max_steps, auto_search, weights)
+    dim, names = 8, ("kind", "trust", "step")
     kind = rng.integers(0, 3, n)
     slots = len(tree.searched_nodes)
     gains = np.full((n, slots), 0.2, dtype=np.float32)
@@ -29,14 +31,21 @@ def toy_graph(
     gains[kind == 0, 0] = 0.9
     gains[kind == 1, first[1]] = 0.9
     gains[kind == 2, first[2]] = 0.9
-    features = rng.normal(0, noise, (n, len(tree), len(names))).astype(np.float32)
-    features[:, :, 0] += (kind - 1)[:, None] * tree.searched[None, :]
-    features[:, :, 2] = tree.step[None, :] / max_steps
+    states = slice(0, tree.open_states)
+    features = rng.normal(0, noise, (n, tree.open_states, len(names))).astype(np.float32)
+    features[:, :, 0] += (kind - 1)[:, None] * tree.searched[None, states]
+    features[:, :, 2] = tree.step[None, states] / max_steps
+    if weights > 1:
+        trusted = np.arange(n) % 2
+        features[:, :, 1] += trusted[:, None]
+        off = np.abs(np.arange(weights)[None, :] - trusted[:, None] * (weights - 1)) * 0.1
+        gains = (gains[:, :, None] - off[:, None, :]).reshape(n, -1).astype(np.float32)
     queries = int(tree.query_slot.max()) + 1
     unit = rng.normal(size=(n, queries + slots, dim))
     unit = (unit / np.linalg.norm(unit, axis=2, keepdims=True)).astype(np.float32)
     documents = np.tile(np.arange(5, dtype=np.int32), (n, slots, 1))
     scores = np.tile(np.linspace(1, 0.5, 5, dtype=np.float32), (n, slots, 1))
+    final, final_scores = documents.repeat(weights, axis=1), scores.repeat(weights, axis=1)
     return SearchGraph(
         tree=tree,
         query_ids=[f"q{i}" for i in range(n)],
@@ -46,8 +55,8 @@ def toy_graph(
         query_vectors=unit[:, :queries],
         result_vectors=unit[:, queries:],
         searched=documents,
-        final=documents,
-        final_scores=scores,
+        final=final,
+        final_scores=final_scores,
         reward_calls=np.zeros((n, slots), dtype=np.int32),
         reformulation_calls=0,
         gains={"qrels": gains},

@@ -19,11 +19,15 @@ def decided_policy() -> PolicyMaker:
 
     def make(graph: GraphTensors, kind: PolicyName = "gru", hidden: int = 4) -> Policy:
         torch.manual_seed(5)
-        policy = Policy(graph.query_vectors.shape[-1], graph.features.shape[-1], kind, hidden)
+        policy = Policy(
+            graph.query_vectors.shape[-1], graph.features.shape[-1], kind, hidden, actions=graph.tree.n_actions
+        )
         with torch.no_grad():
             seen = walk(policy, graph, torch.arange(graph.size))
             here = seen.log_probs[:, seen.choice][..., 1:]
-            policy.action_head.weight *= 0.7 / (here - here.mean(dim=2, keepdim=True)).std()
+            here = here.masked_fill(here == float("-inf"), float("nan"))
+            centred = here - here.nanmean(dim=2, keepdim=True)
+            policy.action_head.weight *= 0.7 / centred[~centred.isnan()].std()
         return policy
 
     return make

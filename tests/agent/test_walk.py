@@ -13,7 +13,7 @@ from searchrl.agent.policy import Policy
 from searchrl.agent.rollout import Walk, walk
 from searchrl.agent.trainer import greedy_episodes
 from searchrl.env.graph import BatchedSearchEnv, GraphTensors, RewardRules
-from searchrl.env.tree import N_ACTIONS, ROOT, Action, Tree, build_tree
+from searchrl.env.tree import ROOT, Action, Tree, build_tree
 from tests.agent.conftest import PolicyMaker
 from tests.toy import expected_return, toy_graph
 
@@ -24,13 +24,16 @@ CASES = [
     ("gru", 4, "none", False),
     ("gru", 3, "none", False),
     ("gru", 3, "none", True),
+    ("gru", 5, "none", False, 3),
+    ("gru", 4, "single_pass", False, 2),
+    ("mlp", 3, "none", True, 4),
 ]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def case(request: pytest.FixtureRequest, decided_policy: PolicyMaker) -> tuple[Policy, GraphTensors, Walk]:
-    kind, max_steps, baseline, auto_search = request.param
-    graph = toy_graph(n=N, max_steps=max_steps, auto_search=auto_search)
+    kind, max_steps, baseline, auto_search, *weights = request.param
+    graph = toy_graph(n=N, max_steps=max_steps, auto_search=auto_search, weights=[*weights, 1][0])
     tensors = GraphTensors(graph, RewardRules("qrels", 0.01, baseline))
     policy = decided_policy(tensors, kind, hidden=12)
     with torch.no_grad():
@@ -38,12 +41,12 @@ def case(request: pytest.FixtureRequest, decided_policy: PolicyMaker) -> tuple[P
 
 
 def episodes(tree: Tree, node: int = ROOT) -> Iterator[list[int]]:
-    """Every legal sequence of actions to an end: TERMINATE, or the last step."""
-    if tree.step[node] == tree.max_steps:
+    """Every legal sequence of actions to an end: TERMINATE, or the last step where it has no argument."""
+    if tree.step[node] == tree.max_steps and tree.weights == 1:
         yield []
         return
     for action in np.flatnonzero(tree.legal[node]).tolist():
-        if action == Action.TERMINATE:
+        if action >= Action.TERMINATE:
             yield [action]
         else:
             for rest in episodes(tree, int(tree.children[node, action])):
@@ -64,7 +67,7 @@ def play(policy: Policy, graph: GraphTensors, actions: list[int]) -> tuple[Tenso
         chance = chance * out.log_probs[:, action].exp()
         seen, reward, _ = env.step(last)
         total += reward
-        if action != Action.TERMINATE:
+        if action < Action.TERMINATE or graph.tree.weights > 1:
             visited.append((int(env.nodes[0]), chance))
     assert bool(env.done.all())
     return chance, total, visited
@@ -111,25 +114,26 @@ def test_the_greedy_episode_takes_the_likeliest_action_in_every_state(case: tupl
     policy, graph, found = case
     ends, steps = greedy_episodes(policy, graph)
     tree, best, nodes = graph.tree, found.log_probs.argmax(dim=2), torch.full((N,), ROOT)
-    for _ in range(tree.max_steps):
+    for _ in range(tree.max_steps + 1):
         following = graph.children[nodes, best[torch.arange(N), nodes]]
         nodes = torch.where(following >= 0, following, nodes)
     torch.testing.assert_close(nodes, ends)
     for node, taken in zip(ends.tolist(), steps.tolist(), strict=True):
-        assert taken in {int(tree.step[node]) + 1, tree.max_steps}
+        assert min(taken, tree.max_steps) == int(tree.taken[node])
 
 
 def test_probabilities_are_of_legal_actions_only(case: tuple[Policy, GraphTensors, Walk]) -> None:
     _, graph, found = case
     possible = torch.tensor(graph.tree.legal)
-    possible[torch.as_tensor(graph.tree.step) == graph.max_steps] = torch.tensor([False, False, False, True])
+    if graph.tree.weights == 1:
+        possible[torch.as_tensor(graph.tree.step) == graph.max_steps] = torch.tensor([False, False, False, True])
     probs = found.log_probs.exp()
     torch.testing.assert_close(probs > 0, possible.expand(N, -1, -1))
     torch.testing.assert_close(found.choice, possible.sum(dim=1) > 1)
     torch.testing.assert_close(probs.sum(dim=2), torch.ones(N, len(graph.tree)))
     clean = torch.where(probs > 0, probs * probs.log(), 0.0)
     torch.testing.assert_close(found.entropy, -clean.sum(dim=2), atol=1e-5, rtol=0)
-    assert (found.entropy <= np.log(N_ACTIONS) + 1e-6).all()
+    assert (found.entropy <= np.log(graph.tree.n_actions) + 1e-6).all()
 
 
 def test_queries_do_not_touch_each_other(case: tuple[Policy, GraphTensors, Walk]) -> None:

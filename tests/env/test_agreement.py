@@ -46,6 +46,18 @@ CASES = {
     "people, no mask": (False, {}, RewardRules("qrels", 0.01), False),
     "people, against single pass": (False, {"fusion": "rrf"}, RewardRules("qrels", 0.0, "single_pass"), True),
     "judge": (True, {"rerank_depth": 5}, RewardRules("reward", 0.01), True),
+    "judge, trusted as far as is chosen": (
+        True,
+        {"rerank_depth": 5, "trust": (0.0, 0.3, 0.8)},
+        RewardRules("qrels", 0.01),
+        True,
+    ),
+    "judge, trust, no mask": (
+        True,
+        {"rerank_depth": 5, "trust": (0.0, 0.5), "max_steps": 3},
+        RewardRules("reward", 0.01, "single_pass"),
+        False,
+    ),
     "judge, list ideal": (True, {"fusion": "last"}, RewardRules("reward_list", 0.0), True),
     "auto search, four steps": (True, {"auto_search": True, "max_steps": 4}, RewardRules("qrels", 0.02), True),
 }
@@ -78,7 +90,7 @@ def test_live_and_graph_agree_step_for_step(
         np.testing.assert_allclose(shown["features"], seen.features[0], atol=1e-4, rtol=1e-4)
         np.testing.assert_array_equal(shown["mask"].astype(bool), seen.mask[0])
         np.testing.assert_array_equal(info["action_mask"], shown["mask"])
-        slot = graph.tree.search_slot[int(batched.nodes[0])]
+        slot = graph.tree.end_slot[int(batched.nodes[0])]
         if slot >= 0:
             final = live.final_ranking()
             assert final is not None
