@@ -43,6 +43,18 @@ def test_reaches_the_oracle_and_beats_every_fixed_sequence(seed: int, settings: 
     assert learned > fixed + 0.1
 
 
+@pytest.mark.parametrize("estimator", ["exact", "reinforce"])
+def test_learns_how_far_to_trust(estimator: str) -> None:
+    train, held_out = toy_graph(seed=100, weights=3), toy_graph(seed=200, weights=3)
+    rules = RewardRules("qrels", PENALTY)
+    config = LearningConfig(seed=0, estimator=estimator, loss_aversion=1.0)
+    trainer = Trainer(GraphTensors(train, rules), GraphTensors(held_out, rules), config, train.dim)
+    trainer.run(lambda _: None)
+    paid = returns(held_out, "qrels", PENALTY)
+    assert trainer.evaluate().score >= 0.95 * float(paid.max(axis=1).mean())
+    assert trainer.evaluate().score > float(paid.mean(axis=0).max()) + 0.1
+
+
 def test_untrained_policy_is_far_from_it() -> None:
     graph = toy_graph(seed=100)
     tensors = GraphTensors(graph, RewardRules("qrels", PENALTY))

@@ -12,8 +12,9 @@ import numpy as np
 
 from searchrl.errors import ConfigError, nearest
 from searchrl.retrieval.fusion import Mask
-from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking, unit_rows
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, unit_rows
 from searchrl.retrieval.retriever import Retriever
+from searchrl.reward.gain import best_gains, ndcg_at_k
 
 TOP = 10
 SAMPLE = 1024
@@ -61,6 +62,16 @@ REWARD_FEATURES = (
     "reward_max",
     "reward_change",  # mean minus that of the first ranking
 )
+JUDGE_FEATURES = (  # where the agent chooses how far to trust the reward model; of all that was judged so far
+    "judge_best",  # highest score
+    "judge_mass",  # sum of the scores: for probabilities, how many relevant documents were found
+    "judge_spread",  # their standard deviation
+    "judge_top",  # score of the fused ranking's first document
+    "judge_gain",  # best score now, less the best before the last search
+    "judge_found",  # sum of the scores of what only the last search found
+    "judge_ndcg",  # nDCG@10 that the fused ranking has by the scores: 1 where the reward model would change nothing
+    "judge_agreement",  # correlation of the fused scores and the reward model's
+)
 GROUPS = {
     "level": ("level_top", "level_mean", "level_gap", "level_drop", "level_spread", "coherence"),
     "overlap": ("overlap_first", "overlap_previous", "novelty", "lead_kept"),
@@ -68,7 +79,7 @@ GROUPS = {
     "lexical": ("lexical_support", *PROBE_FEATURES[5:13]),
     "words": PROBE_FEATURES[13:],
     "query": ("drift", "lexical_share"),
-    "reward": REWARD_FEATURES,
+    "reward": REWARD_FEATURES + JUDGE_FEATURES,
 }
 """What an ablation can hide; what is left says how far the episode is."""
 
@@ -172,9 +183,38 @@ def reward_features(first: FloatArray, last: FloatArray) -> FloatArray:
     """Features from the reward model's scores of the top found first and by now, each (n, k) with NaN for none."""
     mean_first, _ = _masked_moments(np.nan_to_num(first), ~np.isnan(first))
     mean_last, _ = _masked_moments(np.nan_to_num(last), ~np.isnan(last))
-    best = np.where(np.isnan(last).all(axis=1), 0.0, np.where(np.isnan(last), -np.inf, last).max(axis=1))
-    stacked: FloatArray = np.stack([mean_last, best, mean_last - mean_first], axis=1).astype(np.float32)
+    stacked: FloatArray = np.stack([mean_last, _best(last), mean_last - mean_first], axis=1).astype(np.float32)
     return stacked
+
+
+def judge_features(fused: Ranking, scores: FloatArray, known: FloatArray, before: FloatArray) -> FloatArray:
+    """What the reward model says of all that it has judged, (n, len(JUDGE_FEATURES)), and where it disagrees.
+
+    scores: (n, depth) of the fused ranking's documents, known: (n, k) of every document once, before: (n, k') of those
+    judged before the last search. NaN where there is none.
+    """
+    best, worth = _best(known), np.nan_to_num(known)
+    mass, earlier = worth.sum(axis=1), np.nan_to_num(before).sum(axis=1)
+    ranked = np.nan_to_num(scores[:, :TOP])
+    both = Ranking(np.where(np.isnan(scores), NO_DOCUMENT, fused.documents), fused.scores)
+    features = [
+        best,
+        mass,
+        _masked_moments(worth, ~np.isnan(known))[1],
+        ranked[:, 0],
+        best - _best(before),
+        mass - earlier,
+        ndcg_at_k(ranked, best_gains(worth, ranked.shape[1])),
+        _correlation(both, np.nan_to_num(scores)),
+    ]
+    stacked: FloatArray = np.stack(features, axis=1).astype(np.float32)
+    return stacked
+
+
+def _best(scores: FloatArray) -> FloatArray:
+    """Highest score of each row; 0 where there is none."""
+    highest = np.where(np.isnan(scores), -np.inf, scores).max(axis=1, initial=-np.inf)
+    return np.where(np.isfinite(highest), highest, 0.0).astype(np.float32)
 
 
 def members(groups: str) -> list[str]:

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from searchrl.config import FusionName
 from searchrl.data.dataset import Corpus
 from searchrl.env.features import (
+    JUDGE_FEATURES,
     PROBE_FEATURES,
     QUERY_FEATURES,
     RANKING_FEATURES,
     REWARD_FEATURES,
     TOP,
     Probe,
+    judge_features,
     probe,
     query_features,
     ranking_features,
@@ -84,11 +86,13 @@ class State:
     @property
     def reward_calls(self) -> IntArray:
         """(n,) pairs that the reward model has to score for an episode that comes here."""
-        if not self.judged:
-            return np.zeros(len(self.original), dtype=np.int32)
-        documents = np.sort(np.concatenate(self.judged, axis=1), axis=1)
-        first = np.diff(documents, axis=1, prepend=NO_DOCUMENT) != 0  # NO_DOCUMENT sorts first and is not counted
-        return np.asarray(first.sum(axis=1), dtype=np.int32)
+        return np.asarray((self.judged_once() != NO_DOCUMENT).sum(axis=1), dtype=np.int32)
+
+    def judged_once(self, searches: int | None = None) -> IntArray:
+        """(n, k) documents that the first so many searches had judged, or all, each once; ``NO_DOCUMENT`` elsewhere."""
+        judged = [np.full((len(self.original), 1), NO_DOCUMENT, dtype=np.int32), *self.judged[:searches]]
+        documents = np.sort(np.concatenate(judged, axis=1), axis=1)
+        return np.where(np.diff(documents, axis=1, prepend=NO_DOCUMENT) != 0, documents, NO_DOCUMENT)
 
     def take(self, rows: NDArray[np.intp]) -> State:
         """Where the queries ``rows`` (m,) of the batch stand."""
@@ -140,8 +144,10 @@ class Game:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of an observation's features, in order."""
-        names = RANKING_FEATURES + PROBE_FEATURES
-        return names + (REWARD_FEATURES if self.reward_model else ()) + QUERY_FEATURES
+        names: tuple[str, ...] = RANKING_FEATURES + PROBE_FEATURES
+        if self.reward_model:
+            names += REWARD_FEATURES + (JUDGE_FEATURES if self.rules.trust else ())
+        return names + QUERY_FEATURES
 
     @property
     def description(self) -> dict[str, object]:
@@ -187,9 +193,7 @@ class Game:
         pool.ensure(at.judged[-1])
         share = self.rules.weights[weight]
         if self.rules.trust:
-            own = np.concatenate(at.judged, axis=1)
-            judged = (fused.documents[:, :, None] == own[:, None, :]).any(axis=2)
-            return mix_judged(fused, np.where(judged, pool.lookup(fused.documents), np.nan), share)
+            return mix_judged(fused, _own_scores(at, pool, fused.documents), share)
         scores = pool.lookup(fused.documents[:, : self.rules.rerank_depth])
         if pool.closed:  # what nobody has judged counts neither for nor against
             known = ~np.isnan(scores)
@@ -205,8 +209,17 @@ class Game:
                 pool.ensure(documents)
             first, last = (at.judged[0], at.judged[-1]) if at.judged else (_nothing(at), _nothing(at))
             parts.append(reward_features(pool.lookup(first[:, :TOP]), pool.lookup(last[:, :TOP])))
+            if self.rules.trust:
+                parts.append(self._judge_features(at, pool))
         parts.append(query_features(at.original, at.current, at.step, self.rules.max_steps, at.searched))
         return np.concatenate(parts, axis=1)
+
+    def _judge_features(self, at: State, pool: JudgedPool) -> FloatArray:
+        if not at.rankings:
+            return np.zeros((len(at.original), len(JUDGE_FEATURES)), dtype=np.float32)
+        fused = fuse(at.rankings, self.rules.fusion, self.rules.anchor)
+        known, before = pool.lookup(at.judged_once()), pool.lookup(at.judged_once(len(at.judged) - 1))
+        return judge_features(fused, _own_scores(at, pool, fused.documents), known, before)
 
     def _search(self, at: State, exclude: IntArray) -> State:
         ranking = self.retriever.search(at.current, exclude)
@@ -219,6 +232,12 @@ class Game:
             judged = (*judged, fused.documents[:, : max(TOP, self.rules.rerank_depth)])
         seen = np.concatenate([about, evidence.features], axis=1)
         return replace(at, rankings=rankings, searched=True, probe=evidence, result=result, seen=seen, judged=judged)
+
+
+def _own_scores(at: State, pool: JudgedPool, documents: IntArray) -> FloatArray:
+    """Scores of (n, k) documents; NaN for those that this episode has not judged, whatever others have."""
+    judged = (documents[:, :, None] == at.judged_once()[:, None, :]).any(axis=2)
+    return np.where(judged, pool.lookup(documents), np.nan).astype(np.float32)
 
 
 def _nothing(at: State) -> IntArray:
