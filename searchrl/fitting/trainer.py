@@ -20,7 +20,6 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from searchrl.device import rng
 from searchrl.errors import ConfigError, DivergedError, ModelError, reason
-from searchrl.files import write_text
 from searchrl.fitting.lists import Judged, PreferenceQuality, list_losses, preference_quality
 from searchrl.fitting.records import PreferenceList
 from searchrl.fitting.settings import FittingConfig, LoraSettings, LossName, TrackingConfig
