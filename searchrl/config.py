@@ -481,6 +481,8 @@ def _typed(hint: Any, value: Any, place: str) -> Any:
         return None
     if Path in choices and isinstance(value, str):
         return Path(value)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(_typed(choices[0], item, f"{place}, item {i}") for i, item in enumerate(value, start=1))
     if get_origin(hint) is Literal:
         if value not in choices:
             raise ConfigError(f"{place}: unknown value {value!r}; {nearest(str(value), choices)}")
