@@ -128,6 +128,11 @@ class Trainer:
         check_finite({"return on the dev queries": score.score})
         return score
 
+    @property
+    def best_dev_score(self) -> float | None:
+        """The best score on the dev queries; None before the first look at them."""
+        return self.best_score if self.best_episode else None
+
     def best_policy(self) -> Policy:
         """A copy of the policy that did best on the dev queries."""
         best = copy.deepcopy(self.policy)

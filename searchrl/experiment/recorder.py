@@ -100,7 +100,7 @@ class Recorder(Callback):
 
     def _save_best(self) -> None:
         trainer = self._trainer
-        best = replace(self._identity, policy=trainer.best_policy(), dev_score=trainer.best_score)
+        best = replace(self._identity, policy=trainer.best_policy(), dev_score=trainer.best_dev_score)
         save_policy(self.run.checkpoints / "policy_best.pt", replace(best, episode=trainer.best_episode))
 
     def _after_evaluation(self, progress: Progress) -> None:

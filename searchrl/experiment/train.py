@@ -78,5 +78,6 @@ def train(
         trainer.run(tell)
         for callback in callbacks:
             callback.on_end()
-    best = replace(identity, policy=trainer.best_policy(), episode=trainer.best_episode, dev_score=trainer.best_score)
+    score, policy = trainer.best_dev_score, trainer.best_policy()
+    best = replace(identity, policy=policy, episode=trainer.best_episode, dev_score=score)
     return Trained(replace(identity, episode=trainer.episode), best)
