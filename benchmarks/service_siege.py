@@ -60,14 +60,7 @@ def _besiege(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name) / "corpora"
         index(folder, dataset.corpus, n)
-        with _served(folder, config.checkpoint) as (process, port):
-            asyncio.run(ask(port, "single_pass", queries, 8, 5.0, Figures()))
-            for strategy in ("single_pass", "agent"):
-                before, figures = _memory(process), Figures()
-                asyncio.run(ask(port, strategy, queries, config.clients, config.seconds, figures))
-                _say(f"{config.clients} clients, {strategy}: {_said(figures)}")
-                _say(f"memory: {before} MB before, {_memory(process)} MB after")
-        with _served(folder, config.checkpoint) as (process, port):
+        with _served(folder, config.checkpoint) as (_, port):
             agents, plain = asyncio.run(_beside(port, queries, config))
             _say(f"{config.agents} agent clients: {_said(agents)}")
             _say(f"one plain client beside them: {_said(plain)}")
@@ -75,6 +68,13 @@ def _besiege(arguments: Sequence[str]) -> None:
             _say(f"500 half-open connections and 5,000 x 5,000 pairs: /healthz within {1e3 * slowest:.0f} ms")
         for when, upload in (("under search load", False), ("in mid-upload", True)):
             _say(f"kill -9 {when}: {_killed(queries, config.kills, upload)} of {config.kills} whole")
+        with _served(folder, config.checkpoint) as (process, port):
+            asyncio.run(ask(port, "single_pass", queries, 8, 5.0, Figures()))
+            for strategy in ("single_pass", "agent"):
+                before, figures = _memory(process), Figures()
+                asyncio.run(ask(port, strategy, queries, config.clients, config.seconds, figures))
+                _say(f"{config.clients} clients, {strategy}: {_said(figures)}")
+                _say(f"memory: {before} MB before, {_memory(process)} MB after")
     _say(f"load after: {os.getloadavg()[0]:.1f}")
 
 

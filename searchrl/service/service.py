@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
@@ -149,31 +149,41 @@ class Service:
             with self.within_limits(len(asked), "play"):
                 return await self.worker.submit(PlayAgent(agent, collection), asked)
         reward = await self._remembering(agent.reward) if agent.reward else None
-        with self.within_limits(len(asked), "agent", self.playing.seconds(self.worker)):
-            plays = [self._episode(Play(agent, collection, one), agent.lane, reward, budget) for one in asked]
-            return await together(plays)
+        with self.within_limits(len(asked), "agent", self.playing.seconds(self.worker)), ExitStack() as stack:
+            # Counted before anything is waited for: who comes at the same moment must know of it.
+            progress = [stack.enter_context(self.playing.one()) for _ in asked]
+            plays = [Play(agent, collection, one) for one in asked]
+            return await together(
+                [self._episode(*play, agent.lane, reward, budget) for play in zip(plays, progress, strict=True)]
+            )
 
-    async def _episode(self, play: Play, lane: Lane, reward: RememberedReward | None, budget: Budget) -> Answer:
+    async def _episode(
+        self,
+        play: Play,
+        progress: Callable[[int], None],
+        lane: Lane,
+        reward: RememberedReward | None,
+        budget: Budget,
+    ) -> Answer:
         """Drive one episode: its own steps in its lane, what it wants judged in that of agents' judgments."""
         stopped: Limit | None = None
         judged = 0
-        with self.playing.one() as progress:
-            while True:
-                (came,) = await self.worker.submit(Advance(lane), [play], always=True)
-                if isinstance(came, Exception):
-                    raise came
-                if isinstance(came, Answer):
-                    return replace(came, stopped=stopped)
-                assert reward
-                pairs = came.pairs[: budget.left(judged)]
-                scores = await self._judge(reward, came.pool.texts_of(pairs), "agent", budget)
-                known = [i for i, score in enumerate(scores) if score is not None]
-                came.pool.learn(*_sorted(pairs[known], [scores[i] for i in known]))
-                judged += len(known)
-                progress(judged)
-                stopped = "max_judged" if len(pairs) < len(came.pairs) else None
-                stopped = "budget_ms" if len(known) < len(pairs) else stopped
-                play.stop = stopped is not None
+        while True:
+            (came,) = await self.worker.submit(Advance(lane), [play], always=True)
+            if isinstance(came, Exception):
+                raise came
+            if isinstance(came, Answer):
+                return replace(came, stopped=stopped)
+            assert reward
+            pairs = came.pairs[: budget.left(judged)]
+            scores = await self._judge(reward, came.pool.texts_of(pairs), "agent", budget)
+            known = [i for i, score in enumerate(scores) if score is not None]
+            came.pool.learn(*_sorted(pairs[known], [scores[i] for i in known]))
+            judged += len(known)
+            progress(judged)
+            stopped = "max_judged" if len(pairs) < len(came.pairs) else None
+            stopped = "budget_ms" if len(known) < len(pairs) else stopped
+            play.stop = stopped is not None
 
     async def relevance(self, queries: Sequence[str], keys: Sequence[str], budget: Budget) -> list[list[float | None]]:
         """Scores, a row a query, a column a key; None where the budget did not reach. Raises Refused."""
@@ -186,8 +196,8 @@ class Service:
 
     async def pair_relevance(self, pairs: Sequence[Pair], budget: Budget) -> list[float | None]:
         """Scores of (query, key) pairs; None where the budget did not reach. Raises Refused."""
+        reward = await self._remembering(await self.models.loaded("reward"))
         with self.within_limits(len(pairs), "judge"):
-            reward = await self._remembering(await self.models.loaded("reward"))
             return await self._judge(reward, pairs, "judge", budget)
 
     async def _judge(
