@@ -106,7 +106,7 @@ def place(policy_file: Path, bench: Bench, indexed: Path, tmp_path: Path) -> Ite
     reward = Slow()
     agent = Judging(policy_file, bench.encoder, reward)
     folder = shutil.copytree(indexed, tmp_path / "corpora")
-    config = config_of(folder, max_wait=5.0)
+    config = config_of(folder, max_wait=15.0)
     models = Services(generation_model=Backwards(), embedding_model=bench.encoder, scorer=reward)
     service = Service(config, models, agent)
     with TestClient(create_app(service, config), base_url="http://127.0.0.1") as asking:
@@ -190,6 +190,8 @@ def test_given_keys_have_a_budget_too(place: Place) -> None:
 
 
 def test_where_the_wait_is_too_long_a_client_hears_when_to_come_again(place: Place) -> None:
+    place.service.limits = replace(place.service.limits, max_wait=1.0)
+
     async def main() -> list[Any]:
         def one(i: int) -> Any:
             return place.asking.post("/relevance", json={"queries": ["a"], "keys": [f"{i} {j}" for j in range(200)]})
