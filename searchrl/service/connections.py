@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 BACKLOG = 64
 """Connections that the system may hold until they are accepted: all may be accepted before one can be closed."""
+KEPT = 60
+"""Seconds that a connection is kept without a request: at the limit the quiet ones go first in any case."""
 OTHER_FILES = 64
 """Descriptors that the process needs beside connections."""
 LINES, PERIOD = 10, 10.0
@@ -183,6 +185,7 @@ def make_server(app: Any, config: ServerConfig, **settings: Any) -> uvicorn.Serv
             http=type("Connection", (Connection,), {"shared": shared}),
             ws="none",
             backlog=BACKLOG,
+            timeout_keep_alive=KEPT,
             timeout_graceful_shutdown=config.shutdown_timeout,
             server_header=False,
             **settings,
