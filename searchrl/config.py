@@ -29,6 +29,7 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EncoderDtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 SplitName = Literal["train", "dev", "test"]
+OwnDocumentName = Literal["text", "id", "none"]
 EngineName = Literal["auto", "transformers", "http", "vllm"]
 
 
@@ -56,6 +57,9 @@ class DataConfig:
     """Seeds which train queries become dev where a dataset has no dev split; --seed if not given."""
     train_from_dev: bool = False
     """Train on half of the dev queries where a dataset has no train split."""
+    own_document: OwnDocumentName = "text"
+    """Which document is a query itself, and so never retrieved for it, unless it is judged relevant: text, one with the
+    query's text; id, one with its id; none."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -144,6 +148,9 @@ class CollectionConfig:
     """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
     mirror: str | None = None
     """Base address to download BEIR zips from instead of the public host."""
+    own_document: OwnDocumentName = "text"
+    """Which document is a query itself, and so never retrieved for it, unless it is judged relevant: text, one with the
+    query's text; id, one with its id; none."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ class JudgedConfig:
         """The collection and its judged queries, which are described. Raises DataError where there are none."""
         from searchrl.evaluation import stages
 
-        dataset = stages.load_collection(self.dataset_path, self.collection.data_dir, self.collection.mirror)
+        where = self.collection
+        dataset = stages.load_collection(self.dataset_path, where.data_dir, where.mirror, where.own_document)
         queries = stages.judged_queries(dataset, self.split)
         print(stages.describe(dataset, self.split, queries), flush=True)
         return dataset, queries
@@ -222,6 +223,7 @@ def rerank(config: RerankConfig) -> None:
 
 def ndcg(config: NdcgConfig) -> None:
     """``searchrl beir ndcg``."""
+    from searchrl.data.own_document import own_ids, without
     from searchrl.evaluation import results as files
     from searchrl.evaluation import stages
     from searchrl.evaluation.measures import evaluate, parse_measure
@@ -231,14 +233,14 @@ def ndcg(config: NdcgConfig) -> None:
     for measure in config.measures:
         parse_measure(measure)
     results = {str(path): files.read_results(path) for path in config.results}
-    _, queries = config.data.load()
+    dataset, queries = config.data.load()
 
     at_cutoffs = ("nDCG", "MAP", "Recall", "P", "MRR")
     names = [*(f"{name}@{k}" for name in at_cutoffs for k in config.k_values), *config.measures]
-    values = {}
+    values, own = {}, own_ids(queries, dataset.corpus)
     for path, run in results.items():
         stages.check_answered(run, queries, path)
-        values[path] = evaluate(run, queries.qrels, names)
+        values[path] = evaluate(without(run, own), queries.qrels, names)
     if config.output:
         files.write_metrics(config.output, values)
     for path, by_measure in values.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from searchrl.command import parse, run_command
-from searchrl.config import SplitName, at_least
+from searchrl.config import OwnDocumentName, SplitName, at_least
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ class CompareConfig:
     """Further columns of the table: measures as for --measure."""
     answered_only: bool = False
     """Leave out judged queries that no run answers (runs on a sample of the queries); otherwise they count as 0."""
+    own_document: OwnDocumentName = "text"
+    """Which document is a query itself, and so is taken out of every run, unless it is judged relevant: text, one with
+    the query's text (where --qrels has texts: a BEIR folder or pydocs); id, one with its id; none."""
     json: Path | None = None
     """Write everything, per-query values too, to this file."""
     seed: int = 42
@@ -51,7 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _compare(arguments: Sequence[str]) -> None:
     config = parse(CompareConfig, arguments, "searchrl compare")
     datasets = _datasets(config)
-    from searchrl.evaluation.runs import compare_runs, judge_run, overview_text, read_judgments, with_distinct_names
+    from searchrl.evaluation.runs import (
+        compare_runs,
+        judge_run,
+        overview_text,
+        own_documents,
+        read_judgments,
+        with_distinct_names,
+    )
     from searchrl.files import write_text
 
     measures = list(dict.fromkeys([config.measure, *config.also]))
@@ -60,7 +70,8 @@ def _compare(arguments: Sequence[str]) -> None:
         judgments, qrels = read_judgments(given, config.split)
         if judgments in groups:
             raise ConfigError(f"--qrels {given}: given twice; name the judgments of another data set")
-        groups[judgments] = [judge_run(path, qrels, measures, judgments) for path in paths]
+        own = own_documents(given, config.split, qrels, config.own_document)
+        groups[judgments] = [judge_run(path, qrels, measures, judgments, own) for path in paths]
     named = dict(zip(groups, with_distinct_names(list(groups.values())), strict=True))
     comparisons = compare_runs(
         named, config.measure, config.baseline, answered_only=config.answered_only, seed=config.seed

@@ -55,7 +55,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
     policy = read_policy(config.checkpoint)
     trained, checkpoint = policy.trained, policy.checkpoint
-    data = data_settings(trained, config.dataset, config.collection.data_dir, config.collection.mirror)
+    where = config.collection
+    own = where.own_document if where.own_document != "text" else None
+    data = data_settings(trained, config.dataset, where.data_dir, where.mirror, own)
     compute, serving = config.compute, config.serving
     settings = model_settings(trained, device=compute.device, cache=compute.cache, lm=config.lm, serving=serving)
     with open_models(settings, trained.game, show_progress=True) as models:

@@ -49,7 +49,8 @@ def generate(config: GenerateTagsConfig) -> None:
     from searchrl.retrieval.tagtree.tagging import CONTEXT_TOKENS, PROMPTS, tags_of
 
     check_outputs(("output", config.output))
-    dataset = load_collection(config.dataset, config.collection.data_dir, config.collection.mirror)
+    where = config.collection
+    dataset = load_collection(config.dataset, where.data_dir, where.mirror, where.own_document)
     corpus, tagger, name, version = dataset.corpus, "keyphrases", None, None
     say(f"dataset: {dataset.name}, {len(corpus)} documents")
     with closing(open_models(config.lm, show_progress=True)) as loader:
@@ -106,7 +107,8 @@ def embed(config: EmbedTagsConfig) -> None:
     files = [config.output_dir / name for name in ("tree.txt", "tree.html")]
     check_outputs(*(("output_dir", file) for file in files), inputs=[config.tags])
     name = config.dataset or read_inventory(config.tags).header.dataset
-    dataset = load_collection(name, config.collection.data_dir, config.collection.mirror)
+    where = config.collection
+    dataset = load_collection(name, where.data_dir, where.mirror, where.own_document)
     corpus, inventory = dataset.corpus, read_inventory_for(config.tags, dataset.corpus)
     say(f"dataset: {dataset.name}, {len(corpus)} documents")
     compute = config.compute
@@ -157,6 +159,7 @@ def _show(folder: Path, tree: TagTree, dataset: Dataset, inventory: Inventory) -
 
 def assign(config: AssignConfig) -> None:
     """``searchrl tags assign``."""
+    from searchrl.data.own_document import own_document
     from searchrl.evaluation.measures import measure_tag_tree, measured_table
     from searchrl.evaluation.results import ranked_queries, write_records
     from searchrl.evaluation.stages import check_outputs, load_collection
@@ -164,12 +167,11 @@ def assign(config: AssignConfig) -> None:
     from searchrl.retrieval.dense import build_dense_index
     from searchrl.retrieval.tagtree.retriever import TagTreeRetriever, candidates_for
     from searchrl.retrieval.tagtree.tree import load_tree
-    from searchrl.reward.gain import own_document
 
     check_outputs(("output", config.output))
     tree, facts = load_tree(config.tree if (config.tree / "meta.json").is_file() else config.tree / "tree")
     where, compute = config.collection, config.compute
-    dataset = load_collection(config.dataset or facts["dataset"], where.data_dir, where.mirror)
+    dataset = load_collection(config.dataset or facts["dataset"], where.data_dir, where.mirror, where.own_document)
     corpus, queries = dataset.corpus, _queries(config, dataset)
     _check(config, "the collection", corpus.fingerprint, facts["corpus_fingerprint"])
     say(f"dataset: {dataset.name}, {len(corpus)} documents, {len(queries)} queries")

@@ -16,6 +16,8 @@ from searchrl.threads import lazy
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
+OwnDocument = Literal["text", "id", "none"]
+
 Qrels = Mapping[str, Mapping[str, int]]
 """query id -> document id -> grade (0 not relevant, higher is better)."""
 
@@ -66,6 +68,8 @@ class QuerySet:
     ids: Sequence[str]
     texts: Sequence[str]
     qrels: Qrels = field(default_factory=dict)
+    own_document: OwnDocument = "text"
+    """How a document is known to be a query itself: see ``own_document.py``."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,7 +87,8 @@ class QuerySet:
         """The queries at these places, with their judgments."""
         places = list(places)
         ids = [self.ids[i] for i in places]
-        return QuerySet(ids, [self.texts[i] for i in places], {q: self.qrels[q] for q in ids if q in self.qrels})
+        texts, qrels = [self.texts[i] for i in places], {q: self.qrels[q] for q in ids if q in self.qrels}
+        return replace(self, ids=ids, texts=texts, qrels=qrels)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,12 @@ class Dataset:
     splits: Mapping[Split, QuerySet]
     notes: Sequence[str] = ()
     """What a reader of the results must know: splits made here, judgments dropped, and so on."""
+
+
+def with_own_document(dataset: Dataset, rule: OwnDocument) -> Dataset:
+    """The dataset with another rule for which document is a query itself."""
+    splits = {split: replace(queries, own_document=rule) for split, queries in dataset.splits.items()}
+    return replace(dataset, splits=splits)
 
 
 DEV_SHARE = 0.2

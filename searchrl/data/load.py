@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from searchrl.data.beir import read_beir_folder
-from searchrl.data.dataset import Dataset, with_dev_split
+from searchrl.data.dataset import Dataset, OwnDocument, with_dev_split, with_own_document
 from searchrl.data.download import BEIR_MD5, fetch_beir
 from searchrl.errors import ConfigError, DataError, nearest
 from searchrl.files import cache_path, user_path
@@ -26,12 +26,14 @@ def load_dataset(
     mirror: str | None = None,
     seed: int = 42,
     download: bool = True,
+    own_document: OwnDocument = "text",
 ) -> Dataset:
     """Load a dataset and give it a dev split if it has a train split but no dev.
 
     Looked for in this order: ``pydocs``, the embedded dataset; a path to a folder in the BEIR layout; a folder of that
     name in ``data_dir``, in $SEARCHRL_DATA, or in the user's cache; one of BEIR's smaller collections by name,
-    downloaded (from ``mirror`` if given) to the first of these that can be written.
+    downloaded (from ``mirror`` if given) to the first of these that can be written. own_document: how a document is
+    known to be a query itself (``data/own_document.py``).
 
     Raises ``ConfigError`` for a name that is none of these, ``DataError`` for a dataset that is damaged or missing,
     ``DownloadError`` for one that cannot be fetched.
@@ -39,10 +41,10 @@ def load_dataset(
     if name_or_path == EMBEDDED:
         from searchrl.data.pydocs import load_pydocs
 
-        return with_dev_split(load_pydocs(), seed)
+        return with_own_document(with_dev_split(load_pydocs(), seed), own_document)
     folder = _find(name_or_path, _data_folders(data_dir), mirror, download)
     logger.info("dataset %s: %s", name_or_path, folder)
-    return with_dev_split(read_beir_folder(folder), seed)
+    return with_own_document(with_dev_split(read_beir_folder(folder), seed), own_document)
 
 
 def _data_folders(data_dir: Path | None) -> list[Path]:

@@ -65,7 +65,8 @@ def write_trec_run(path: Path, run: TrecRun) -> None:
 def read_trec_run(path: Path) -> TrecRun:
     """Read a run as trec_eval would: by score, ties by document id, descending, whatever the ranks say.
 
-    Raises ``DataError``, with file and line, where that is not a run of one tag.
+    A file without lines is a run that found nothing, tagged with the file's name. Raises ``DataError``, with file and
+    line, where that is not a run of one tag.
     """
     rankings: dict[str, dict[str, float]] = {}
     first = None
@@ -79,13 +80,11 @@ def read_trec_run(path: Path) -> TrecRun:
         first = first or tag
         if tag != first:
             raise DataError(f"{place}: the tag {tag!r} differs from {first!r}; one file holds one run")
-    if first is None:
-        raise DataError(f"{path}: an empty run")
     best_first = {
         query_id: sorted(ranking.items(), key=lambda item: (item[1], item[0]), reverse=True)
         for query_id, ranking in rankings.items()
     }
-    return TrecRun(first, best_first)
+    return TrecRun(first or path.stem, best_first)
 
 
 def read_trec_qrels(path: Path) -> dict[str, dict[str, int]]:

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from searchrl.data.dataset import QuerySet
+from searchrl.data.own_document import own_document, own_ids
 from searchrl.device import processor
 from searchrl.env.game import Game, part_of, state_of, state_part
 from searchrl.env.graph import SearchGraph, fingerprint, graph_of, load_graph
 from searchrl.env.tree import Node, kind
 from searchrl.files import Array, Part, Parts, StoredParts, locked, save_arrays, stored
 from searchrl.retrieval.ranking import FloatArray, IntArray
-from searchrl.reward.gain import OFFSET, SLOPE, Gains, Judgments, calibrate, own_document, ranking_ndcg
+from searchrl.reward.gain import OFFSET, SLOPE, Gains, Judgments, calibrate, ranking_ndcg
 from searchrl.reward.reward_model import JudgedPool
 
 GAIN_DEPTH = 10
@@ -45,6 +46,7 @@ def describe(game: Game, queries: QuerySet) -> dict[str, object]:
         "game": game.description,
         "queries": list(zip(queries.ids, queries.texts, strict=True)),
         "qrels": judged,
+        "own_documents": own_ids(queries, game.corpus),
         "calibration": {"slope": SLOPE, "offset": OFFSET} if game.reward_model else None,
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from searchrl.errors import ConfigError, nearest
 from searchrl.retrieval.fusion import Mask
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, unit_rows
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, lengths, unit_rows
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.gain import best_gains, ndcg_at_k
 
@@ -153,7 +153,11 @@ def ranking_features(
         level[:, 0] - second,
         level[:, 0] - at_end,
         spread,
-        np.where(present[:, 0], _coherence(vectors, present) - np.linalg.norm(_sample(retriever).mean(axis=0)), 0.0),
+        np.where(
+            present[:, 0],
+            _coherence(_unit(vectors), present) - np.linalg.norm(_unit(_sample(retriever)).mean(axis=0)),
+            0.0,
+        ),
         _member(last, top[0]).mean(axis=1),
         _member(last, top[-2] if len(top) > 1 else top[0]).mean(axis=1),
         (present - _member(last, earlier)).mean(axis=1),
@@ -174,7 +178,7 @@ def background(retriever: Retriever, original: Queries) -> tuple[FloatArray, Flo
 def query_features(original: Queries, current: Queries, step: int, max_steps: int, searched: bool) -> FloatArray:
     """Features of the current query, (n, len(QUERY_FEATURES))."""
     n = len(original)
-    drift = 1.0 - np.einsum("nd,nd->n", original.vectors, current.vectors)
+    drift = 1.0 - np.einsum("nd,nd->n", _unit(original.vectors), _unit(current.vectors))
     constant = [np.full(n, step / max_steps), np.full(n, float(searched))]
     return np.stack([drift, current.lexical, *constant], axis=1).astype(np.float32)
 
@@ -228,6 +232,10 @@ def members(groups: str) -> list[str]:
 
 def _with_share(queries: Queries, share: float) -> Queries:
     return replace(queries, lexical=np.full(len(queries), share, dtype=np.float32))
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    return vectors / lengths(vectors)
 
 
 def _sample(retriever: Retriever) -> FloatArray:

@@ -25,7 +25,7 @@ from searchrl.errors import ConfigError, nearest
 from searchrl.files import Array, load_arrays
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 
-VERSION = 5
+VERSION = 6
 """Raised whenever a stored graph would no longer be what today's code computes."""
 
 SIZES = "sizes"

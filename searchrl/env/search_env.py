@@ -10,13 +10,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from searchrl.data.dataset import QuerySet
+from searchrl.data.own_document import own_document
 from searchrl.env.build import GAIN_DEPTH, build_graph
 from searchrl.env.game import Game, State
 from searchrl.env.graph import RewardRules
 from searchrl.env.tree import ROOT, Action, kind
 from searchrl.errors import ConfigError
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
-from searchrl.reward.gain import Judgments, own_document
+from searchrl.reward.gain import Judgments
 from searchrl.reward.reward_model import JudgedPool
 
 Obs = dict[str, NDArray[Any]]

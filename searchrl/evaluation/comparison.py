@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from searchrl.agent import strategies
 from searchrl.data.dataset import Corpus, QuerySet
+from searchrl.data.own_document import own_document
 from searchrl.device import rng
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import N_ACTIONS, ROOT, Action
@@ -26,7 +27,6 @@ from searchrl.evaluation.significance import (
 from searchrl.evaluation.text_table import json_number, number, text_table
 from searchrl.retrieval.ranking import Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
-from searchrl.reward.gain import own_document
 
 FloatArray = NDArray[np.float64]
 

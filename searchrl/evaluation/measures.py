@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from searchrl.data.dataset import Corpus, Qrels, QuerySet
+from searchrl.data.own_document import own_document
 from searchrl.errors import ConfigError, DataError, ModelError, nearest
 from searchrl.evaluation.text_table import number, text_table
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray, Ranking
-from searchrl.reward.gain import own_document
 
 if TYPE_CHECKING:
     import ir_measures

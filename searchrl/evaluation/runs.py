@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.data.beir import read_qrels
-from searchrl.data.dataset import SPLITS, Qrels, Split
-from searchrl.data.records import numbered_lines
+from searchrl.data.dataset import SPLITS, OwnDocument, Qrels, Split
+from searchrl.data.own_document import own_ids, without
+from searchrl.data.records import numbered_lines, read_jsonl
 from searchrl.data.trec import read_trec_qrels, read_trec_run
 from searchrl.errors import ConfigError, DataError, nearest
 from searchrl.evaluation.measures import evaluate
+from searchrl.evaluation.results import PER_QUERY_FILE
 from searchrl.evaluation.significance import (
     PairedTest,
     bootstrap_interval,
@@ -38,7 +40,9 @@ class JudgedRun:
     """One run, scored.
 
     values: measure -> judged query id -> value; a query that the run lacks has 0. answered: judged queries for which
-    the run ranks something. unjudged: how many of its queries have no judgments; they are left out.
+    the run ranks something. unjudged: how many of its queries have no judgments; they are left out. asked: the queries
+    that were searched for, where that is known (``eval.py`` says it beside its runs). own: for how many queries a
+    document with the query's id is ranked, of which nobody can say here whether it is the query itself.
     """
 
     name: str
@@ -46,6 +50,8 @@ class JudgedRun:
     values: Mapping[str, Mapping[str, float]]
     answered: Collection[str]
     unjudged: int
+    asked: Collection[str] | None = None
+    own: int = 0
 
 
 def run_paths(path: Path) -> list[Path]:
@@ -83,22 +89,65 @@ def read_judgments(path: Path, split: Split = "test") -> tuple[str, Qrels]:
     return str(path), read_qrels(path) if len(first.split()) == 3 else read_trec_qrels(path)
 
 
-def judge_run(path: Path, qrels: Qrels, measures: Sequence[str], judgments: str) -> JudgedRun:
+def own_documents(path: Path, split: Split, qrels: Qrels, rule: OwnDocument) -> dict[str, str] | None:
+    """Query id -> the document that it is itself, which no run may rank; None where judgments without texts cannot say.
+
+    path, split: as for ``read_judgments``, whose ``qrels`` these are. A folder's texts are read.
+    """
+    if rule == "none":
+        return {}
+    if rule == "id":
+        return {query: query for query, judged in qrels.items() if judged.get(query, 0) <= 0}
+    if (path / "corpus.jsonl").is_file():
+        from searchrl.data.beir import read_beir_folder
+
+        dataset = read_beir_folder(path)
+    elif not path.exists() and str(path) == EMBEDDED:
+        from searchrl.data.pydocs import load_pydocs
+
+        dataset = load_pydocs()
+    else:
+        return None
+    return own_ids(dataset.splits[split], dataset.corpus)
+
+
+def judge_run(
+    path: Path, qrels: Qrels, measures: Sequence[str], judgments: str, own: Mapping[str, str] | None = None
+) -> JudgedRun:
     """Read a run and score it, under the name in its tag column.
 
-    judgments: what messages call the qrels. Raises DataError, naming file and line, where the run is missing or
-    damaged, or ranks nothing for any judged query.
+    judgments: what messages call the qrels. own: what ``own_documents`` gives. Raises DataError, naming file and line,
+    where the run is missing or damaged, or ranks something but nothing for any judged query.
     """
     run = read_trec_run(path)
     answered = [query for query in run.rankings if query in qrels]
-    if not answered:
+    if run.rankings and not answered:
         raise DataError(
             f"{path}: none of its {len(run.rankings)} queries (first: {next(iter(run.rankings))!r}) is judged in "
             f"{judgments} (first: {next(iter(qrels))!r}); give the judgments of this collection and split"
         )
-    ranked = {query: dict(run.rankings[query]) for query in answered}
-    unjudged = len(run.rankings) - len(answered)
-    return JudgedRun(run.tag, path, evaluate(ranked, qrels, measures), frozenset(answered), unjudged)
+    ranked = without({query: dict(run.rankings[query]) for query in answered}, own or {})
+    doubtful = sum(query in ranked[query] and qrels[query].get(query, 0) <= 0 for query in answered)
+    return JudgedRun(
+        run.tag,
+        path,
+        evaluate(ranked, qrels, measures),
+        frozenset(query for query in answered if ranked[query]),
+        len(run.rankings) - len(answered),
+        _asked(path),
+        doubtful if own is None else 0,
+    )
+
+
+def _asked(path: Path) -> Collection[str] | None:
+    """The queries that a run of ``eval.py`` was made for: those of ``per_query.jsonl`` beside it; None without one."""
+    beside = path.with_name(PER_QUERY_FILE)
+    if not beside.is_file():
+        return None
+    lines = [record for _, record in read_jsonl(beside)]
+    if not all(isinstance(r.get("methods"), dict) and isinstance(r.get("query_id"), str) for r in lines):
+        raise DataError(f"{beside}: not what eval.py wrote; move it away, or evaluate again")
+    return frozenset(r["query_id"] for r in lines) if lines and path.stem in lines[0]["methods"] else None
 
 
 def with_distinct_names(groups: Sequence[Sequence[JudgedRun]]) -> list[list[JudgedRun]]:
@@ -127,6 +176,8 @@ class RunComparison:
     measure: str
     intervals: Mapping[str, tuple[float, float]]
     tests: Sequence[PairedTest]
+    not_asked: int = 0
+    """Judged queries that some run was not made for; they are left out."""
 
     def mean(self, run: JudgedRun, measure: str) -> float:
         """Mean of a measure over the queries."""
@@ -151,6 +202,9 @@ class RunComparison:
     def notes(self) -> list[str]:
         """Queries that a run lacks, and those that nobody judged."""
         lines = []
+        if self.not_asked:
+            left = _counted(self.not_asked, "judged query")
+            lines.append(f"note: {left} left out: not every run here searched for them (`num_queries` of eval.py)")
         for run in self.runs:
             missing = [query for query in self.queries if query not in run.answered]
             if missing:
@@ -158,6 +212,11 @@ class RunComparison:
                 lines.append(f"note: {run.name} lacks {lacking} (first: {missing[0]!r}), counted as 0")
             if run.unjudged:
                 lines.append(f"note: {run.name} has {_counted(run.unjudged)} without judgments, left out")
+            if run.own:
+                lines.append(
+                    f"note: {run.name} ranks a document with the query's own id for {_counted(run.own)}; whether it is "
+                    "the query itself, these judgments do not say: give the collection's folder, or set `own_document`"
+                )
         return lines
 
     def table_text(self) -> str:
@@ -183,7 +242,12 @@ class RunComparison:
             }
             for run in self.ranked
         }
-        facts = {"judgments": self.judgments, "queries": len(self.queries), "measure": self.measure}
+        facts = {
+            "judgments": self.judgments,
+            "queries": len(self.queries),
+            "not_asked": self.not_asked,
+            "measure": self.measure,
+        }
         return {**facts, "runs": runs, "tests": paired_tests_json(self.tests)}
 
 
@@ -197,7 +261,8 @@ def compare_runs(
 ) -> list[RunComparison]:
     """Compare the runs of each data set (by where its judgments are from) with the baselines, the first run if none.
 
-    Every judged query counts; ``answered_only`` leaves out those that no run answers. Holm's correction is over runs
+    Every judged query counts but those that a run was not made for; ``answered_only`` leaves out those that no run
+    answers. Raises DataError where no query is left. Holm's correction is over runs
     and data sets. Raises ConfigError on a baseline that is not among the runs of every data set.
     """
     baselines = baselines or [next(iter(datasets.values()))[0].name]
@@ -207,10 +272,17 @@ def compare_runs(
                 raise ConfigError(
                     f"baseline {baseline!r} is not among the runs on {judgments}; {nearest(baseline, names)}"
                 )
-    queries = [
-        [q for q in runs[0].values[measure] if not answered_only or any(q in run.answered for run in runs)]
+    asked = [
+        [q for q in runs[0].values[measure] if all(run.asked is None or q in run.asked for run in runs)]
         for runs in datasets.values()
     ]
+    queries = [
+        [q for q in those if not answered_only or any(q in run.answered for run in runs)]
+        for those, runs in zip(asked, datasets.values(), strict=True)
+    ]
+    for judgments, those in zip(datasets, queries, strict=True):
+        if not those:
+            raise DataError(f"{judgments}: no judged query was searched for by every run here; compare others")
     values = [
         {run.name: _values(run, measure, those) for run in runs}
         for runs, those in zip(datasets.values(), queries, strict=True)
@@ -224,8 +296,11 @@ def compare_runs(
             measure=measure,
             intervals={name: bootstrap_interval(array, seed) for name, array in by_name.items()},
             tests=tuple(tested),
+            not_asked=len(runs[0].values[measure]) - len(possible),
         )
-        for (judgments, runs), those, by_name, tested in zip(datasets.items(), queries, values, tests, strict=True)
+        for (judgments, runs), possible, those, by_name, tested in zip(
+            datasets.items(), asked, queries, values, tests, strict=True
+        )
     ]
 
 

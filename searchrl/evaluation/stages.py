@@ -13,7 +13,8 @@ import numpy as np
 
 from searchrl.command import check_output_file
 from searchrl.config import SplitName
-from searchrl.data.dataset import Corpus, Dataset, QuerySet
+from searchrl.data.dataset import Corpus, Dataset, OwnDocument, QuerySet
+from searchrl.data.own_document import own_document
 from searchrl.errors import DataError, OutputError
 from searchrl.evaluation.results import RankedQuery, evaluation_files, ranked_queries
 from searchrl.files import user_path
@@ -37,8 +38,6 @@ def embed(
 
     cache: where document vectors are kept, None for nowhere. device: where similarities are computed.
     """
-    from searchrl.reward.gain import own_document
-
     index = build_dense_index(dataset.corpus, encoder, cache, show_progress=True, resumable=True)
     vectors = encoder.encode(queries.texts, kind="query", show_progress=True, description="encode queries")
     ranking = search(index, vectors, top_k, own_document(queries, dataset.corpus), device)
@@ -91,7 +90,9 @@ def score_pairs(
     return book.lookup(documents)
 
 
-def load_collection(dataset_path: str, data_dir: Path | None, mirror: str | None) -> Dataset:
+def load_collection(
+    dataset_path: str, data_dir: Path | None, mirror: str | None, own_document: OwnDocument = "text"
+) -> Dataset:
     """Load the collection in a folder or of a name; one of BEIR's smaller ones is downloaded where it is missing.
 
     A path that does not exist and ends in such a collection's name (``datasets/scifact``) is where it is downloaded
@@ -103,7 +104,7 @@ def load_collection(dataset_path: str, data_dir: Path | None, mirror: str | None
     path = user_path(dataset_path)
     if path.name != dataset_path and path.name in BEIR_MD5 and not path.exists():
         fetch_beir(path.name, path.parent, mirror)
-    return load_dataset(dataset_path, data_dir=data_dir, mirror=mirror)
+    return load_dataset(dataset_path, data_dir=data_dir, mirror=mirror, own_document=own_document)
 
 
 def judged_queries(dataset: Dataset, split: SplitName) -> QuerySet:

@@ -10,7 +10,16 @@ from typing import Any
 from searchrl.agent.checkpoint import PolicyCheckpoint, find_policy, in_words, load_policy, paid_by
 from searchrl.agent.policy import Policy as Network
 from searchrl.agent.trainer import greedy_episodes
-from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, TrainConfig, differences, from_json
+from searchrl.config import (
+    DataConfig,
+    EngineConfig,
+    GameConfig,
+    ModelConfig,
+    OwnDocumentName,
+    TrainConfig,
+    differences,
+    from_json,
+)
 from searchrl.data.dataset import QuerySet, Split
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.env.tree import action_names
@@ -152,13 +161,22 @@ def evaluate(
 
 
 def data_settings(
-    trained: TrainConfig, dataset: str | None, data_dir: Path | None = None, mirror: str | None = None
+    trained: TrainConfig,
+    dataset: str | None,
+    data_dir: Path | None = None,
+    mirror: str | None = None,
+    own_document: OwnDocumentName | None = None,
 ) -> DataConfig:
     """What to evaluate on: the collection of training, or another one; never generated queries."""
     data = replace(trained.data, query_bank=None)
     if dataset:
         data = replace(data, dataset=dataset, train_from_dev=data.train_from_dev and dataset in data.datasets)
-    return replace(data, data_dir=data_dir or data.data_dir, mirror=mirror or data.mirror)
+    return replace(
+        data,
+        data_dir=data_dir or data.data_dir,
+        mirror=mirror or data.mirror,
+        own_document=own_document or data.own_document,
+    )
 
 
 def model_settings(

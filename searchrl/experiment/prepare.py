@@ -122,7 +122,9 @@ def read_collection(data: DataConfig, seed: int) -> Collection:
     if len(data.datasets) > 1:
         raise ConfigError(f"dataset {data.dataset}: only training works with several at once; name one of them")
     seed = seed if data.split_seed is None else data.split_seed
-    dataset = load_dataset(data.dataset, data_dir=data.data_dir, mirror=data.mirror, seed=seed)
+    dataset = load_dataset(
+        data.dataset, data_dir=data.data_dir, mirror=data.mirror, seed=seed, own_document=data.own_document
+    )
     if data.train_from_dev and "train" not in dataset.splits:
         dataset = train_from_dev(dataset, seed)
     if data.query_bank is None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from searchrl.config import dataset_names
 from searchrl.data.dataset import Corpus, QuerySet
+from searchrl.data.own_document import own_document
 from searchrl.device import choose_device, rng
 from searchrl.errors import DataError
 from searchrl.evaluation.measures import reward_quality
@@ -105,7 +106,8 @@ def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> list
     with closing(ModelLoader(device=config.compute.device, cache=config.compute.cache)) as loader:
         encoder = loader.encoder(data.encoder)
         for name in dataset_names(data.dataset):
-            dataset = stages.load_collection(name, data.collection.data_dir, data.collection.mirror)
+            where = data.collection
+            dataset = stages.load_collection(name, where.data_dir, where.mirror, where.own_document)
             if data.train_from_dev and "train" not in dataset.splits:
                 dataset = train_from_dev(dataset, seed)
             train, test = (stages.judged_queries(dataset, split) for split in (data.train_split, data.test_split))
@@ -197,17 +199,18 @@ def lists_from_qrels(
     ranked: (n, depth) corpus indices, repeated ones count once, ``NO_DOCUMENT`` where there is none: ``negatives`` are
     drawn from what is not relevant there, ``random_negatives`` from the whole corpus. What people did not judge counts
     as not relevant, as in all such training; a few are. A query without a relevant or without another document is left
-    out, and its own document (the one with its id) is never used. Draws depend on the query's id and ``seed`` alone.
+    out, and its own document (see ``own_document``) is never used. Draws depend on the query's id and ``seed`` alone.
     """
     lists = []
-    for query_id, text, row in zip(queries.ids, queries.texts, ranked, strict=True):
+    own = own_document(queries, corpus).tolist()
+    for query_id, text, itself, row in zip(queries.ids, queries.texts, own, ranked, strict=True):
         random = rng(seed, "preference lists", query_id)
         grades = {
             corpus.position[d]: grade
             for d, grade in queries.qrels.get(query_id, {}).items()
-            if grade > 0 and d in corpus.position and d != query_id and corpus.full_text(corpus.position[d])
+            if grade > 0 and d in corpus.position and corpus.full_text(corpus.position[d])
         }
-        taken = {*grades, corpus.position.get(query_id, NO_DOCUMENT), NO_DOCUMENT}
+        taken = {*grades, itself, NO_DOCUMENT}
         relevant = draw(random, sorted(grades), data.positives)
         others = draw(
             random, [d for d in dict.fromkeys(row.tolist()) if d not in taken and corpus.full_text(d)], data.negatives

@@ -26,9 +26,10 @@ from searchrl.fitting.settings import (
 )
 from searchrl.models.loader import ModelLoader, open_models
 from searchrl.models.prompts import load_prompts
-from searchrl.queries.cleaning import QueryKind, words
+from searchrl.queries.cleaning import QueryKind
 from searchrl.queries.writing import FittingWriter, QueryRec, rows_to_ask
 from searchrl.retrieval.dense import build_dense_index
+from searchrl.text import size, words
 
 Say = Callable[[str], None]
 Ladders = dict[int, list[str]]
@@ -57,7 +58,7 @@ def filter_query_recs(config: FilterQueryRecsConfig, say: Say) -> None:
         said = tuple(words(rec.query))
         if "all" not in config.filter and rec.kind not in config.filter:
             rejected["of another kind"] += 1
-        elif not config.min_words <= len(said) <= config.max_words:
+        elif not config.min_words <= size(rec.query) <= config.max_words:
             rejected["too short or too long"] += 1
         elif said in seen:
             rejected["asked before"] += 1

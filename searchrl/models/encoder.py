@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from tqdm import tqdm
 
 from searchrl.config import at_least
 from searchrl.device import choose_device, encoder_dtype
-from searchrl.errors import EngineError, ModelError
+from searchrl.errors import EngineError, ModelError, reason
 from searchrl.models.answers import EmbeddingList
 from searchrl.models.folders import (
     DEFAULT_ENCODER,
@@ -25,6 +27,7 @@ from searchrl.models.tokens import default_budget, scrub, token_batches
 from searchrl.threads import lazy, one_at_a_time
 
 FloatArray = NDArray[np.float32]
+Similarity = Literal["cosine", "dot"]
 
 CHARACTERS_PER_TOKEN = 4
 """Of English prose, about; it only shapes batches."""
@@ -58,6 +61,8 @@ class Encoder:
                 f"{self._folder} is not a sentence-transformers model (no modules.json); use {DEFAULT_ENCODER}"
             )
         self.name = name
+        self.similarity = _similarity(self._folder)
+        """How the model compares vectors: by ``cosine``, then they have unit length, or by ``dot``, then their own."""
         self._device = device
         self.dtype = encoder_dtype(choose_device(device), dtype).dtype
         """Its numeric format."""
@@ -65,7 +70,8 @@ class Encoder:
     @lazy
     def fingerprint(self) -> str:
         """Names weights, configuration and numeric format."""
-        return folder_fingerprint(self._folder, format_name(self.dtype))
+        own = () if self.similarity == "cosine" else (self.similarity,)
+        return folder_fingerprint(self._folder, format_name(self.dtype), *own)
 
     @lazy
     def dim(self) -> int:
@@ -102,7 +108,8 @@ class Encoder:
         show_progress: bool = False,
         description: str = "encoding",
     ) -> FloatArray:
-        """Unit-length vectors, (n, dim) float32, in the order of ``texts``; what exceeds the model's maximum is cut.
+        """Vectors, (n, dim) float32, in the order of ``texts``; what exceeds the model's maximum is cut. Inner products
+        compare them as the model does: their length is 1 where that is by cosine.
 
         ``kind`` selects the model's own prompt for queries or documents, where it defines one. Queries run one by one,
         so that a query's vector is the same bits in any company; documents in batches of similar length, where the last
@@ -129,8 +136,34 @@ class Encoder:
         assert vectors is not None
         if not np.isfinite(vectors).all():
             raise ModelError(f"the encoder {self.name!r} gave vectors that are not finite; use dtype float32")
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        if self.similarity == "cosine":
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
+
+
+def _similarity(folder: Path) -> Similarity:
+    """What a model's configuration says it compares vectors by; cosine where it says nothing.
+
+    Raises ModelError where that is neither cosine nor an inner product, of vectors that are not of unit length (on
+    which distances order as cosines do).
+    """
+    try:
+        settings = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        name = str(settings.get("similarity_fn_name") or "cosine")
+        unit = bool(modules) and str(modules[-1]["type"]).endswith("Normalize")
+    except FileNotFoundError:
+        return "cosine"
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
+        raise ModelError(f"{folder}: the encoder's configuration cannot be read ({reason(error)})") from error
+    if name == "dot" and not unit:
+        return "dot"
+    if name not in ("cosine", "dot") and not unit:
+        raise ModelError(
+            f"{folder}: this encoder compares by {name}; here vectors are compared by cosine or inner product (dot): "
+            f"use another encoder, such as {DEFAULT_ENCODER}"
+        )
+    return "cosine"
 
 
 class HttpEncoder(ServedModel):

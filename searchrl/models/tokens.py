@@ -22,6 +22,7 @@ from searchrl.config import at_least
 from searchrl.device import DeviceChoice
 from searchrl.errors import ModelError
 from searchrl.models.language_model import split_prompt
+from searchrl.text import canonical
 from searchrl.threads import lazy
 
 Tokens = tuple[int, ...]
@@ -66,8 +67,10 @@ def pad(rows: Sequence[Sequence[int]], fill: int, side: str, multiple: int = 1) 
 
 
 def scrub(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer takes and JSON can hold, replaced by question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """The text as models read it: composed, and lone surrogates, which no tokenizer takes and JSON can hold, replaced
+    by question marks.
+    """
+    return canonical(text).encode("utf-8", "replace").decode("utf-8")
 
 
 def prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:

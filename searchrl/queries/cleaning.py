@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Literal
+
+from searchrl.text import CHARACTERS_PER_WORD, STOPS, cut_question, is_question, size, unspaced, words
 
 QueryKind = Literal["titles", "questions", "keywords"]
 
@@ -93,19 +96,20 @@ def clean(answer: str, opening: str = "") -> str:
     """The question in a model's answer: of its first line that says something, what ends with the first question mark.
 
     A model goes on from the answer's first word, ``opening``, which is then put back; ``How to ...`` gets the question
-    mark that it lacks.
+    mark that it lacks. In another script than Latin, nothing is put before a question, which has its own first word.
 
     >>> clean('\\n 1. Question: "What does  rset do?" It resets the session.')
     'What does rset do?'
     """
     for line in answer.splitlines():
         text = " ".join(_LABEL.sub("", line.strip(), count=1).split())
-        question, mark, _ = text.partition("?")
+        question, mark = cut_question(text)
         question = _unquoted(question)
-        if opening and question and not (question[0].isupper() and _BEGINS.match(question)):
+        latin = question[:1].isascii() or "LATIN" in unicodedata.name(question[0], "")
+        if opening and question and latin and not (question[0].isupper() and _BEGINS.match(question)):
             question = f"{opening} {question}"
         if not mark and _HOW_TO.fullmatch(question):
-            question, mark = question.rstrip(" ." + _QUOTES), "?"
+            question, mark = question.rstrip(" " + STOPS + _QUOTES), "?"
         if text := (question + mark).strip():
             return text
     return ""
@@ -120,17 +124,17 @@ def clean_query(answer: str, kind: QueryKind) -> str:
     """
     if kind == "questions":
         text = clean(answer, OPENING)
-        if not text.endswith("?") or _ABOUT_THE_TASK.search(text):
+        if not is_question(text) or _ABOUT_THE_TASK.search(text):
             return ""
-        return text if LEAST_WORDS <= len(words(text)) <= MOST_QUERY_WORDS else ""
+        return text if LEAST_WORDS <= size(text) <= MOST_QUERY_WORDS else ""
     line = next((" ".join(line.split()) for line in answer.splitlines() if line.strip(_MARKS + "-#>:.")), "")
     text = _TITLE_LABEL.sub("", line.lstrip(_MARKS), count=1).strip(_MARKS)
     if kind == "keywords":
-        parts = [part.strip(_MARKS + ".") for part in re.split(r"[,;|]", text)]
+        parts = [part.strip(_MARKS + ".") for part in re.split(r"[,;|，、；،؛]", text)]
         text = ", ".join(list(dict.fromkeys(part for part in parts if part))[:MOST_KEYWORDS])
     else:
-        text = text.rstrip(".")
-    return text if 1 <= len(words(text)) <= MOST_QUERY_WORDS else ""
+        text = text.rstrip(STOPS)
+    return text if 1 <= size(text) <= MOST_QUERY_WORDS else ""
 
 
 def _unquoted(text: str) -> str:
@@ -148,25 +152,26 @@ def check(question: str, documents: Sequence[str], template: str) -> Reason | No
     """Say why a cleaned question about ``documents`` cannot be kept, judging by its words alone; None where it can."""
     asked = words(question)
     sources = [words(document) for document in documents]
-    if not asked or not question.endswith("?"):
+    if not asked or not is_question(question):
         return "no question"
-    if not LEAST_WORDS <= len(asked) <= MOST_WORDS:
+    if not LEAST_WORDS <= size(question) <= MOST_WORDS:
         return "length"
+    each = CHARACTERS_PER_WORD if unspaced(question) else 1
 
     def in_sources(run: Sequence[str]) -> bool:
         return any(set(_runs(run, len(run))) & set(_runs(source, len(run))) for source in sources)
 
-    length = min(ECHO_WORDS, len(asked))
+    length = min(ECHO_WORDS * each, len(asked))
     echoes = set(_runs(asked, length)) & set(_runs(words(template), length))
     if any(not in_sources(run) for run in echoes):
         return "echo"
     if _WRITING.search(question) or any(not in_sources(words(about[0])) for about in _SELF.finditer(question)):
         return "about the text"
-    length = min(COPIED_WORDS, len(asked))
+    length = min(COPIED_WORDS * each, len(asked))
     copied = {i + k for i, run in enumerate(_runs(asked, length)) if in_sources(run) for k in range(length)}
     if len(copied) >= COPIED_SHARE * len(asked):
         return "copied"
-    runs = _runs(asked, REPEATED_WORDS)
+    runs = _runs(asked, REPEATED_WORDS * each)
     return "repeats itself" if len(set(runs)) < len(runs) else None
 
 
@@ -174,11 +179,6 @@ def alike(one: str, other: str) -> bool:
     """Whether two questions have nearly the same words."""
     first, second = set(words(one)), set(words(other))
     return len(first & second) > ALIKE * len(first | second)
-
-
-def words(text: str) -> list[str]:
-    """The words of a text in lower case."""
-    return re.findall(r"\w+", text.lower())
 
 
 def _runs(sequence: Sequence[str], length: int) -> list[tuple[str, ...]]:

@@ -16,12 +16,13 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus, Dataset, QuerySet, Split
 from searchrl.data.query_bank import BankQuery, QueryBank, QueryType
-from searchrl.queries.cleaning import LEAST_TERMS, OTHERS, REASONS, ROUND_TRIP, Reason, alike, check, words
+from searchrl.queries.cleaning import LEAST_TERMS, OTHERS, REASONS, ROUND_TRIP, Reason, alike, check
 from searchrl.queries.writing import Draft, QuestionWriter, Source, sources
 from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.gain import Judgments
 from searchrl.reward.reward_model import RewardModel, checked_scores
+from searchrl.text import words
 
 DENSE, LEXICAL = 0.0, 1.0
 

@@ -18,6 +18,8 @@ from searchrl.models.prompts import CHARACTERS_PER_WORD, Prompts, beginning
 from searchrl.queries.cleaning import QueryKind, clean, clean_query
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.ranking import lengths
+from searchrl.text import is_unspaced, size
 
 OPENINGS = ("How", "What", "Why")
 """The first words of questions, in turn."""
@@ -241,7 +243,7 @@ def sources(kind: QueryType, corpus: Corpus, dense: DenseIndex, seed: int) -> It
 
 def rows_to_ask(corpus: Corpus) -> list[int]:
     """The documents that have words enough to be asked about."""
-    return [i for i in range(len(corpus)) if len(corpus.full_text(i).split()) >= LEAST_DOCUMENT_WORDS]
+    return [i for i in range(len(corpus)) if size(corpus.full_text(i)) >= LEAST_DOCUMENT_WORDS]
 
 
 def _pairs(documents: Iterator[int], enough: set[int], dense: DenseIndex) -> Iterator[Source]:
@@ -249,7 +251,9 @@ def _pairs(documents: Iterator[int], enough: set[int], dense: DenseIndex) -> Ite
     for document in documents:
         itself = np.array([document], dtype=np.int32)
         near = dense.search(np.asarray(dense.vectors[itself]), NEIGHBOURS, exclude=itself)
-        for other, cosine in zip(near.documents[0].tolist(), near.scores[0].tolist(), strict=True):
+        own, others = lengths(dense.vectors[itself]), lengths(dense.vectors[np.maximum(near.documents[0], 0)])
+        cosines = near.scores[0] / (own[0] * others[:, 0])
+        for other, cosine in zip(near.documents[0].tolist(), cosines.tolist(), strict=True):
             pair = frozenset((document, other))
             if other in enough and cosine < SAME and pair not in seen:
                 seen.add(pair)
@@ -260,8 +264,13 @@ def _pairs(documents: Iterator[int], enough: set[int], dense: DenseIndex) -> Ite
 def without_keywords(document: int, text: str, lexical: LexicalIndex) -> str:
     """A document's text, or a part of it, without the words that weigh most in it by BM25, in any form of them."""
     hidden = set(lexical.top_terms(document, KEYWORDS).tolist())
-    present = sorted({word.lower() for word in re.findall(r"\w\w+", text)})
+    names = list(lexical.vocabulary)
+    found = {word.lower() for word in re.findall(r"\w\w+", text)}
+    present = sorted(word for word in found if not any(map(is_unspaced, word)))
     terms = lexical.query_terms(present)
     keywords = {word for row, word in enumerate(present) if hidden.intersection(terms[row].indices.tolist())}
     kept = re.sub(r"\w\w+", lambda match: "" if match[0].lower() in keywords else match[0], text)
+    for term in (names[i] for i in hidden):
+        if is_unspaced(term):  # a stretch without spaces is no word: only what weighs most goes
+            kept = kept.replace(term, "")
     return " ".join(kept.split())

@@ -22,6 +22,7 @@ from searchrl.models.prompts import Prompts
 from searchrl.reformulate.reformulator import Direction, mix_terms, mix_vectors
 from searchrl.retrieval.ranking import Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
+from searchrl.text import size, words
 
 Outcome = Literal["ok", "empty", "runaway", "echo", "same"]
 
@@ -132,22 +133,18 @@ def check(answer: str, original: str, current: str, template: str) -> Outcome:
     query again. ``echo``: it repeats four words in a row of the prompt's own wording (``template``), such as an
     example's answer, or speaks of a "search query" instead of being one; words that the user wrote are no echo.
     """
-    words, template_words = _words(answer), _words(template)
-    known = [*_words(original), "\n", *_words(current)]
-    if not words:
+    said = words(answer)
+    known = [*words(original), "\n", *words(current)]
+    if not said:
         return "empty"
-    if len(words) > 3 * len(_words(original)) + 12:
+    if size(answer) > 3 * size(original) + 12:
         return "runaway"
-    if words == _words(current):
+    if said == words(current):
         return "same"
-    length = min(ECHO_WORDS, len(words))
-    repeated = _runs(words, length) & _runs(template_words, length) - _runs(known, length)
-    about = ("search", "query") in _runs(words, 2) - _runs(known, 2)
+    length = min(ECHO_WORDS, len(said))
+    repeated = _runs(said, length) & _runs(words(template), length) - _runs(known, length)
+    about = ("search", "query") in _runs(said, 2) - _runs(known, 2)
     return "echo" if repeated or about else "ok"
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
 
 
 def _runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from searchrl.errors import ConfigError
 from searchrl.retrieval.dense import DenseIndex
-from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking, unit_rows
+from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking, lengths, unit_rows
 
 Direction = Literal["narrow", "broaden"]
 
@@ -79,8 +79,8 @@ class LMAndFeedback:
 
 
 def mix_vectors(first: FloatArray, second: FloatArray, share: float) -> FloatArray:
-    """Unit rows on the way from ``second`` (share 0) to ``first`` (share 1), (n, dim)."""
-    return unit_rows(share * first + (1.0 - share) * second)
+    """Rows on the way from ``second`` (share 0) to ``first`` (share 1), (n, dim), as long as the latter."""
+    return lengths(first) * unit_rows(share * first + (1.0 - share) * second)
 
 
 def mix_terms(first: Any, second: Any, share: float) -> Any:
@@ -144,11 +144,14 @@ def _recorded(settings: FeedbackSettings) -> dict[str, float]:
 
 
 def move(vectors: FloatArray, index: FloatArray, documents: IntArray, weight: float) -> FloatArray:
-    """Unit vectors moved by ``weight`` to the mean of their documents' vectors; a negative weight moves them away.
+    """Vectors moved by ``weight`` to the mean direction of their documents; a negative weight moves them away.
 
-    Rows without documents stay.
+    They keep their length. Rows without documents stay.
     """
     present = (documents >= 0)[:, :, None]
-    found = np.where(present, index[np.maximum(documents, 0)], 0.0)
-    mean = found.sum(axis=1) / np.maximum(present.sum(axis=1), 1)
-    return unit_rows(np.where(present.any(axis=1), (1.0 - weight) * vectors + weight * mean, vectors))
+    near = index[np.maximum(documents, 0)]
+    found = np.where(present, near / lengths(near), 0.0)
+    mean = lengths(vectors) * found.sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+    return lengths(vectors) * unit_rows(
+        np.where(present.any(axis=1), (1.0 - weight) * vectors + weight * mean, vectors)
+    )

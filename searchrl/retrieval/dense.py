@@ -1,4 +1,7 @@
-"""Exact dense search: cosine similarity of unit vectors, the same bits for a query alone as in any batch.
+"""Exact dense search by inner products, the same bits for a query alone as in any batch.
+
+That is cosine similarity where an encoder gives unit vectors; one that is made to be compared by inner products (dot)
+gives vectors of other lengths, which count.
 
 A matrix product may add up a row's terms in another order when it has other rows beside it, so its last bits differ,
 near-equal documents change places, and rank fusion makes a step of that. Here a fast product only chooses candidates;
@@ -41,7 +44,7 @@ TextKind = Literal["query", "document"]
 
 
 class TextEncoder(Protocol):
-    """What turns texts into unit vectors."""
+    """What turns texts into vectors whose inner products say how alike they are; most give unit vectors."""
 
     @property
     def fingerprint(self) -> str:
@@ -54,7 +57,7 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str], *, kind: TextKind, show_progress: bool, description: str) -> FloatArray:
-        """Unit vectors, shape (len(texts), dim)."""
+        """Vectors, shape (len(texts), dim)."""
         ...
 
 
@@ -143,7 +146,7 @@ def encode_texts(
 
 
 class DenseIndex:
-    """Document vectors of a corpus, one unit row a document; memory-mapped when read from disk."""
+    """Document vectors of a corpus, a row a document; memory-mapped when read from disk."""
 
     def __init__(self, vectors: FloatArray) -> None:
         self.vectors = vectors
@@ -159,11 +162,11 @@ class DenseIndex:
         return len(self.vectors)
 
     def scores(self, queries: FloatArray) -> FloatArray:
-        """Cosine of every query with every document, (n, documents); the last bits depend on a query's company."""
+        """Inner product of every query with every document, (n, documents); the last bits depend on a query's company."""
         return np.asarray(queries @ self.vectors.T, dtype=np.float32)
 
     def ranges(self, queries: FloatArray, rough: FloatArray, exclude: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Lowest cosine of each query and the distance to its highest, (n,) each, by exact products.
+        """Lowest score of each query and the distance to its highest, (n,) each, by exact products.
 
         rough: what ``scores`` gives for the queries. exclude: as for ``search``; such a document does not count.
         """
@@ -179,10 +182,10 @@ class DenseIndex:
         return low, high - low
 
     def search(self, queries: FloatArray, k: int, exclude: IntArray) -> Ranking:
-        """The k documents with the highest cosine for each query, equal ones by the lower index.
+        """The k documents with the highest inner product for each query, equal ones by the lower index.
 
         queries: (n, dim). exclude: (n,) a document that is not to be returned, negative for none. A query's ranking
-        and its cosines are the same bits in any company. Takes about 64 MB beside queries and results,
+        and its scores are the same bits in any company. Takes about 64 MB beside queries and results,
         whatever the corpus. Vectors are read in place; where they are mapped from disk, once for all queries.
         """
 
@@ -245,7 +248,7 @@ def build_dense_index(
 
 
 def encode_in_parts(encoder: TextEncoder, texts: Sequence[str], parts: Parts, show_progress: bool) -> FloatArray:
-    """Unit vectors of documents, (len(texts), dim), ``PART_TEXTS`` at a time, each part kept as soon as it is encoded.
+    """Vectors of documents, (len(texts), dim), ``PART_TEXTS`` at a time, each part kept as soon as it is encoded.
 
     parts: what is finished, of this encoder and these very texts. The parts' borders are always the same, and so are
     the vectors, killed or not.

@@ -21,6 +21,14 @@ def unit_rows(vectors: NDArray[np.floating[Any]]) -> FloatArray:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
+def lengths(vectors: NDArray[np.floating[Any]]) -> FloatArray:
+    """Norms of vectors along the last axis, which stays, of size 1: exactly 1 for unit vectors, whatever their last
+    bits, so that dividing by it leaves them as they are.
+    """
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(np.where(np.abs(norms - 1.0) < 1e-4, 1.0, np.maximum(norms, 1e-12)), dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The top documents of n queries, best first.

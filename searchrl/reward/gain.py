@@ -74,10 +74,7 @@ def ranking_ndcg(listed: ArrayLike, pool: ArrayLike, k: int = 10) -> Gains:
 
 
 class Judgments:
-    """Human judgments as arrays: grades of n queries' documents.
-
-    A document whose id equals the query's is never counted: see ``own_document``.
-    """
+    """Human judgments as arrays: grades of n queries' documents."""
 
     def __init__(self, queries: QuerySet, corpus: Corpus) -> None:
         from scipy import sparse
@@ -85,7 +82,7 @@ class Judgments:
         rows, columns, values = [], [], []
         for row, query_id in enumerate(queries.ids):
             for doc_id, grade in queries.qrels.get(query_id, {}).items():
-                if grade > 0 and doc_id in corpus.position and doc_id != query_id:
+                if grade > 0 and doc_id in corpus.position:
                     rows.append(row)
                     columns.append(corpus.position[doc_id])
                     values.append(grade)
@@ -104,11 +101,6 @@ class Judgments:
         known = np.zeros((self._grades.shape[0], max(1, int(counts.max(initial=0)))))
         known[np.arange(known.shape[1])[None, :] < counts[:, None]] = self._grades.data
         return ndcg_at_k(self.grades(documents[:, :k]), best_gains(known, k))
-
-
-def own_document(queries: QuerySet, corpus: Corpus) -> IntArray:
-    """Index of the document whose id equals each query's, never to be retrieved for it; -1 where there is none."""
-    return np.array([corpus.position.get(query_id, -1) for query_id in queries.ids], dtype=np.int32)
 
 
 def _dcg(grades: ArrayLike) -> Gains:

@@ -68,6 +68,12 @@ def test_the_six_columns(tmp_path):
     ]
 
 
+def test_a_run_that_found_nothing_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "bm25.run"
+    write_trec_run(path, TrecRun("bm25", {"q": []}))
+    assert read_trec_run(path) == TrecRun("bm25", {})
+
+
 def test_foreign_runs_are_read_by_score_not_by_rank(tmp_path):
     path = tmp_path / "a.run"
     path.write_text("q Q0 a 0 1.0 t\nr\tQ0\tz\t1\t7\tt\r\nq Q0 c 1 5e0 t\n\nq Q0 b 2 1.0 t\n")
@@ -77,7 +83,6 @@ def test_foreign_runs_are_read_by_score_not_by_rank(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "an empty run"),
         ("q Q0 d 1 1.0 t\nq d 1.0\n", "line 2: 6 columns are expected, found 3"),
         ("q Q0 d one 1.0 t\n", "line 1: the rank 'one' is not an integer"),
         ("q Q0 d 1 high t\n", "line 1: the score 'high' is not a number"),

@@ -63,3 +63,35 @@ def test_damaged_weights_are_one_error(tmp_path):
     (folder / "model.safetensors").write_bytes((minilm_folder() / "model.safetensors").read_bytes()[:10_000])
     with pytest.raises(ModelError, match="cannot be loaded"):
         Encoder(str(folder)).encode(["text"])
+
+
+def with_similarity(folder, name, normalised=False):
+    """The embedded encoder, made to compare its vectors otherwise."""
+    shutil.copytree(minilm_folder(), folder)
+    settings = folder / "config_sentence_transformers.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "similarity_fn_name": name}))
+    modules = json.loads((folder / "modules.json").read_text())
+    kept = [m for m in modules if normalised or not m["type"].endswith("Normalize")]
+    (folder / "modules.json").write_text(json.dumps(kept))
+    return str(folder)
+
+
+def test_a_model_made_for_inner_products_is_compared_by_them(encoder, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    dot = Encoder(with_similarity(tmp_path / "dot", "dot"))
+    vectors = dot.encode(TEXTS)
+    model = SentenceTransformer(str(tmp_path / "dot"), device="cpu")
+    own = model.similarity(model.encode([TEXTS[0]]), model.encode([t.replace("\ud800", "?") for t in TEXTS]))
+    np.testing.assert_allclose(vectors[:1] @ vectors.T, own.numpy(), rtol=1e-4)
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).min() > 0.1
+    same = Encoder(with_similarity(tmp_path / "same", "cosine"))
+    assert (dot.similarity, same.similarity) == ("dot", "cosine")
+    assert dot.fingerprint != same.fingerprint
+
+
+def test_a_similarity_that_is_neither_is_refused_unless_it_orders_alike(encoder, tmp_path):
+    with pytest.raises(ModelError, match="compares by euclidean"):
+        Encoder(with_similarity(tmp_path / "far", "euclidean"))
+    alike = Encoder(with_similarity(tmp_path / "unit", "euclidean", normalised=True))
+    assert alike.similarity == "cosine"

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from searchrl.data.load import load_dataset
+from searchrl.data.own_document import own_document
 from searchrl.evaluation.measures import evaluate_ranking
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.ranking import Queries
 from searchrl.retrieval.retriever import Retriever
-from searchrl.reward.gain import Judgments, own_document
+from searchrl.reward.gain import Judgments
 from tests.tiny import WordEncoder
 
 pytestmark = pytest.mark.collections

@@ -104,3 +104,48 @@ def test_a_corpus_without_a_word_finds_nothing(texts: tuple[str, ...]) -> None:
     assert index.scores(terms).tolist() == [[0.0, 0.0]] * 3
     assert not index.pair_scores(terms, np.zeros((3, 1), np.int32)).any()
     assert index.top_terms(0, 3).size == 0
+
+
+def best(index: LexicalIndex, query: str) -> int:
+    scores = index.scores(index.query_terms([query]))[0]
+    assert np.sum(scores == scores.max()) == 1, f"{query}: {scores}"
+    return int(scores.argmax())
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        ("故宫位于北京市中心。", "长城在北京以北。", "茶叶产于云南。"),
+        ("京都は日本の古都です。", "寿司は米から作る。", "富士山は高い。"),
+        ("น้ำตาลมาจากอ้อย", "ชาปลูกบนภูเขา", "ข้าวกินทุกวัน"),
+        ("서울은 한국의 수도이다.", "김치는 배추로 만든다.", "바다는 넓다."),
+        ("हिन्दी भारत में बोली जाती है।", "चाय असम में उगती है।", "नमक समुद्र से आता है।"),
+        ("Чай растёт в горах.", "Соль добывают в море.", "Уголь горит."),
+        ("الشاي ينمو في الجبال", "الملح من البحر", "الفحم يحترق"),
+    ],
+)
+def test_every_script_is_searched_by_its_words(documents: tuple[str, ...]) -> None:
+    index = LexicalIndex(corpus_of(*documents))
+    for number, text in enumerate(documents):
+        assert best(index, text[: len(text) // 2]) == number
+
+
+def test_the_unicode_form_of_a_word_does_not_matter() -> None:
+    index = LexicalIndex(corpus_of("Le cafe\u0301 noir", "L'e\u0301te\u0301 indien", "Ｗｉｄｅ ﬁgures"))
+    assert [best(index, query) for query in ("caf\u00e9", "\u00e9t\u00e9", "wide", "figures")] == [0, 1, 2, 2]
+
+
+def test_a_word_of_one_letter_or_digit_tells_documents_apart() -> None:
+    texts = ("Vitamin C prevents scurvy.", "Vitamin D is made by sunlight.", "Vitamin A is needed by the eye.")
+    index = LexicalIndex(corpus_of(*texts, "Diabetes of type 1", "Diabetes of type 2", "A diet. A type; a vitamin."))
+    asked = ("vitamin C", "vitamin d", "vitamin A", "type 1 diabetes", "type 2 diabetes")
+    assert [best(index, query) for query in asked] == [0, 1, 2, 3, 4]
+
+
+def test_a_letter_weighs_little_and_does_not_make_a_document_longer() -> None:
+    documents = ["whale shark", "whale x y z shark", "fish"]
+    index = LexicalIndex(corpus_of(*documents))
+    whale, x = index.scores(index.query_terms(["whale", "x"]))
+    assert whale[0] == whale[1]
+    assert 0 < x[1] < whale[1]
+    assert not index.scores(index.query_terms(["a", "it's", "don't"])).any()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchrl.data.dataset import QuerySet
-from searchrl.reward.gain import Judgments, own_document
+from searchrl.reward.gain import Judgments
 from tests.tiny import corpus_of
 
 SIZE = 14
@@ -16,8 +16,8 @@ GRADES = st.dictionaries(st.integers(0, SIZE - 1), st.integers(-1, 3))  # pytrec
 RANKED = st.lists(st.integers(0, SIZE - 1), max_size=SIZE, unique=True)
 
 
-def judged(*grades: dict[int, int], ids: list[str] | None = None) -> QuerySet:
-    ids = ids or [f"q{i}" for i in range(len(grades))]
+def judged(*grades: dict[int, int]) -> QuerySet:
+    ids = [f"q{i}" for i in range(len(grades))]
     qrels = {q: {f"d{d}": g for d, g in row.items()} for q, row in zip(ids, grades, strict=True)}
     return QuerySet(ids, ["?"] * len(ids), qrels)
 
@@ -44,21 +44,6 @@ def test_gain_is_trec_evals_ndcg(cases, k):
 def test_grades_are_looked_up_with_zero_for_the_unjudged(grades, documents):
     found = Judgments(judged(grades), CORPUS).grades(np.array([documents], np.int32))
     assert found.tolist() == [[max(0, grades.get(d, 0)) if d >= 0 else 0 for d in documents]]
-
-
-@given(GRADES.filter(lambda g: g.get(3, 0) > 0), RANKED)
-def test_the_querys_own_document_never_counts(grades, ranked):
-    """Neither where it was retrieved nor in the ideal."""
-    own, other = judged(grades, ids=["d3"]), judged({d: g for d, g in grades.items() if d != 3}, ids=["q"])
-    documents = padded([ranked])
-    assert Judgments(own, CORPUS).gain(documents) == Judgments(other, CORPUS).gain(documents)
-    assert not Judgments(own, CORPUS).grades(np.array([[3]], np.int32)).any()
-
-
-def test_own_documents_are_found_by_id() -> None:
-    own = own_document(judged({}, {}, {}, ids=["q", "d3", "d0"]), CORPUS)
-    assert own.tolist() == [-1, 3, 0]
-    assert own.dtype == np.int32
 
 
 def test_unknown_documents_and_unjudged_queries_gain_nothing() -> None:

@@ -24,7 +24,7 @@ from searchrl.data.records import checked_id, checked_text, read_json
 from searchrl.errors import DataError
 from searchrl.files import write_text
 from searchrl.retrieval.dense import DenseIndex
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, unit_rows
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, lengths, unit_rows
 from searchrl.retrieval.tagtree.settings import TagSettings, TreeSettings
 from searchrl.retrieval.tagtree.tagging import best_phrases, document_phrases
 from searchrl.retrieval.tagtree.tree import NOTHING, TagTree
@@ -48,10 +48,10 @@ def build_tag_tree(
     settings: TreeSettings,
     seed: int,
 ) -> TagTree:
-    """The tree over documents with these tags. documents: (n, dim) unit vectors. embed: unit vectors of tags' texts.
-
-    Some document must have a tag.
+    """The tree over documents with these tags. documents: (n, dim) vectors. embed: vectors of tags' texts. Of both, only
+    the direction counts. Some document must have a tag.
     """
+    documents = _directions(documents)
     tags = sorted({tag for own in tags_of for tag in own})
     given = postings(tags_of, tags)
     vectors = pooled(given, documents, embed, tags, settings.text_share)
@@ -88,7 +88,11 @@ def postings(tags_of: Sequence[Sequence[str]], tags: Sequence[str]) -> Any:
 def pooled(given: Any, documents: FloatArray, embed: Embed, tags: Sequence[str], share: float) -> FloatArray:
     """The tags' vectors, (tags, dim): the mean of their documents', mixed with a share of their own texts'."""
     vectors = unit_rows(np.asarray(given @ np.asarray(documents), dtype=np.float32))
-    return unit_rows((1 - share) * vectors + share * embed(tags)) if share else vectors
+    return unit_rows((1 - share) * vectors + share * _directions(embed(tags))) if share else vectors
+
+
+def _directions(vectors: FloatArray) -> FloatArray:
+    return np.asarray(vectors / lengths(vectors), dtype=np.float32)
 
 
 def join_nearest(given: Any, documents: FloatArray, vectors: FloatArray, nearest: int) -> Any:
