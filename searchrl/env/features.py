@@ -147,6 +147,7 @@ def ranking_features(
     second = np.where(present[:, 1], level[:, 1], level[:, 0]) if last.shape[1] > 1 else level[:, 0]
     earlier = np.concatenate(top[:-1], axis=1) if len(top) > 1 else np.full_like(last[:, :1], -2)
     support = retriever.lexical.pair_scores(original.terms, last).mean(axis=1) / np.maximum(evidence.best_bm25, 1e-6)
+    usual_coherence = np.linalg.norm(_unit(_sample(retriever)).mean(axis=0))
     features = [
         level[:, 0],
         mean,
@@ -155,7 +156,7 @@ def ranking_features(
         spread,
         np.where(
             present[:, 0],
-            _coherence(_unit(vectors), present) - np.linalg.norm(_unit(_sample(retriever)).mean(axis=0)),
+            _coherence(_unit(vectors), present) - usual_coherence,
             0.0,
         ),
         _member(last, top[0]).mean(axis=1),

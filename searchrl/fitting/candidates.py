@@ -33,7 +33,7 @@ from searchrl.fitting.settings import (
 )
 from searchrl.models.language_model import FloatArray, LanguageModel
 from searchrl.models.loader import ModelLoader, open_models
-from searchrl.models.prompts import Prompts, beginning, load_prompts
+from searchrl.models.prompts import Prompts, beginning, fill, load_prompts
 from searchrl.queries.writing import DOCUMENT_WORDS, QueryRec
 from searchrl.retrieval.dense import build_dense_index
 from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
@@ -285,8 +285,8 @@ def by_comparison(
     asked = []
     for query, pair in zip(queries, pairs, strict=True):
         one, other = (beginning(document, DOCUMENT_WORDS) for document in pair)
-        asked.append(prompts.better.format(query=query, first=one, second=other))
-        asked.append(prompts.better.format(query=query, first=other, second=one))
+        asked.append(fill(prompts.better, query=query, first=one, second=other))
+        asked.append(fill(prompts.better, query=query, first=other, second=one))
     firsts = np.exp(lm.choice_logprobs(asked, CHOICES)[:, 0]).reshape(-1, 2)
     return np.asarray(firsts[:, 0] - firsts[:, 1], dtype=np.float32)
 

@@ -23,7 +23,7 @@ from searchrl.models.folders import (
     loading,
 )
 from searchrl.models.loader import CONTEXT_TOKENS
-from searchrl.models.prompts import beginning, load_prompts
+from searchrl.models.prompts import beginning, fill, load_prompts
 from searchrl.models.tokens import Tokens, batch_rows, first_tokens, pack, pad, text_tokens
 from searchrl.models.transformers_lm import SHORTEST_CUT, TransformersLM
 from searchrl.reward.head import Encoded, HeadReward
@@ -246,8 +246,8 @@ class TrainableLikelihood(_LMReward):
 
     def encode(self, query: str, document: str) -> tuple[Tokens, Tokens]:
         """See ``TrainableReward``: a context and its continuation."""
-        context = self.prompts.likelihood_context.format(document=beginning(document, self.max_document_words))
-        continuation = self.prompts.likelihood_continuation.format(query=query)
+        context = fill(self.prompts.likelihood_context, document=beginning(document, self.max_document_words))
+        continuation = fill(self.prompts.likelihood_continuation, query=query)
         return self.lm.context_tokens(context), self.lm.continuation_tokens(continuation)
 
     def length(self, encoded: tuple[Tokens, Tokens]) -> int:
@@ -301,7 +301,7 @@ class TrainableChoice(_LMReward):
     def encode(self, query: str, document: str) -> Tokens:
         """See ``TrainableReward``: a prompt."""
         prompt = self.prompts.yes_no if self.method == "yes_no" else self.prompts.graded
-        return self.lm.prompt_tokens(prompt.format(query=query, document=beginning(document, self.max_document_words)))
+        return self.lm.prompt_tokens(fill(prompt, query=query, document=beginning(document, self.max_document_words)))
 
     def length(self, encoded: Tokens) -> int:
         """See ``TrainableReward``."""

@@ -23,7 +23,7 @@ from searchrl.models.folders import (
     loading_model,
 )
 from searchrl.models.http_client import ServedModel
-from searchrl.models.tokens import default_budget, scrub, token_batches
+from searchrl.models.tokens import default_budget, scrub, text_is_data, token_batches
 from searchrl.threads import lazy, one_at_a_time
 
 FloatArray = NDArray[np.float32]
@@ -93,6 +93,7 @@ class Encoder:
                 model_kwargs={"dtype": dtype, "use_safetensors": True},
             )
         model.eval()
+        text_is_data(model)
         if self.dtype == "int8":
             from searchrl.models.int8 import to_int8
 

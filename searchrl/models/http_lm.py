@@ -160,7 +160,7 @@ class HttpLM(ServedModel):
 
     def _chat(self, prompt: str, **settings: Any) -> ChatChoice:
         """The first choice of a chat completion of one user's turn, whose answer may have begun."""
-        message, beginning = split_prompt(scrub(prompt))
+        message, beginning = map(scrub, split_prompt(prompt))
         server = self.served.server
         turns, extra = [{"role": "user", "content": message}], PLAIN.get(server, {})
         if beginning and server in GOES_ON:

@@ -8,7 +8,7 @@ tokenizer do; chosen answers are read after the chat template, so where only the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,37 @@ FloatArray = NDArray[np.float32]
 
 
 ANSWER = "\n[answer] "
-"""Ends a prompt's message; what follows on that line is the beginning of the answer, which the model goes on from."""
+"""Ends a template's message; what follows on that line is the beginning of the answer, which the model goes on from."""
+
+
+class Prompt(str):
+    """A filled-in template that says more than its text: how the answer begins, and which parts are data.
+
+    In a plain string everything is data: what looks like a marker or a model's control token is text like any other.
+    """
+
+    __slots__ = ("beginning", "parts")
+
+    beginning: str
+    parts: tuple[tuple[str, bool], ...]
+    """The message: texts, and whether each is data."""
+
+    def __new__(cls, parts: Sequence[tuple[str, bool]], beginning: str = "") -> Prompt:
+        """``parts``: the message's."""
+        message = "".join(text for text, _ in parts)
+        prompt = super().__new__(cls, f"{message}{ANSWER}{beginning}" if beginning else message)
+        prompt.parts, prompt.beginning = tuple(parts), beginning
+        return prompt
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prompt) and (self.parts, self.beginning) == (other.parts, other.beginning)
+
+    def __hash__(self) -> int:
+        return hash((self.parts, self.beginning))
+
+    def __reduce__(self) -> tuple[type[Prompt], tuple[Any, ...]]:
+        return Prompt, (self.parts, self.beginning)
+
 
 PAIRS = (
     ("who wrote the origin of species", "Charles Darwin published On the Origin of Species in 1859."),
@@ -39,8 +69,15 @@ CHOICE_TOLERANCE = 0.15
 
 def split_prompt(prompt: str) -> tuple[str, str]:
     """A prompt's message, and how its answer begins: "" where that is left to the model."""
-    message, mark, beginning = prompt.rpartition(ANSWER)
-    return (message, beginning) if mark and "\n" not in beginning else (prompt, "")
+    if isinstance(prompt, Prompt):
+        return "".join(text for text, _ in prompt.parts), prompt.beginning
+    return prompt, ""
+
+
+def split_template(template: str) -> tuple[str, str]:
+    """The same of a template, whose last line may begin with the mark of an answer."""
+    message, mark, beginning = template.rpartition(ANSWER)
+    return (message, beginning) if mark and "\n" not in beginning else (template, "")
 
 
 @runtime_checkable

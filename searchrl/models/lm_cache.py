@@ -24,7 +24,8 @@ import numpy as np
 
 from searchrl.errors import CacheError, EngineError, OutputError
 from searchrl.files import cache_dir, locked
-from searchrl.models.language_model import FloatArray, LanguageModel
+from searchrl.models.language_model import FloatArray, LanguageModel, Prompt
+from searchrl.models.prompts import CONTROL
 
 logger = logging.getLogger(__name__)
 
@@ -298,7 +299,7 @@ class CachedLanguageModel:
         from tqdm import tqdm
 
         prefix = json.dumps([self.fingerprint, call, settings])
-        keys = [hashlib.sha256(f"{prefix}{json.dumps(item)}".encode()).digest() for item in items]
+        keys = [hashlib.sha256(f"{prefix}{_written(item)}".encode()).digest() for item in items]
         known = self._store.get(keys)
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
         todo = sorted(missing.items(), key=lambda entry: (group(entry[1]), entry[1]), reverse=True)
@@ -333,3 +334,11 @@ def _to_bytes(values: Any) -> bytes:
 
 def _from_bytes(values: Sequence[bytes]) -> FloatArray:
     return np.frombuffer(b"".join(values), dtype="<f4").astype(np.float32)
+
+
+def _written(item: Any) -> str:
+    """A prompt, or a pair of texts, as its key has it."""
+    texts = [item] if isinstance(item, str) else list(item)
+    more = [[text.parts, text.beginning] for text in texts if isinstance(text, Prompt)]
+    # Before, what looks like a control token was read as one; such answers are not taken any more.
+    return json.dumps(item) + (json.dumps(["text", more]) if more or any(map(CONTROL.search, texts)) else "")

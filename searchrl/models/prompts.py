@@ -7,6 +7,7 @@ to hold only the prompts it changes.
 from __future__ import annotations
 
 import hashlib
+import re
 import string
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,8 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.errors import ConfigError, nearest, reason
+from searchrl.models.language_model import Prompt, split_template
 
 CHARACTERS_PER_WORD = 8
+
+CONTROL = re.compile(r"<[^<>\s]+>")
+"""What control tokens look like."""
 
 
 def _prompt(key: str, required: str = "", optional: str = "") -> Any:
@@ -72,6 +77,20 @@ def beginning(text: str, words: int) -> str:
     cannot fill the model.
     """
     return " ".join(text.split()[:words])[: words * CHARACTERS_PER_WORD]
+
+
+def fill(template: str, **values: object) -> str:
+    """A prompt from its template. What is filled in is data: only the template says how the answer begins, or writes a
+    model's control tokens.
+    """
+    message, opening = split_template(template)
+    if not opening and not CONTROL.search(template):
+        return template.format(**values)
+    parts: list[tuple[str, bool]] = []
+    for literal, name, _, _ in string.Formatter().parse(message):
+        parts += [(literal, False)] if literal else []
+        parts += [(str(values[name]), True)] if name else []
+    return Prompt(parts, opening.format(**values))
 
 
 def load_prompts(path: Path | None = None) -> Prompts:

@@ -9,6 +9,7 @@ prompts that begin alike (instruction, query), and ``PackedForward`` computes th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -21,7 +22,7 @@ from torch import Tensor
 from searchrl.config import at_least
 from searchrl.device import DeviceChoice
 from searchrl.errors import ModelError
-from searchrl.models.language_model import split_prompt
+from searchrl.models.language_model import Prompt, split_prompt
 from searchrl.text import canonical
 from searchrl.threads import lazy
 
@@ -74,28 +75,112 @@ def scrub(text: str) -> str:
 
 
 def prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """Ids of each prompt, in the chat template where there is one, up to where the model goes on."""
+    """Ids of each prompt, as a user's message in the chat template where there is one, ready for the answer to begin
+    or, where the prompt has its beginning, to go on. A message is text: see ``data_tokens``.
+    """
     if not prompts:
         return []
     if tokenizer.chat_template is None:
-        texts = [scrub("\n".join(filter(None, split_prompt(prompt)))) for prompt in prompts]
-        rows = tokenizer(texts, verbose=False)["input_ids"]
+        texts = ["\n".join(filter(None, split_prompt(prompt))) for prompt in prompts]
+        rows = [list(row) for row in _plain(tokenizer, texts, special=True)]
         return [row or [text_start(tokenizer)] for row in rows]
     # Templates ignore what they do not know. Reasoning models would otherwise begin with their thoughts, and some
     # templates write today's date into the prompt, so that the same call would change overnight.
-    texts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": scrub(message)}],
-            add_generation_prompt=True,
-            tokenize=False,
-            enable_thinking=False,
-            date_string="26 Jul 2024",
-        )
-        + scrub(beginning)
-        for message, beginning in map(split_prompt, prompts)
-    ]
-    rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    return [list(row) for row in rows]
+    settings = {"add_generation_prompt": True, "enable_thinking": False, "date_string": "26 Jul 2024"}
+    split = [tuple(map(scrub, split_prompt(prompt))) for prompt in prompts]
+    turns = [[{"role": "user", "content": message}] for message, _ in split]
+    return chat_tokens(tokenizer, turns, [beginning for _, beginning in split], **settings)
+
+
+def chat_tokens(
+    tokenizer: Any, conversations: Sequence[Sequence[Mapping[str, str]]], endings: Sequence[str] = (), **settings: Any
+) -> list[list[int]]:
+    """Ids of conversations in the chat template, each with an ending after it; the turns' contents are text.
+
+    settings: for the template.
+    """
+
+    def written(turns: Sequence[Mapping[str, str]]) -> str:
+        return str(tokenizer.apply_chat_template([dict(turn) for turn in turns], tokenize=False, **settings))
+
+    endings = endings or [""] * len(conversations)
+    control = control_tokens(tokenizer)
+    texts = [written(turns) + ending for turns, ending in zip(conversations, endings, strict=True)]
+    rows = [list(row) for row in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+    for i, turns in enumerate(conversations):
+        if any(control.search(turn["content"]) for turn in turns):
+            marked = written([{**turn, "content": f"\ue000{k}\ue001"} for k, turn in enumerate(turns)])
+            pieces = re.split("\ue000([0-9]+)\ue001", marked + endings[i])
+            if len(pieces) != 2 * len(turns) + 1:
+                raise ModelError(
+                    "the model's chat template does not write its turns as they are: texts that spell its "
+                    "control tokens cannot be read as text; remove them, or use another model"
+                )
+            rows[i] = []
+            for k, piece in enumerate(pieces):
+                rows[i] += data_tokens(tokenizer, turns[int(piece)]["content"]) if k % 2 else _ids(tokenizer, piece)
+    return rows
+
+
+def control_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """Matches the spelling of a tokenizer's control tokens: special ones, and others in brackets (``<think>``)."""
+    found: re.Pattern[str] | None = tokenizer.__dict__.get("_searchrl_control")
+    if found is None:
+        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        spelled = [str(t) for t in added if t.special or re.fullmatch(r"<\S+>|\[\S+\]", str(t))]
+        found = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))) or r"(?!)")
+        tokenizer.__dict__["_searchrl_control"] = found
+    return found
+
+
+def data_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text in which control tokens are text like any other: whoever wrote it cannot speak to the model."""
+    ids: list[int] = []
+    start, control = 0, control_tokens(tokenizer)
+    while match := control.search(text, start):
+        ids += _ids(tokenizer, text[start : match.start() + 1])  # cut behind its first character, it is none
+        start = match.start() + 1
+    return ids + _ids(tokenizer, text[start:])
+
+
+def text_is_data(model: Any) -> None:
+    """Have a sentence-transformers model read control tokens in texts as text, unless its own prompts write them."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None or getattr(tokenizer, "chat_template", None):
+        return
+    control, prompts = control_tokens(tokenizer), getattr(model, "prompts", None) or {}
+    if not any(control.search(prompt) for prompt in prompts.values() if prompt):
+        tokenizer.split_special_tokens = True
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else []
+
+
+def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What a tokenizer puts before and behind a text."""
+    bare = _ids(tokenizer, "a")
+    framed = list(tokenizer("a", verbose=False)["input_ids"])
+    at = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
+    return framed[:at], framed[at + len(bare) :]
+
+
+def _plain(tokenizer: Any, texts: Sequence[str], *, special: bool) -> list[Sequence[int]]:
+    """Ids of texts, of a ``Prompt`` with its own control tokens; ``special``: with the model's text start."""
+    if not texts:
+        return []
+    rows = list(tokenizer([scrub(text) for text in texts], add_special_tokens=special, verbose=False)["input_ids"])
+    control = control_tokens(tokenizer)
+    for i, text in enumerate(texts):
+        if control.search(text):
+            parts = text.parts if isinstance(text, Prompt) else ((text, True),)
+            own = [
+                data_tokens(tokenizer, scrub(part)) if data else _ids(tokenizer, scrub(part)) for part, data in parts
+            ]
+            ids = [token for part in own for token in part]
+            before, after = _frame(tokenizer) if special else ([], [])
+            rows[i] = [*before, *ids, *after]
+    return rows
 
 
 def first_tokens(tokenizer: Any, choices: Sequence[str]) -> list[int]:
@@ -127,7 +212,7 @@ def text_tokens(tokenizer: Any, texts: Sequence[str], limit: int, *, special: bo
     distinct = list(dict.fromkeys(texts))
     if not distinct:
         return {}
-    rows = tokenizer([scrub(t) for t in distinct], add_special_tokens=special, verbose=False)["input_ids"]
+    rows = _plain(tokenizer, distinct, special=special)
     nothing = (text_start(tokenizer),) if special else ()
     return {text: tuple(row[:limit]) or nothing for text, row in zip(distinct, rows, strict=True)}
 

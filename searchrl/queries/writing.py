@@ -14,7 +14,7 @@ from searchrl.data.query_bank import QueryType
 from searchrl.device import rng
 from searchrl.errors import DataError
 from searchrl.models.language_model import LanguageModel
-from searchrl.models.prompts import CHARACTERS_PER_WORD, Prompts, beginning
+from searchrl.models.prompts import CHARACTERS_PER_WORD, Prompts, beginning, fill
 from searchrl.queries.cleaning import QueryKind, clean, clean_query
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
@@ -120,7 +120,7 @@ class QuestionWriter:
         if kind == "adversarial":
             parts = [without_keywords(source[0], parts[0], self.lexical)]
         names = ("first", "second") if kind == "multi" else ("document",)
-        return self.template(kind).format(opening=OPENINGS[k % len(OPENINGS)], **dict(zip(names, parts, strict=True)))
+        return fill(self.template(kind), opening=OPENINGS[k % len(OPENINGS)], **dict(zip(names, parts, strict=True)))
 
 
 def part(corpus: Corpus, document: int, length: int, number: int) -> str:
@@ -158,7 +158,7 @@ class FittingWriter:
         }
         found: dict[int, list[QueryRec]] = {row: [] for row in rows}
         for kind in kinds:
-            prompts = [[templates[kind].format(document=self._shown(row))] * per_document for row in rows]
+            prompts = [[fill(templates[kind], document=self._shown(row))] * per_document for row in rows]
             answers = ask(self.lm, prompts, tokens=MAX_NEW_TOKENS, temperature=VARIED, seed=seed)
             for row, own in zip(rows, answers, strict=True):
                 for query in (clean_query(answer, kind) for answer in own):
@@ -172,7 +172,7 @@ class FittingWriter:
         """
         rungs = self.prompts.key_rungs.splitlines()[:count]
         prompts = [
-            [self.prompts.key.format(query=query, document=self._shown(row), rung=rung) for rung in rungs]
+            [fill(self.prompts.key, query=query, document=self._shown(row), rung=rung) for rung in rungs]
             for row, query in zip(rows, queries, strict=True)
         ]
         passages = []
@@ -206,7 +206,7 @@ class FittingWriter:
         return pairs
 
     def _question(self, row: int, rung: str) -> str:
-        return self.prompts.query.format(document=self._shown(row), rung=rung)
+        return fill(self.prompts.query, document=self._shown(row), rung=rung)
 
     def _shown(self, row: int) -> str:
         return beginning(self.corpus.full_text(row), DOCUMENT_WORDS)

@@ -18,7 +18,7 @@ import numpy as np
 from searchrl.data.dataset import Corpus
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import LanguageModel
-from searchrl.models.prompts import Prompts
+from searchrl.models.prompts import Prompts, fill
 from searchrl.reformulate.reformulator import Direction, mix_terms, mix_vectors
 from searchrl.retrieval.ranking import Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
@@ -83,7 +83,7 @@ class LMReformulator:
         template = self.prompts.narrow if direction == "narrow" else self.prompts.broaden
         shown = [self._beginnings(documents) for documents in last.documents]
         prompts = [
-            template.format(query=now, original=first, documents=documents)
+            fill(template, query=now, original=first, documents=documents)
             for now, first, documents in zip(current.texts, original.texts, shown, strict=True)
         ]
         answers = [clean(answer) for answer in self.lm.generate(prompts, max_new_tokens=self.max_new_tokens)]

@@ -162,7 +162,7 @@ class DenseIndex:
         return len(self.vectors)
 
     def scores(self, queries: FloatArray) -> FloatArray:
-        """Inner product of every query with every document, (n, documents); the last bits depend on a query's company."""
+        """Inner products of queries and documents, (n, documents); the last bits depend on a query's company."""
         return np.asarray(queries @ self.vectors.T, dtype=np.float32)
 
     def ranges(self, queries: FloatArray, rough: FloatArray, exclude: IntArray) -> tuple[FloatArray, FloatArray]:

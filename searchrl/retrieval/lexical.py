@@ -1,7 +1,8 @@
 """BM25 over stemmed words, with weighted query terms and whole batches of queries at once.
 
 bm25s (Lù 2024) builds the index: a sparse matrix of BM25 scores, a column a document, a row a term. Scoring is then
-one sparse product, which also takes fractional term weights. What a term is in which script, ``searchrl.text`` says. Words of one letter or digit (vitamin C, type 2) are terms that weigh ``LETTER_WEIGHT``.
+one sparse product, which also takes fractional term weights. What a term is in which script, ``searchrl.text`` says.
+Words of one letter or digit (vitamin C, type 2) are terms that weigh ``LETTER_WEIGHT``.
 """
 
 from __future__ import annotations
@@ -110,6 +111,11 @@ class LexicalIndex:
         repeated = terms[np.repeat(np.arange(n), k)]
         scores = np.asarray(chosen.multiply(repeated).sum(axis=1)).reshape(n, k)
         return np.where(documents >= 0, scores, 0.0).astype(np.float32)
+
+    def top_terms(self, document: int, count: int) -> IntArray:
+        """Up to ``count`` terms of a document, those that weigh most in it, as places in the vocabulary."""
+        row = self._rows[[document]]
+        return np.asarray(row.indices[np.argsort(-row.data, kind="stable")[:count]], dtype=np.int32)
 
 
 def _names(text: str) -> list[str]:

@@ -20,7 +20,7 @@ from searchrl.models.answers import RerankedList
 from searchrl.models.folders import folder_fingerprint, format_name, loading_model, model_folder
 from searchrl.models.http_client import ServedModel
 from searchrl.models.language_model import FloatArray
-from searchrl.models.tokens import pad, scrub, token_batches
+from searchrl.models.tokens import chat_tokens, pad, scrub, text_is_data, token_batches
 from searchrl.reward.reward_model import check_finite
 from searchrl.threads import one_at_a_time
 
@@ -97,7 +97,8 @@ class HeadReward:
         """Token ids (and token types, where the model has them) of one pair, at most ``max_length`` long."""
         query, document = self._cut(scrub(query), self.max_length // 2), scrub(document)
         if not self._tokenizer.chat_template:
-            return dict(self._tokenizer(query, document, truncation="only_second", max_length=self.max_length))
+            cut = {"truncation": "only_second", "max_length": self.max_length}
+            return dict(self._tokenizer(query, document, split_special_tokens=True, **cut))
         # The head reads the conversation's last token, so the cut falls inside the document, not at the end.
         room = self.max_length - len(self._conversation(query, "")["input_ids"])
         while True:
@@ -111,12 +112,14 @@ class HeadReward:
 
     def _conversation(self, query: str, document: str) -> Encoded:
         turns = [{"role": "user", "content": query}, {"role": "assistant", "content": document}]
-        text = self._tokenizer.apply_chat_template(turns, tokenize=False)
-        return dict(self._tokenizer(text, add_special_tokens=False, verbose=False))
+        (ids,) = chat_tokens(self._tokenizer, [turns])
+        typed = {"token_type_ids": [0] * len(ids)} if "token_type_ids" in self._tokenizer.model_input_names else {}
+        return {"input_ids": ids, **typed}
 
     def _cut(self, text: str, tokens: int) -> str:
         """The beginning of a text that its first ``tokens`` tokens cover."""
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+        encoded = self._tokenizer(text, return_offsets_mapping=True, **settings)
         ends = [end for _, end in encoded["offset_mapping"]]
         if len(ends) <= tokens:
             return text
@@ -233,6 +236,7 @@ def _load_cross_encoder(name: str, folder: Path, device: str, dtype: str, max_le
     if model.num_labels != 1:
         raise ModelError(f"{name} has {model.num_labels} outputs, a reranker has one; or use {OFFLINE_CHOICE}")
     model.eval()
+    text_is_data(model)
     return model
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from searchrl.errors import ConfigError, nearest
 from searchrl.models.language_model import FloatArray, LanguageModel
-from searchrl.models.prompts import Prompts, beginning
+from searchrl.models.prompts import Prompts, beginning, fill
 from searchrl.reward.reward_model import check_finite
 
 Method = Literal["yes_no", "graded", "likelihood", "pmi"]
@@ -100,13 +100,13 @@ class LMReward:
 
     def _likelihoods(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
         """Mean log-probability per token of each query after its document, (n,)."""
-        contexts = [self.prompts.likelihood_context.format(document=document) for _, document in pairs]
-        continuations = [self.prompts.likelihood_continuation.format(query=query) for query, _ in pairs]
+        contexts = [fill(self.prompts.likelihood_context, document=document) for _, document in pairs]
+        continuations = [fill(self.prompts.likelihood_continuation, query=query) for query, _ in pairs]
         return self.lm.continuation_logprobs(contexts, continuations)
 
     def _probabilities(self, prompt: str, pairs: Sequence[tuple[str, str]], choices: Sequence[str]) -> FloatArray:
         """Probability of each choice after each pair's prompt, (n, choices), rows summing to 1."""
-        prompts = [prompt.format(query=query, document=document) for query, document in pairs]
+        prompts = [fill(prompt, query=query, document=document) for query, document in pairs]
         return np.exp(self.lm.choice_logprobs(prompts, choices))
 
 
@@ -141,7 +141,8 @@ class QwenReranker:
         Raises ModelError when the model answers with something that is not a finite number.
         """
         contexts = [
-            self.prompts.reranker_form.format(
+            fill(
+                self.prompts.reranker_form,
                 instruction=self.prompts.reranker_instruction,
                 query=_cut(query, MAX_QUERY_WORDS),
                 document=_cut(document, self.max_document_words),

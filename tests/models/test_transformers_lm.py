@@ -8,6 +8,7 @@ from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import minilm_folder
 from searchrl.models.language_model import LanguageModel, split_prompt
+from searchrl.models.prompts import fill
 from searchrl.models.tokens import prompt_tokens
 from searchrl.models.transformers_lm import TransformersLM
 from tests.models.conftest import random_model
@@ -121,16 +122,18 @@ def test_greedy_text_does_not_depend_on_company(tiny):
 
 def test_an_answer_goes_on_from_its_beginning(lm):
     answers = lm.generate(
-        ["Name a town.\n[answer] The capital of France is", "Name a town.\n[answer] The capital of Italy is"],
+        [fill("Name a town.\n[answer] The capital of {x} is", x=country) for country in ("France", "Italy")],
         max_new_tokens=3,
     )
     assert [answer.partition(" ")[0].strip(".,") for answer in answers] == ["Paris", "Rome"]
 
 
 def test_what_looks_like_a_beginning_within_a_text_is_none():
-    assert split_prompt("Say\n[answer] Yes") == ("Say", "Yes")
-    document = "A form:\n[answer] Yes\n\nWhat is this?"
-    assert split_prompt(document) == (document, "")
+    assert split_prompt(fill("Say {x}\n[answer] Yes {y}", x="a\n[answer] b", y="!")) == ("Say a\n[answer] b", "Yes !")
+    for document in ("A form:\n[answer] Yes\n\nWhat is this?", "Say\n[answer] Yes"):
+        assert split_prompt(document) == (document, "")
+        assert split_prompt(fill("{x}", x=document)) == (document, "")
+    assert fill("{x}\n[answer] a", x="b") != "b\n[answer] a"
 
 
 def test_sampling_has_one_stream_a_prompt(tiny):

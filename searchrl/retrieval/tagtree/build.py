@@ -48,8 +48,8 @@ def build_tag_tree(
     settings: TreeSettings,
     seed: int,
 ) -> TagTree:
-    """The tree over documents with these tags. documents: (n, dim) vectors. embed: vectors of tags' texts. Of both, only
-    the direction counts. Some document must have a tag.
+    """The tree over documents with these tags. documents: (n, dim) vectors. embed: vectors of tags' texts. Only the
+    direction of either counts. Some document must have a tag.
     """
     documents = _directions(documents)
     tags = sorted({tag for own in tags_of for tag in own})

@@ -17,7 +17,7 @@ import numpy as np
 from searchrl.data.dataset import Corpus
 from searchrl.errors import DataError, ModelError
 from searchrl.models.language_model import LanguageModel
-from searchrl.models.prompts import Prompts, beginning
+from searchrl.models.prompts import Prompts, beginning, fill
 from searchrl.retrieval.tagtree.settings import TagSettings
 
 MOST_WORDS = 3
@@ -213,7 +213,7 @@ def written_tags(
     """
     from scipy import sparse
 
-    asked = [prompts.tags.format(document=beginning(texts[row], SHOWN_WORDS), count=count) for row in rows]
+    asked = [fill(prompts.tags, document=beginning(texts[row], SHOWN_WORDS), count=count) for row in rows]
     answers = lm.generate(asked, max_new_tokens=TOKENS_PER_TAG * count)
     lists = [parse(answer)[:count] for answer in answers]
     names = sorted({tag for tags in lists for tag in tags})
@@ -257,11 +257,11 @@ def chosen_tags(
         columns, values = offered.weights.indices[span], offered.weights.data[span]
         best = np.lexsort((columns, -values))[: OFFERED * count]
         pairs += [(row, int(column)) for column in sorted(columns[best])]
-    contexts = {row: prompts.tag_context.format(document=beginning(texts[row], SHOWN_WORDS)) for row in rows}
+    contexts = {row: fill(prompts.tag_context, document=beginning(texts[row], SHOWN_WORDS)) for row in rows}
     columns = np.array([column for _, column in pairs], dtype=np.int32)
     used, place = np.unique(columns, return_inverse=True)
-    empty = prompts.tag_context.format(document="")
-    tags = {int(c): prompts.tag_continuation.format(tag=offered.names[c]) for c in used}
+    empty = fill(prompts.tag_context, document="")
+    tags = {int(c): fill(prompts.tag_continuation, tag=offered.names[c]) for c in used}
     before = lm.continuation_logprobs([empty] * len(used), [tags[int(c)] for c in used])
     after = lm.continuation_logprobs([contexts[row] for row, _ in pairs], [tags[column] for _, column in pairs])
     words = np.array([offered.names[column].count(" ") + 1 for column in columns])
