@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -26,6 +27,7 @@ def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str] 
     """Run a command; end the process with 2 on a user's mistake, 1 where training diverged, 130 on Ctrl-C."""
     # Forked helpers of the tokenizers library would warn at exit; batches are tokenised in one process anyway.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _open_standard_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(_harmless)
@@ -33,13 +35,19 @@ def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str] 
     try:
         with redirect_stdout(Harmless(sys.stdout)):
             main(sys.argv[1:] if arguments is None else arguments)
+            sys.stdout.flush()
     except SearchRLError as error:
         print(f"error: {_as_flags(_one_line(error))}", file=sys.stderr)
         sys.exit(1 if isinstance(error, DivergedError) else 2)
     except BrokenPipeError:  # the reader of our output went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
     except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            _drop_output()
+            what = f"the output cannot be written ({error.strerror})"
+            print(f"error: {what}; make room, or send it elsewhere", file=sys.stderr)
+            sys.exit(1)
         if error.filename is None:  # not about a file that somebody named
             raise
         print(f"error: {printable(str(error.filename))[:300]}: {error.strerror or error}", file=sys.stderr)
@@ -47,6 +55,26 @@ def run_command(main: Callable[[Sequence[str]], None], arguments: Sequence[str] 
     except KeyboardInterrupt as stop:
         print(f"\ninterrupted{': ' if str(stop) else ''}{_as_flags(str(stop))}", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _open_standard_streams() -> None:
+    """Give a process that was started without standard streams (``2>&-``, a service) ones that say nothing.
+
+    Otherwise the next file that is opened would take their place, and be written to by whoever means standard error.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere, so that the end of the process does not fail on it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse(kind: type[Config], arguments: Sequence[str], prog: str, default: Config | None = None) -> Config:
@@ -127,9 +155,14 @@ def check_output_file(path: Path, flag: str) -> None:
     """Make the file's folder and try it. Raises OutputError, naming the flag, where the file cannot be written."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file with {flag}")
+    if not is_replaceable(path):  # a device or a pipe: written to as it is
+        if os.access(path, os.W_OK):
+            return
+        raise OutputError(f"{path}: cannot be written (Permission denied); give another {flag}")
+    folder = (path.resolve() if path.is_symlink() else path).parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); give another {flag}") from error

@@ -464,7 +464,8 @@ def read_config(path: Path) -> TrainConfig:
         raise ConfigError(f"{path}: not JSON ({reason(error)}); give the config.json of a run") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not an object of settings; give the config.json of a run")
-    values.pop("computed", None)  # a record, not a setting
+    for record in ("computed", "inputs"):  # no settings
+        values.pop(record, None)
     config = from_json(TrainConfig, values, str(path))
     return replace(config, output=replace(config.output, run_name=None, overwrite=False, resume=False))
 

@@ -9,12 +9,15 @@ finished steps of long work, so that work that was killed goes on from there.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
+import socket
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +33,14 @@ logger = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
+
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+"""Stands in the names of temporary files with the process: those of other machines on a shared disk are not ours."""
+
+LONG_NAME = 200
+"""Bytes of a file's name beyond which a temporary one could exceed what file systems take, 255."""
+
+_OWNER = re.compile(r"\..*\.([0-9a-f]{6})-([0-9]+)-[0-9a-f]{8}\.tmp", re.DOTALL)
 
 SEAL = "seal.json"
 """In a sealed folder: file name -> SHA-256 of every other file; written last."""
@@ -89,16 +100,75 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes, way_out: str = "") -> None:
-    """Write a file whole or not at all. Raises OutputError, which ends with ``way_out``, when it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with _output(path, way_out):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file whole or not at all: a symbolic link stays, and the file that it names is written.
+
+    What is there and no regular file (a device, a pipe, ``/dev/stdout``) is written to as it is. Raises OutputError,
+    which ends with ``way_out``, when the place cannot be written.
+    """
+    with _output(path, way_out):
+        if not is_replaceable(path):
+            with path.open("wb") as stream:
+                stream.write(content)
+            return
+        target = _followed(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(target)
+        try:
             temporary.write_bytes(content)
-            temporary.replace(path)
-    finally:
+            temporary.replace(target)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def is_replaceable(path: Path) -> bool:
+    """Whether another file may take this one's place: there is none, or it is a regular file or a folder."""
+    return not path.exists() or path.is_file() or path.is_dir()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write in a folder or one level below."""
+    for pattern in (".*.tmp", "*/.*.tmp"):
+        for path in folder.glob(pattern):
+            if _abandoned(path):
+                _remove(path)
+
+
+def _followed(path: Path) -> Path:
+    """Where a symbolic link leads, whether or not there is something; the path itself where it is none."""
+    return path.resolve() if path.is_symlink() else path
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside ``path`` to write under first. What killed processes left there for the same path is removed."""
+    long = len(os.fsencode(path.name)) > LONG_NAME
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16] if long else path.name
+    for leftover in path.parent.glob(f".{glob.escape(name)}.*.tmp"):
+        if _abandoned(leftover):
+            _remove(leftover)
+    return path.with_name(f".{name}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether a temporary file or folder of this machine belongs to a process that is gone."""
+    owner = _OWNER.fullmatch(path.name)
+    if owner is None or owner[1] != HOST or os.name != "posix":
+        return False
+    try:
+        os.kill(int(owner[2]), 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            path.unlink()
 
 
 @contextlib.contextmanager
@@ -110,6 +180,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     with _output(path):
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise OutputError(f"{path}: exists already; choose another folder, or remove it first")
+        path = _followed(path)
         with _beside(path) as temporary:
             yield temporary
             temporary.replace(path)
@@ -121,6 +192,7 @@ def save_arrays(folder: Path, arrays: Mapping[str, Array | Callable[[], Array]],
     An array may be given as a function that makes it: then no more than one is in memory at a time.
     Raises OutputError when the place cannot be written.
     """
+    folder = _followed(folder)
     with _output(folder), _beside(folder) as temporary:
         sums = {}
         for name, array in arrays.items():
@@ -285,7 +357,8 @@ def _output(path: Path, way_out: str = "") -> Iterator[None]:
 @contextlib.contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
     """An empty folder on the same disk, so that renaming it is one step; gone when the block ends."""
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(folder)
     try:
         temporary.mkdir(parents=True)
         yield temporary

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import sysconfig
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -129,10 +130,15 @@ def save_torch(path: Path, content: dict[str, Any]) -> None:
 
 def load_torch(path: Path) -> dict[str, Any]:
     """``torch.load`` of tensors and plain values only. Raises CheckpointError when that is not what the file holds."""
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint; train one with train.py, or name another with `checkpoint`")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(file) as archive:
+            if damaged := archive.testzip():  # by the CRC-32 of every part, which torch.load does not look at
+                raise ValueError(f"{damaged} is not what was written")
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it likes on a damaged or foreign file
         what = f"truncated, or not a checkpoint ({reason(error)[:120]})"
         raise CheckpointError(f"{path}: {what}; train one with train.py") from error

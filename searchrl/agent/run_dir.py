@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -11,13 +12,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from searchrl.agent.checkpoint import load_torch
 from searchrl.config import TrainConfig, differences, to_json
 from searchrl.device import FORMAT_VARIABLE
 from searchrl.errors import CheckpointError, ConfigError, OutputError
-from searchrl.files import load_json, write_text
+from searchrl.files import file_digest, load_json, remove_leftovers, write_bytes, write_text
 
 # Where a run goes does not change what it computes.
-_NOT_COMPARED = ("output", "config", "computed")
+_NOT_COMPARED = ("output", "config", "computed", "inputs")
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,14 @@ class RunDir:
         return (self.checkpoints / "policy_final.pt").exists()
 
 
-def open_run(config: TrainConfig, computed: Mapping[str, Any] | None = None) -> RunDir:
+def open_run(
+    config: TrainConfig, computed: Mapping[str, Any] | None = None, inputs: Mapping[str, str] | None = None
+) -> RunDir:
     """Make a new run folder, or find the one to resume. Nothing of an earlier run is lost without --overwrite.
 
-    computed: ``Workbench.computed``, which is recorded. Raises CheckpointError where the run to resume was computed in
-    another numeric format: its episodes would be of two kinds.
+    computed: ``Workbench.computed``; inputs: what training reads -> a fingerprint. Both are recorded. Raises
+    CheckpointError where the run to resume was computed in another numeric format or on other data: its episodes would
+    be of two kinds.
     """
     output = config.output
     wanted = settings_of(config)
@@ -64,7 +69,8 @@ def open_run(config: TrainConfig, computed: Mapping[str, Any] | None = None) -> 
         raise ConfigError(f"`run_name` {output.run_name!r}: must be a plain folder name")
     if output.resume:
         run = _find_resumable(output.runs_dir, output.run_name, wanted)
-        _check_computed(run, computed)
+        _check_recorded(run, computed, inputs)
+        remove_leftovers(run.path)
         return run
     if output.run_name is None:
         run = RunDir(next_free(output.runs_dir, config.data.label))
@@ -76,14 +82,25 @@ def open_run(config: TrainConfig, computed: Mapping[str, Any] | None = None) -> 
         run.path.mkdir(parents=True)
     except OSError as error:
         raise OutputError(f"{run.path}: cannot be made ({error.strerror}); choose another `runs_dir`") from error
-    recorded = to_json(config) | ({"computed": dict(computed)} if computed else {})
+    recorded = to_json(config)
+    for name, facts in (("computed", computed), ("inputs", inputs)):
+        if facts:
+            recorded[name] = dict(facts)
     write_text(run.config, json.dumps(recorded, indent=2) + "\n")
     return run
 
 
-def _check_computed(run: RunDir, computed: Mapping[str, Any] | None) -> None:
-    """Refuse to go on in another numeric format; runs of earlier versions did not record theirs."""
-    then = load_json(run.config.read_text(encoding="utf-8")).get("computed")
+def _check_recorded(run: RunDir, computed: Mapping[str, Any] | None, inputs: Mapping[str, str] | None) -> None:
+    """Refuse to go on in another numeric format or with other data; runs of earlier versions did not record theirs."""
+    recorded = _read(run)
+    before = recorded.get("inputs")
+    if before and inputs and before != inputs:
+        changed = [name for name in sorted({*before, *inputs}) if before.get(name) != inputs.get(name)]
+        raise CheckpointError(
+            f"{run.path}: cannot resume, the data changed since: {', '.join(changed)}; restore it, or start a new run "
+            "without `resume`"
+        )
+    then = recorded.get("computed")
     if then and computed and (changed := differences(then["models"], computed["models"])):
         raise CheckpointError(
             f"{run.path}: cannot resume, models compute in another numeric format: {'; '.join(changed)}; set "
@@ -107,11 +124,11 @@ def cut_metrics(run: RunDir, episode: int) -> None:
     if not run.metrics.exists():
         return
     kept = []
-    for line in run.metrics.read_text(encoding="utf-8").splitlines():
+    for line in run.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if load_json(line)["episode"] <= episode:
                 kept.append(line)
-        except (ValueError, KeyError):  # cut off in the middle of a line by the kill
+        except (ValueError, KeyError, TypeError):  # cut off in the middle of a line by the kill
             break
     write_text(run.metrics, "".join(f"{line}\n" for line in kept))
 
@@ -147,7 +164,11 @@ def _find_resumable(runs_dir: Path, name: str | None, wanted: dict[str, Any]) ->
         raise CheckpointError(f"{runs_dir}: no run to resume; start one without `resume`")
     same = [run for run, changed in changes.items() if not changed]
     if not same:
-        raise _refusal(*list(changes.items())[-1])
+        nearest = min(reversed(list(changes)), key=lambda run: len(changes[run]))
+        raise CheckpointError(
+            f"{runs_dir}: no run of these settings to resume; {nearest.path.name} comes nearest, where these differ: "
+            f"{'; '.join(changes[nearest])}; give its settings, or start a new run without `resume`"
+        )
     return next((run for run in reversed(same) if not run.finished), same[-1])
 
 
@@ -159,11 +180,48 @@ def _refusal(run: RunDir, changed: list[str]) -> CheckpointError:
 
 
 def _recorded(run: RunDir) -> dict[str, Any]:
+    return {k: v for k, v in _read(run).items() if k not in _NOT_COMPARED}
+
+
+def _read(run: RunDir) -> dict[str, Any]:
     try:
-        values = load_json(run.config.read_text(encoding="utf-8"))
-        return {k: v for k, v in values.items() if k not in _NOT_COMPARED}
+        return dict(load_json(run.config.read_text(encoding="utf-8")).items())
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{run.config}: not the settings of a run ({error}); start a new run") from error
+
+
+def seal(run: RunDir) -> dict[str, Any]:
+    """What a saved state is saved with: the settings' digest, and length and digest of the metrics so far."""
+    metrics = run.metrics.read_bytes() if run.metrics.exists() else b""
+    return {
+        "config": file_digest(run.config) if run.config.exists() else "",
+        "metrics": [len(metrics), hashlib.sha256(metrics).hexdigest()],
+    }
+
+
+def read_metrics(run: RunDir) -> str:
+    """The content of ``metrics.jsonl``. Raises CheckpointError where it is not what the saved state says it was."""
+    metrics = run.metrics.read_bytes()
+    if run.state.exists() and (sealed := json.loads(load_torch(run.state).get("seal") or "{}")):
+        length, digest = sealed["metrics"]
+        if hashlib.sha256(metrics[:length]).hexdigest() != digest:
+            raise CheckpointError(f"{run.metrics}: damaged, or changed since the run was saved")
+    return metrics.decode("utf-8", "replace")
+
+
+def check_seal(run: RunDir, sealed: Mapping[str, Any]) -> None:
+    """Refuse to go on where settings or metrics are not what they were when the state was saved, and cut what the
+    metrics have gained since, in a process that was killed. A state of an earlier version has no seal.
+    """
+    if not sealed:
+        return
+    if sealed["config"] and (not run.config.exists() or file_digest(run.config) != sealed["config"]):
+        raise CheckpointError(f"{run.config}: damaged, or changed since the run was saved; start a new run")
+    length, digest = sealed["metrics"]
+    metrics = run.metrics.read_bytes() if run.metrics.exists() else b""
+    if hashlib.sha256(metrics[:length]).hexdigest() != digest:
+        raise CheckpointError(f"{run.metrics}: damaged, or changed since the run was saved; start a new run")
+    write_bytes(run.metrics, metrics[:length])
 
 
 def next_free(runs_dir: Path, stem: str) -> Path:

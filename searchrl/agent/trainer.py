@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -139,8 +141,8 @@ class Trainer:
         best.load_state_dict(self.best_weights)
         return best
 
-    def save(self, path: Path) -> None:
-        """Write everything that training goes on from."""
+    def save(self, path: Path, seal: Mapping[str, Any] | None = None) -> None:
+        """Write everything that training goes on from. seal: what else has to be as it is now, as JSON values."""
         content = {
             "episode": self.episode,
             "policy": self.policy.state_dict(),
@@ -149,11 +151,15 @@ class Trainer:
             "best_score": self.best_score,
             "best_episode": self.best_episode,
             "best_weights": self.best_weights,
+            "seal": json.dumps(dict(seal or {})),
         }
         save_torch(path, content)
 
-    def restore(self, path: Path) -> None:
-        """Go on from a saved state. Raises CheckpointError when the file is damaged or of another shape."""
+    def restore(self, path: Path) -> dict[str, Any]:
+        """Go on from a saved state; return what it was sealed with.
+
+        Raises CheckpointError when the file is damaged or of another shape.
+        """
         content = load_torch(path)
         try:
             self.policy.load_state_dict(content["policy"])
@@ -163,6 +169,7 @@ class Trainer:
             self.best_episode = content["best_episode"]
             self.best_weights = content["best_weights"]
             self.episode = content["episode"]
+            return dict(json.loads(content.get("seal", "{}")))
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path}: cannot be resumed from ({error}); start a new run") from error
 

@@ -76,12 +76,12 @@ def _compare(arguments: Sequence[str]) -> None:
     comparisons = compare_runs(
         named, config.measure, config.baseline, answered_only=config.answered_only, seed=config.seed
     )
-    print("\n\n".join(map(str, comparisons)))
-    if len(comparisons) > 1:
-        print(f"\nAll data sets (p Holm above allows for all of them)\n{overview_text(comparisons)}")
     if config.json:
         content = {"seed": config.seed, "datasets": [comparison.to_json() for comparison in comparisons]}
         write_text(config.json, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    print("\n\n".join(map(str, comparisons)))
+    if len(comparisons) > 1:
+        print(f"\nAll data sets (p Holm above allows for all of them)\n{overview_text(comparisons)}")
 
 
 def _datasets(config: CompareConfig) -> list[tuple[Path, list[Path]]]:

@@ -37,7 +37,7 @@ def _train_once(config: TrainConfig, printer: Printer) -> None:
     from searchrl.cli import describe
     from searchrl.env.features import members
     from searchrl.experiment.parts import open_models
-    from searchrl.experiment.prepare import prepare_collections, read_collections
+    from searchrl.experiment.prepare import inputs, prepare_collections, read_collections
     from searchrl.experiment.recorder import Recorder, check_target
     from searchrl.experiment.train import train
 
@@ -47,7 +47,7 @@ def _train_once(config: TrainConfig, printer: Printer) -> None:
         printer.on_models(models)
         collections = read_collections(config.data, learning.seed, printer)
         check_target(output.checkpoint_dir)
-        run = open_run(config, models.computed)
+        run = open_run(config, models.computed, inputs(collections))
         print(f"run: {run.path}")
         prepared = prepare_collections(collections, models, config.data, config.game, printer)
         recorder = Recorder(run, learning.checkpoint_every, output.checkpoint_dir, output.resume)

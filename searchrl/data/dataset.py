@@ -6,6 +6,7 @@ The splits that a collection lacks are made here, always the same ones for the s
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -73,6 +74,13 @@ class QuerySet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @lazy
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, texts, judgments and the rule for a query's own document, 16 hex digits."""
+        judged = [(q, sorted(self.qrels.get(q, {}).items())) for q in self.ids]
+        text = json.dumps([list(self.ids), list(self.texts), judged, self.own_document])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def judged(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.agent.run_dir import RunDir
+from searchrl.agent.run_dir import RunDir, read_metrics
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import ROOT, Action, Tree, kind
+from searchrl.errors import CheckpointError
 from searchrl.evaluation.comparison import BINS, ComparisonTable, MethodResult, difficulty_bins
 from searchrl.files import load_json
+
+logger = logging.getLogger(__name__)
 
 TOP = 10
 WORDS = 20
@@ -206,10 +210,18 @@ def find_run(checkpoint: Path, runs_dir: Path) -> RunDir | None:
     return None
 
 
-def read_curves(run: RunDir) -> Curves:
-    """Read ``metrics.jsonl`` up to the first line that a kill cut off; times are left out, being other every time."""
+def read_curves(run: RunDir) -> Curves | None:
+    """Read ``metrics.jsonl`` up to the first line that a kill cut off; times are left out, being other every time.
+
+    None, after a logged warning, where it is damaged.
+    """
     series: dict[str, list[tuple[float, float]]] = {}
-    for line in run.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        lines = read_metrics(run).splitlines()
+    except (OSError, CheckpointError) as error:
+        logger.warning("No curves: %s", error)
+        return None
+    for line in lines:
         try:
             values = load_json(line)
             episode = float(values.pop("episode"))

@@ -145,6 +145,16 @@ def read_collections(data: DataConfig, seed: int, listener: Listener) -> list[Co
     return collections
 
 
+def inputs(collections: Sequence[Collection]) -> dict[str, str]:
+    """What training reads of collections -> 16 hex digits that change with it: documents, train and dev queries."""
+    found = {}
+    for one in collections:
+        found[f"documents of {one.dataset.name}"] = one.dataset.corpus.fingerprint
+        for split in TRAINING_SPLITS:
+            found[f"{split} queries of {one.dataset.name} or their judgments"] = one.queries(split).fingerprint
+    return found
+
+
 def prepare_collections(
     collections: Sequence[Collection], models: Models, data: DataConfig, game: GameConfig, listener: Listener
 ) -> Prepared:

@@ -6,7 +6,6 @@ That folder holds the newest run's policies, and never loses a file that no run 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -16,12 +15,12 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
-from searchrl.agent.run_dir import RunDir, append_metrics, cut_metrics
+from searchrl.agent.run_dir import RunDir, append_metrics, check_seal, cut_metrics, seal
 from searchrl.agent.trainer import Progress, Trainer
 from searchrl.env.tree import Action
 from searchrl.errors import OutputError
 from searchrl.experiment.callbacks import Callback
-from searchrl.files import load_json, write_text
+from searchrl.files import load_json, write_bytes, write_text
 
 PACKAGES = ("searchrl", "torch", "transformers", "sentence-transformers", "numpy", "gymnasium", "bm25s")
 LEDGER = "published.json"
@@ -45,7 +44,7 @@ class Recorder(Callback):
         """Restore a saved state where there is one, and open the curves there."""
         self._trainer, self._identity = trainer, identity
         if self._resume and self.run.state.exists():
-            trainer.restore(self.run.state)
+            check_seal(self.run, trainer.restore(self.run.state))
         start = trainer.episode
         cut_metrics(self.run, start)
         write_text(self.run.path / "versions.json", json.dumps(_versions(), indent=2) + "\n")
@@ -88,7 +87,7 @@ class Recorder(Callback):
 
     def save_state(self) -> str:
         """Save where training stands, between two updates, and say how to go on."""
-        self._trainer.save(self.run.state)
+        self._trainer.save(self.run.state, seal(self.run))
         return f"saved at episode {self._trainer.episode}; go on with the same command and `resume`"
 
     def kept(self) -> str:
@@ -129,7 +128,7 @@ class Recorder(Callback):
             },
         )
         # Last, so that what a resumed run finds on disk is never ahead of what it will write again.
-        self._trainer.save(self.run.state)
+        self._trainer.save(self.run.state, seal(self.run))
 
     def _save(self, path: Path) -> None:
         save_policy(path, replace(self._identity, policy=self._trainer.policy, episode=self._trainer.episode))
@@ -170,9 +169,7 @@ def publish(folder: Path, target: Path) -> None:
             if not (folder / name).exists():
                 (target / name).unlink(missing_ok=True)
         for file in files:
-            temporary = target / f".{file.name}.tmp"
-            shutil.copyfile(file, temporary)
-            temporary.replace(target / file.name)
+            write_bytes(target / file.name, file.read_bytes())
         write_text(target / LEDGER, json.dumps([f.name for f in files]))
     except OSError as error:
         raise OutputError(f"{target}: checkpoints cannot be copied there ({error}); they are in {folder}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, get_type_hints
@@ -22,7 +22,7 @@ from searchrl.evaluation.report import write_sweep_page
 from searchrl.evaluation.results import SweepRow, SweepTable
 from searchrl.experiment.callbacks import Listener
 from searchrl.experiment.parts import Models, open_models
-from searchrl.experiment.prepare import Prepared, prepare_collections, read_collections
+from searchrl.experiment.prepare import Prepared, inputs, prepare_collections, read_collections
 from searchrl.experiment.recorder import Recorder
 from searchrl.experiment.train import train
 from searchrl.files import write_text
@@ -87,7 +87,7 @@ def train_sweep(config: TrainConfig, sweep: Sweep, listener: Listener) -> tuple[
             # Every split is made with the seed of the command, also where the sweep is over seeds.
             collections = read_collections(config.data, config.learning.seed, listener)
             if folder is None:
-                folder = _open(config, sweep, models)
+                folder = _open(config, sweep, models, inputs(collections))
                 listener.say(f"sweep: {folder.path}")
             prepared = prepare_collections(collections, models, config.data, game, listener)
             for point in points:
@@ -99,13 +99,13 @@ def train_sweep(config: TrainConfig, sweep: Sweep, listener: Listener) -> tuple[
     return folder, table
 
 
-def _open(config: TrainConfig, sweep: Sweep, models: Models) -> RunDir:
+def _open(config: TrainConfig, sweep: Sweep, models: Models, data: Mapping[str, str]) -> RunDir:
     """The sweep's folder, which is a run's folder that holds runs: made, or found to be resumed."""
     output = config.output
     if output.run_name is None and not output.resume:
         name = next_free(output.runs_dir, f"{config.data.label}-{sweep.setting}").name
         output = replace(output, run_name=name)
-    return open_run(replace(config, sweep=str(sweep), output=output), models.computed)
+    return open_run(replace(config, sweep=str(sweep), output=output), models.computed, data)
 
 
 def _train(point: Point, folder: RunDir, name: str, prepared: Prepared, listener: Listener) -> RunDir:
@@ -119,7 +119,8 @@ def _train(point: Point, folder: RunDir, name: str, prepared: Prepared, listener
         shutil.rmtree(run.path, ignore_errors=True)  # a kill while it was made leaves an empty folder
     output = replace(point.config.output, runs_dir=folder.path, run_name=name, overwrite=False, resume=begun)
     config = replace(point.config, output=output)
-    recorder = Recorder(open_run(config, prepared.models.computed), config.learning.checkpoint_every, None, begun)
+    data = inputs([part.collection for part in prepared.parts])
+    recorder = Recorder(open_run(config, prepared.models.computed, data), config.learning.checkpoint_every, None, begun)
     own = replace(prepared, settings=config.game)
     train(own, config.learning, [recorder, *listener.callbacks(recorder)], config)
     return run
