@@ -34,7 +34,7 @@ class UpdateReport:
     value_loss: float
     entropy: float
     actions: list[float]
-    """Share of each action among the steps where there was a choice."""
+    """Share of each action among all steps, as in the tables of an evaluation."""
     commonest: list[int]
     """The action sequence that most episodes of the batch played."""
     commonest_share: float
@@ -99,7 +99,7 @@ def _sampled(
     loss = policy_loss - entropy_weight * entropy
     if rules.baseline == "value":
         loss = loss + VALUE_WEIGHT * value_loss
-    counts = torch.bincount(seen.actions[seen.choice].clamp(max=Action.TERMINATE), minlength=N_ACTIONS).float()
+    counts = torch.bincount(seen.actions[seen.running].clamp(max=Action.TERMINATE), minlength=N_ACTIONS).float()
     commonest, share = _commonest(seen.actions.masked_fill(~seen.running, -1))
     return loss, UpdateReport(
         episode_return=float(to_go[0].mean()),
@@ -140,7 +140,8 @@ def _exact(policy: Policy, graph: GraphTensors, rows: Tensor, entropy_weight: fl
     loss = -expected / graph.spread - entropy_weight * entropy
     ends = seen.ends.detach().mean(dim=0)
     end = int(ends.argmax())
-    taken = (seen.log_probs.detach().exp() * weight[:, :, None]).sum(dim=(0, 1))
+    steps = seen.visits.detach() * (graph.steps < graph.max_steps)  # where an episode is cut off, no step is taken
+    taken = (seen.log_probs.detach().exp() * steps[:, :, None]).sum(dim=(0, 1))
     share = torch.cat([taken[: Action.TERMINATE], taken[Action.TERMINATE :].sum(dim=0, keepdim=True)])
     return loss, UpdateReport(
         episode_return=float(expected.detach()),

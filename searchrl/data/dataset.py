@@ -116,6 +116,7 @@ def with_own_document(dataset: Dataset, rule: OwnDocument) -> Dataset:
     return replace(dataset, splits=splits)
 
 
+NO_TRAIN = "no train split: train on synthetic queries, transfer from another dataset, or use train_from_dev"
 DEV_SHARE = 0.2
 DEV_MOST = 200
 
@@ -128,8 +129,7 @@ def with_dev_split(dataset: Dataset, seed: int) -> Dataset:
     """
     train = dataset.splits.get("train")
     if train is None:
-        note = "no train split: train on synthetic queries, transfer from another dataset, or use train_from_dev"
-        return _noted(dataset, note)
+        return _noted(dataset, NO_TRAIN)
     if "dev" in dataset.splits:
         return dataset
     if len(train) < 2:
@@ -150,7 +150,8 @@ def train_from_dev(dataset: Dataset, seed: int) -> Dataset:
     dev = dataset.splits.get("dev")
     if dev is None or len(dev) < 2:
         raise DataError(f"{dataset.name}: no dev split of two queries or more to take train queries from")
-    kept, train = _divide(dev, _choose(dev.ids, 0.5, len(dev), seed))
+    kept, train = _divide(dev, _choose(dev.ids, 1.0, len(dev) // 2, seed))
+    dataset = replace(dataset, notes=tuple(n for n in dataset.notes if n != NO_TRAIN))
     note = f"train: {len(train)} of {len(dev)} dev queries, taken out with seed {seed}; dev keeps the others"
     return _noted(_with(dataset, train, kept), note)
 

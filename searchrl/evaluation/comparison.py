@@ -223,7 +223,8 @@ def compare_methods(
     """Measure every method on one graph: plain searches of each kind, fixed strategies, the agent, the oracle.
 
     agent: (n,) states in which the agent's episodes ended. best_fixed: the actions that were best on dev queries.
-    source: the gains by which the oracle chooses. Without human judgments all is by the reward model.
+    source: the gains by which the oracle chooses; beside people's judgments, a second one chooses by the reward model.
+    Without human judgments all is by the reward model.
     """
     results = []
     if queries.judged:
@@ -251,6 +252,8 @@ def compare_methods(
         "rl_agent": agent,
         "oracle": strategies.oracle(graph, source),
     }
+    if source == "qrels" and "reward" in graph.gains:  # else what the reward pays would have no bound in the table
+        ends["reward_oracle"] = strategies.oracle(graph, "reward")
     results += [method_result(name, graph, end, queries, corpus) for name, end in ends.items()]
     return ComparisonTable.build(results, measure=MEASURES[0] if queries.judged else REWARD_MEASURE, seed=seed)
 

@@ -240,12 +240,13 @@ def _mean(values: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """Means over the queries. scored, compared: documents scored, and tags and clusters compared with a query, both as
-    shares of the collection. values: measure -> its value. overlap: share of exact search's documents that were found.
-    beam_width is None for exact search itself.
+    """Means over the queries. scored: documents scored, as a share of the collection. compared: tags and clusters
+    compared with a query. values: measure -> its value. overlap: share of exact search's documents that were found.
+    beam_width and candidates (documents to be scored at most) are None for exact search itself.
     """
 
     beam_width: int | None
+    candidates: int | None
     scored: float
     compared: float
     values: dict[str, float]
@@ -265,10 +266,11 @@ def measure_tag_tree(
 ) -> list[Measured]:
     """Exact search, then every share of the documents with every beam width. vectors: the queries', (n, dim).
 
-    Queries without judgments are left out; one at least must have them.
+    Shares that come to the same number of documents, ``k`` at least, are one. Queries without judgments are left out;
+    one at least must have them.
     """
     rows = [i for i, name in enumerate(queries.ids) if name in queries.qrels]
-    queries = QuerySet([queries.ids[i] for i in rows], [queries.texts[i] for i in rows], queries.qrels)
+    queries = queries.only(rows)
     vectors = vectors[rows]
     of_judged = None if guide is None else lambda places: guide([rows[place] for place in places])
     exclude = own_document(queries, corpus)
@@ -279,14 +281,13 @@ def measure_tag_tree(
         values = evaluate_ranking(ranking, queries, corpus.ids, wanted)
         return {name: float(by_query.mean()) for name, by_query in values.items()}
 
-    measured = [Measured(None, 1.0, 0.0, means(exact), 1.0)]
-    for share in shares:
-        for beam in beams:
-            candidates = max(k, round(share * len(corpus)))
+    measured = [Measured(None, None, 1.0, 0.0, means(exact), 1.0)]
+    for candidates in dict.fromkeys(max(k, round(share * len(corpus))) for share in shares):
+        for beam in dict.fromkeys(beams):
             found = retriever.search(vectors, k, exclude, beam_width=beam, candidates=candidates, guide=of_judged)
-            scored, compared = (float(n.mean()) / len(corpus) for n in (found.scored, found.walk.compared))
+            scored, compared = float(found.scored.mean()) / len(corpus), float(found.walk.compared.mean())
             overlap = shared(found.ranking.documents, exact.documents)
-            measured.append(Measured(beam, scored, compared, means(found.ranking), overlap))
+            measured.append(Measured(beam, candidates, scored, compared, means(found.ranking), overlap))
     return measured
 
 
@@ -299,12 +300,13 @@ def shared(found: IntArray, exact: IntArray) -> float:
 def measured_table(rows: Sequence[Measured]) -> str:
     """The rows as text."""
     names = list(rows[0].values)
-    header = ["search", "documents scored", "tags and clusters compared", *names, "overlap with exact"]
+    header = ["search", "at most", "documents scored", "tags and clusters compared", *names, "overlap with exact"]
     cells = [
         [
             "exact" if row.beam_width is None else f"beam {row.beam_width}",
+            "-" if row.candidates is None else str(row.candidates),
             f"{row.scored:.1%}",
-            f"{row.compared:.1%}",
+            f"{row.compared:.1f}",
             *(number(row.values[name]) for name in names),
             f"{row.overlap:.1%}",
         ]

@@ -48,6 +48,7 @@ METHODS = {
     "best_fixed": "the one sequence of actions that was best on the dev queries, for every query",
     "rl_agent": "the trained policy, its most probable action at each step",
     "oracle": "the best episode there is for each query, picked with hindsight: a bound, not a method",
+    "reward_oracle": "the same by the reward model instead of people: the bound of what it pays",
 }
 CURVES = {
     "Quality while training": (
@@ -55,7 +56,7 @@ CURVES = {
         {"dev_ndcg_at_10": "dev nDCG@10", "dev_return": "dev return", "return": "train return"},
     ),
     "Entropy of the policy": ("nats", {"entropy": "entropy"}),
-    "Share of each action where there is a choice": (
+    "Share of each action": (
         "share",
         {f"actions.{action.name.lower()}": action.name.lower() for action in Action},
     ),

@@ -13,6 +13,8 @@ from searchrl.errors import DataError
 from searchrl.evaluation.text_table import json_number, number, p_value, text_table
 
 ORACLE = "oracle"
+ORACLES = (ORACLE, "reward_oracle")
+"""Chosen by what they are judged on, so not tested: by people's judgments, and by the reward model."""
 """Never tested: it chose by the scores it is judged on."""
 
 RESAMPLES = 9_999
@@ -122,7 +124,7 @@ def paired_tests(
             for i, values in enumerate(datasets)
             if baseline in values
             for name in values
-            if name not in (baseline, ORACLE)
+            if name not in (baseline, *ORACLES)
         ]
         adjusted = holm([comparison.p_randomisation for _, _, comparison in tried])
         for (i, name, comparison), p in zip(tried, adjusted, strict=True):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
+from searchrl.agent.checkpoint import CARD, PolicyCheckpoint, save_policy
 from searchrl.agent.run_dir import RunDir, append_metrics, check_seal, cut_metrics, seal
 from searchrl.agent.trainer import Progress, Trainer
 from searchrl.env.tree import Action
@@ -170,9 +171,18 @@ def publish(folder: Path, target: Path) -> None:
                 (target / name).unlink(missing_ok=True)
         for file in files:
             write_bytes(target / file.name, file.read_bytes())
+        for name in {*before, *(f.name for f in files)}:
+            _remove_card((target / name).with_suffix(".md"))
         write_text(target / LEDGER, json.dumps([f.name for f in files]))
     except OSError as error:
         raise OutputError(f"{target}: checkpoints cannot be copied there ({error}); they are in {folder}") from error
+
+
+def _remove_card(path: Path) -> None:
+    """Remove a model card, which is about the policy that stood beside it before; other files stay."""
+    with suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8").startswith(CARD.partition("#")[0]):
+            path.unlink()
 
 
 def _published(target: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+logger = logging.getLogger(__name__)
+
 TrainAndTest = tuple[list[PreferenceList], list[PreferenceList]]
 
 
@@ -53,6 +56,8 @@ class TrainingLists:
     on it. Where there are no rankings, the pairs of ``test``.
     """
 
+DRAWS = 20
+"""Draws of what is held out, before all is trained on."""
 
 CPU_LISTS = 360
 """Lists that a CPU learns from unless told otherwise; about half an hour with the embedded language model."""
@@ -183,12 +188,23 @@ def fingerprint(lists: Iterable[PreferenceList]) -> str:
 
 
 def divide(lists: Sequence[PreferenceList], seed: int, share: float) -> TrainAndTest:
-    """Lists to train on and lists to test on; no family is in both."""
-    train: list[PreferenceList] = []
-    test: list[PreferenceList] = []
-    for one in lists:
-        (test if held_out(one.family or one.group, seed, share) else train).append(one)
-    return train, test
+    """Lists to train on and lists to test on; no family is in both.
+
+    Where the first draw leaves one side empty, another is made: ``judge_dataset`` has taken out of its lists what the
+    first draw would take. Where no draw does (a single family, say), all are trained on and a warning is logged.
+    """
+    for drawn in ("held out", *(f"held out again {i}" for i in range(DRAWS))):
+        tested = [held_out(one.family or one.group, seed, share, drawn) for one in lists]
+        if 0 < sum(tested) < len(lists) or share <= 0:
+            train = [one for one, test in zip(lists, tested, strict=True) if not test]
+            return train, [one for one, test in zip(lists, tested, strict=True) if test]
+    logger.warning(
+        "Nothing of %d lists is held out at test_share %s, so nothing says what training does: give other lists to "
+        "test on, or a larger share",
+        len(lists),
+        share,
+    )
+    return list(lists), []
 
 
 def lists_from_qrels(

@@ -178,9 +178,9 @@ class PreferenceList:
         return [(i, j) for i, j in product(places, places) if self.levels[i] > self.levels[j]]
 
 
-def held_out(family: str, seed: int, share: float) -> bool:
-    """Whether a family falls into the share to be tested on; depends on its name and the seed alone."""
-    draw = hashlib.sha256(json.dumps([seed, "held out", family]).encode()).digest()
+def held_out(family: str, seed: int, share: float, drawn: str = "held out") -> bool:
+    """Whether a family falls into the share to be tested on; depends on its name, seed and the draw's name alone."""
+    draw = hashlib.sha256(json.dumps([seed, drawn, family]).encode()).digest()
     return int.from_bytes(draw[:6], "big") / 2**48 < share
 
 

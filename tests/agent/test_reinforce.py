@@ -114,12 +114,12 @@ def test_leave_one_out_of_equal_returns_teaches_nothing(decided_policy: PolicyMa
 
 
 @pytest.mark.parametrize("estimator", ["reinforce", "exact"])
-def test_masked_actions_have_no_share(decided_policy: PolicyMaker, estimator: str) -> None:
+def test_actions_are_shared_out_over_all_steps(decided_policy: PolicyMaker, estimator: str) -> None:
     policy = decided_policy(TENSORS)
     found, report = gradient(policy, sampled_rows(4)[:400], 0.1, estimator=estimator)
     assert torch.isfinite(found).all()
     assert np.isfinite([report.policy_loss, report.entropy, report.grad_norm]).all()
-    assert report.actions[0] == 0.0, "SEARCH is never one of several"
+    assert 0.2 < report.actions[0] < 0.6, "every reformulation is followed by a SEARCH, though there is no choice"
     assert sum(report.actions) == pytest.approx(1.0, abs=1e-5)
     assert 0 < report.entropy <= np.log(3) + 1e-6
 

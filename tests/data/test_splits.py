@@ -100,3 +100,13 @@ def test_dev_can_be_halved_on_request():
 def test_halving_needs_a_dev_split_and_no_train(splits):
     with pytest.raises(DataError):
         train_from_dev(dataset(**splits), 42)
+
+
+@pytest.mark.parametrize("count", [2, 3, 12, 101])
+def test_half_of_dev_is_half_and_the_note_no_longer_asks_for_it(count: int) -> None:
+    plain = with_dev_split(dataset(dev=[str(i) for i in range(count)], test=["t"]), 42)
+    assert any("or use train_from_dev" in note for note in plain.notes)
+    split = train_from_dev(plain, 42)
+    assert len(split.splits["train"]) == count // 2
+    assert len(split.splits["dev"]) == count - count // 2
+    assert not any("train_from_dev" in note for note in split.notes)

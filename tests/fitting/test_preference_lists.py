@@ -191,3 +191,17 @@ def test_others_are_free_rows(rows: int, count: int, taken: set[int]) -> None:
     assert len(drawn) == len(set(drawn)) <= count
     assert not set(drawn) & taken
     assert all(0 <= row < rows for row in drawn)
+
+
+def test_lists_that_were_held_out_of_before_are_divided_again(caplog: pytest.LogCaptureFixture) -> None:
+    many = [PreferenceList(["q", "q"], ["a", "b"], [1, 0], f"q{i}", f"d{i}") for i in range(40)]
+    first, taken = divide(many, 0, 0.2)
+    again, test = divide(first, 0, 0.2)
+    assert taken
+    assert test
+    assert {one.family for one in again} | {one.family for one in test} == {one.family for one in first}
+    assert not {one.family for one in again} & {one.family for one in test}
+    assert not caplog.records
+    assert divide(many[:1], 0, 0.2) == (many[:1], [])
+    assert "Nothing of 1 lists is held out" in caplog.text
+    assert divide(many, 0, 0.0) == (many, [])
