@@ -153,6 +153,8 @@ def held_interrupt() -> Iterator[Callable[[], bool]]:
 
 def check_output_file(path: Path, flag: str) -> None:
     """Make the file's folder and try it. Raises OutputError, naming the flag, where the file cannot be written."""
+    from searchrl.files import is_replaceable  # which loads NumPy
+
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file with {flag}")
     if not is_replaceable(path):  # a device or a pipe: written to as it is

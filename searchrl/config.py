@@ -406,18 +406,25 @@ def at_least(name: str, value: float, least: float, most: float = LARGEST) -> No
         raise ConfigError(f"`{name}` {value}: must be at most {most:.15g}")
 
 
-def whole(name: str, value: int, least: int) -> None:
-    """As ``at_least``, for counts that come from Python, where no flag's type was looked at."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ConfigError(f"`{name}` {value!r}: must be a whole number")
-    at_least(name, int(value), least)
-
-
 def above(name: str, value: float, least: float, most: float = LARGEST) -> None:
     """As ``at_least``, but ``least`` itself will not do either."""
     if not value > least:
         raise ConfigError(f"`{name}` {value}: must be above {least:g}")
     at_least(name, value, least, most)
+
+
+def whole(name: str, value: object, least: int) -> int:
+    """A whole number, by value: 2.0 is 2, whatever holds it. Raises ConfigError on others, or below ``least``."""
+    number = 0
+    try:
+        number = int(value)  # type: ignore[call-overload]
+        same = not isinstance(value, str | bytes | bool) and number == value
+    except (TypeError, ValueError, OverflowError):
+        same = False
+    if not same:
+        raise ConfigError(f"`{name}` {value!r:.60}: must be a whole number")
+    at_least(name, number, least)
+    return number
 
 
 def between(name: str, value: float, low: float, high: float) -> None:

@@ -181,7 +181,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise OutputError(f"{path}: exists already; choose another folder, or remove it first")
         path = _followed(path)
-        with _beside(path) as temporary:
+        with beside(path) as temporary:
             yield temporary
             temporary.replace(path)
 
@@ -193,7 +193,7 @@ def save_arrays(folder: Path, arrays: Mapping[str, Array | Callable[[], Array]],
     Raises OutputError when the place cannot be written.
     """
     folder = _followed(folder)
-    with _output(folder), _beside(folder) as temporary:
+    with _output(folder), beside(folder) as temporary:
         sums = {}
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array() if callable(array) else array, allow_pickle=False)
@@ -292,7 +292,7 @@ def sealed_folder(folder: Path, build: Callable[[Path], None]) -> Path:
             logger.warning("%s is damaged (%s); building it again", folder, fault)
         for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)  # of processes that died; the lock says nobody is building now
-        with _beside(folder) as temporary:
+        with beside(folder) as temporary:
             build(temporary)
             seal = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
             (temporary / SEAL).write_text(json.dumps(seal, indent=1), encoding="utf-8")
@@ -355,7 +355,7 @@ def _output(path: Path, way_out: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
+def beside(folder: Path) -> Iterator[Path]:
     """An empty folder on the same disk, so that renaming it is one step; gone when the block ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(folder)

@@ -53,7 +53,7 @@ class BenchmarkConfig:
     json: Path | None = None
     """Write all figures with their units, the ratios and the machine to this file, too."""
     plot: Path | None = None
-    """Draw growth and the time's breakdown into this PNG file (an extra: uv pip install 'searchrl[plot]')."""
+    """Draw growth and the time's breakdown into this PNG file."""
     cache: bool = True
     """Use the stored index, or store it; whatever is timed with the language model is computed anew in any case."""
     seed: int = 42

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from searchrl.agent import strategies
 from searchrl.agent.checkpoint import PolicyCheckpoint
@@ -26,6 +25,7 @@ from searchrl.experiment.callbacks import Callback, Listener
 from searchrl.experiment.evaluate import compare_on
 from searchrl.experiment.parts import Models, reward_source
 from searchrl.experiment.prepare import Collection, PreparedCollection
+from searchrl.progress import progress_bar
 from searchrl.reward.gain import Judgments
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class TrainingPrinter(Callback):
         start, total = trainer.episode, trainer.config.episodes
         if start:
             print(f"resumed at episode {start}")
-        self._bar = tqdm(total=total, initial=start, desc="train", unit="episode", disable=not sys.stderr.isatty())
+        self._bar = progress_bar(total, "train", "episode", initial=start)
         self._opened.callback(self._bar.close)
         self._interrupted = self._opened.enter_context(held_interrupt())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import SPLITS, Corpus, Dataset, Qrels, QuerySet, Split
-from searchrl.data.records import at, checked_id, numbered_lines, read_records, write_jsonl
+from searchrl.data.records import at, checked_id, numbered_lines, plain_or_gz, read_records, write_jsonl
 from searchrl.errors import DataError
 from searchrl.files import new_folder, write_text
 
@@ -36,11 +36,11 @@ def read_beir_folder(path: Path, name: str | None = None) -> Dataset:
     """
     present = _splits_present(path)
     loader = _checked_loader(path)
-    records = loader.load_corpus()
+    loader._load_corpus()
+    records = loader.corpus
     corpus = Corpus(list(records), [r["title"] for r in records.values()], [r["text"] for r in records.values()])
     splits: dict[Split, QuerySet] = {}
     for split in present:
-        loader.queries = {}  # beir narrows them to one split; the corpus it keeps
         _, queries, qrels = loader.load(split)
         splits[split] = QuerySet(list(queries), list(queries.values()), qrels)
     for note in loader.notes:
@@ -77,8 +77,8 @@ def _splits_present(folder: Path) -> list[Split]:
     """Which splits have a qrels file; everything that is missing is said at once."""
     if not folder.is_dir():
         raise DataError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    splits = [split for split in SPLITS if (folder / "qrels" / f"{split}.tsv").is_file()]
-    missing = [name for name in ("corpus.jsonl", "queries.jsonl") if not (folder / name).is_file()]
+    splits = [split for split in SPLITS if plain_or_gz(folder / "qrels" / f"{split}.tsv").is_file()]
+    missing = [name for name in ("corpus.jsonl", "queries.jsonl") if not plain_or_gz(folder / name).is_file()]
     if not splits:
         missing.append("any of qrels/train.tsv, qrels/dev.tsv, qrels/test.tsv")
     if missing:
@@ -98,15 +98,27 @@ def _checked_loader(folder: Path) -> Any:
         def __init__(self) -> None:
             super().__init__(data_folder=str(folder))
             self.notes: list[str] = []
+            self.queries: dict[str, str] = {}
+            self.qrels: dict[str, dict[str, int]] = {}
+
+        def load(self, split: str = "test") -> Any:
+            """As beir's, but a packed file is there, too; what is missing, the readers say."""
+            self.qrels_file = str(Path(self.qrels_folder) / f"{split}.tsv")
+            if not self.corpus:
+                self._load_corpus()
+            self._load_queries()
+            self._load_qrels()
+            self.queries = {query_id: self.queries[query_id] for query_id in self.qrels}
+            return self.corpus, self.queries, self.qrels
 
         def _load_corpus(self) -> None:
-            self.corpus = read_records(Path(self.corpus_file))
+            self.corpus = read_records(plain_or_gz(Path(self.corpus_file)))
 
         def _load_queries(self) -> None:
-            self.queries = {i: record["text"] for i, record in read_records(Path(self.query_file)).items()}
+            self.queries = {i: record["text"] for i, record in read_records(plain_or_gz(Path(self.query_file))).items()}
 
         def _load_qrels(self) -> None:
-            path = Path(self.qrels_file)
+            path = plain_or_gz(Path(self.qrels_file))
             known, note = _keep_known(read_qrels(path), self.queries, self.corpus)
             if not known:
                 raise DataError(f"{path}: {note}; nothing is left. Do these qrels belong to this corpus?")

@@ -15,6 +15,7 @@ from typing import Any
 from searchrl.data.dataset import SPLITS
 from searchrl.errors import ConfigError, DownloadError, OutputError, nearest
 from searchrl.files import new_folder
+from searchrl.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,6 @@ def _download(url: str, part: Path, md5: str) -> None:
 def _append(url: str, part: Path, have: int) -> None:
     """Append what is missing after ``have`` bytes; the whole file where the server cannot resume."""
     from pooch import HTTPDownloader
-    from tqdm import tqdm
 
     class Part(io.FileIO):
         def write(self, chunk: Any) -> int:
@@ -124,7 +124,7 @@ def _append(url: str, part: Path, have: int) -> None:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with ExitStack() as opened:
         file = opened.enter_context(Part(part, "ab"))
-        bar = opened.enter_context(tqdm(desc=part.stem, total=1, unit="B", unit_scale=True, disable=None))
+        bar = opened.enter_context(progress_bar(1, part.stem, "B", unit_scale=True))
 
         def start(response: Any, **_: Any) -> None:
             opened.callback(response.close)  # pooch leaves that to the garbage collector

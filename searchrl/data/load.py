@@ -10,6 +10,7 @@ from pathlib import Path
 from searchrl.data.beir import read_beir_folder
 from searchrl.data.dataset import Dataset, OwnDocument, with_dev_split, with_own_document
 from searchrl.data.download import BEIR_MD5, fetch_beir
+from searchrl.data.records import plain_or_gz
 from searchrl.errors import ConfigError, DataError, nearest
 from searchrl.files import cache_path, user_path
 
@@ -68,7 +69,7 @@ def _find(name: str, data_folders: list[Path], mirror: str | None, download: boo
     # A bare name: a folder of results that happens to have it must not stand in the dataset's way.
     candidates = [path, *(folder / name for folder in data_folders)]
     for candidate in candidates:
-        if (candidate / "corpus.jsonl").is_file():
+        if plain_or_gz(candidate / "corpus.jsonl").is_file():
             return candidate
     if name in BEIR_MD5:
         if not download:
@@ -85,7 +86,7 @@ def _find(name: str, data_folders: list[Path], mirror: str | None, download: boo
 
 
 def _known_names(data_folders: list[Path]) -> set[str]:
-    local = {path.parent.name for folder in data_folders for path in folder.glob("*/corpus.jsonl")}
+    local = {path.parent.name for folder in data_folders for path in folder.glob("*/corpus.jsonl*")}
     return {EMBEDDED, *BEIR_MD5} | local
 
 

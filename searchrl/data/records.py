@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from searchrl.errors import DataError
 from searchrl.files import load_json, write_text
 
+GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -21,11 +24,11 @@ def at(path: Path, number: int) -> str:
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text without its line end) of every line that is not blank.
 
-    UTF-8 with or without byte order mark; LF or CRLF. Raises ``DataError`` if the file is missing, unreadable or not
-    UTF-8.
+    UTF-8 with or without byte order mark; LF or CRLF; packed by gzip or not. Raises ``DataError`` if the file is
+    missing, unreadable or not UTF-8.
     """
     try:
-        with open(path, "rb") as file:
+        with open_bytes(path) as file:
             for number, raw in enumerate(file, start=1):
                 if number == 1:
                     raw = raw.removeprefix(_BOM)
@@ -37,8 +40,35 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, line
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def plain_or_gz(path: Path) -> Path:
+    """A file, or the same with ``.gz`` behind its name where only that is there; both are read alike."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if not path.exists() and packed.exists() else path
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file to be read, unpacked where it is packed by gzip, whatever it is called."""
+    file = open(path, "rb")  # noqa: SIM115
+    if file.peek(len(GZIP))[: len(GZIP)] != GZIP:
+        return file
+    unpacked: Any = gzip.GzipFile(fileobj=file)
+    unpacked.myfileobj = file  # closed with it
+    return cast(IO[bytes], unpacked)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, unpacked. Raises ``DataError`` if it is missing, unreadable or damaged."""
+    try:
+        with open_bytes(path) as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -114,11 +144,7 @@ def checked_text(value: object, what: str, place: str) -> str:
 def read_json(path: Path) -> Any:
     """Read what one JSON file holds. Raises DataError naming the file where it cannot be read or is not JSON."""
     try:
-        return load_json(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        return load_json(read_bytes(path).decode("utf-8-sig"))
     except ValueError as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise DataError(f"{path}: not JSON ({reason})") from error

@@ -22,6 +22,7 @@ from searchrl.env.game import Game, part_of, state_of, state_part
 from searchrl.env.graph import SearchGraph, fingerprint, graph_of, load_graph
 from searchrl.env.tree import Node, kind
 from searchrl.files import Array, Part, Parts, StoredParts, locked, save_arrays, stored
+from searchrl.progress import progress_bar
 from searchrl.retrieval.ranking import FloatArray, IntArray
 from searchrl.reward.gain import OFFSET, SLOPE, Gains, Judgments, calibrate, ranking_ndcg
 from searchrl.reward.reward_model import JudgedPool
@@ -237,8 +238,6 @@ def build_bar(title: str, show: bool = True) -> Iterator[OnProgress]:
 
     What a killed build had finished stands in the bar from the beginning and does not count as speed.
     """
-    from tqdm import tqdm
-
     bars: dict[str, Any] = {}
 
     def close() -> None:
@@ -249,7 +248,7 @@ def build_bar(title: str, show: bool = True) -> Iterator[OnProgress]:
         if stage not in bars:
             close()
             desc = f"{title}: {stage}"
-            bars[stage] = tqdm(desc=desc, unit=unit, initial=done, total=total, disable=not show, leave=False)
+            bars[stage] = progress_bar(total, desc, unit, show=show, initial=done, leave=False)
         bars[stage].update(done - bars[stage].n)
 
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+import pickle
+from typing import Any, NoReturn, SupportsIndex
 
 import gymnasium
 import numpy as np
@@ -55,14 +57,17 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         self._judgments = Judgments(queries, game.corpus)
         self._own = own_document(queries, game.corpus)
         self._row = 0
+        self._over: bool | None = None
+        """Whether the episode has ended; None before the first."""
         self._pool: JudgedPool | None = None
         self._gains: tuple[int, NDArray[np.float32]] | None = None
+        bound = 1.001 if getattr(game.retriever.encoder, "similarity", "cosine") == "cosine" else np.inf
         dim, width = game.retriever.encoder.dim, len(game.feature_names)
         self.action_space = spaces.Discrete(self.tree.n_actions)
         self.observation_space: spaces.Dict = spaces.Dict(  # type: ignore[assignment]
             {
-                "query": spaces.Box(-1.001, 1.001, (dim,), np.float32),
-                "result": spaces.Box(-1.001, 1.001, (dim,), np.float32),
+                "query": spaces.Box(-bound, bound, (dim,), np.float32),
+                "result": spaces.Box(-bound, bound, (dim,), np.float32),
                 "features": spaces.Box(-1e6, 1e6, (width,), np.float32),
                 "mask": spaces.Box(0, 1, (self.tree.n_actions,), np.int8),
             }
@@ -85,6 +90,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
 
     def step(self, action: np.int64 | int) -> tuple[Obs, float, bool, bool, dict[str, Any]]:
         """Take one action. An illegal one changes nothing and costs its step."""
+        self._begun("step")
         if self._over:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset() before step()")
         chosen, steps = kind(int(action)), self.game.rules.max_steps
@@ -107,10 +113,12 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Legal actions, (4,) bool, under the name sb3-contrib's MaskablePPO asks for."""
+        self._begun("action_masks")
         return self.tree.legal[self._node].copy() if self.use_mask else np.ones(self.tree.n_actions, dtype=bool)
 
     def final_ranking(self) -> Ranking | None:
         """What the episode has found so far, fused: (1, depth) documents and scores; None before the first search."""
+        self._begun("final_ranking")
         if not self._at.rankings:
             return None
         return self.game.final_ranking(self._at, self._pool, int(self.tree.weight[self._node]))
@@ -120,6 +128,26 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         final = self.final_ranking()
         found = [] if final is None else [self.game.corpus.ids[d] for d in final.documents[0, :5] if d >= 0]
         return f"step {self._steps}: {self._at.current.texts[0]!r} -> {', '.join(found) or 'nothing yet'}"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SearchEnv:
+        """A copy in the same situation that goes on by itself; it shares models and data, which never change."""
+        other: SearchEnv = object.__new__(type(self))
+        memo[id(self)] = other
+        other.__dict__.update(self.__dict__)
+        other._pool = copy.copy(self._pool)
+        for name in ("action_space", "observation_space", "_np_random"):
+            setattr(other, name, copy.deepcopy(getattr(self, name), memo))
+        return other
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise pickle.PicklingError(
+            "a search environment holds loaded models, which do not go into a pickle: make it anew with "
+            "gymnasium.make() where it is needed, or copy it within the process with copy.deepcopy()"
+        )
+
+    def _begun(self, call: str) -> None:
+        if self._over is None:
+            raise gymnasium.error.ResetNeeded(f"there is no episode yet: call reset() before {call}()")
 
     def _row_of(self, query_id: str) -> int:
         ids = list(self.queries.ids)

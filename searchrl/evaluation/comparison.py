@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ from searchrl.evaluation.significance import (
 from searchrl.evaluation.text_table import json_number, number, text_table
 from searchrl.retrieval.ranking import Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
+
+logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float64]
 
@@ -230,6 +233,7 @@ def compare_methods(
     if queries.judged:
         own = own_document(queries, corpus)
         vectors = np.asarray(graph.query_vectors[:, graph.tree.query_slot[ROOT]])  # spares loading the encoder
+        _warn_of_unknown_words(retriever.lexical.query_terms(queries.texts), queries)
         for name, share in [*LEXICAL_SHARE.items(), ("bm25", 1.0)]:
             ranking = retriever.search(retriever.queries(queries.texts, share, vectors), own)
             plain = MethodResult(
@@ -256,6 +260,17 @@ def compare_methods(
         ends["reward_oracle"] = strategies.oracle(graph, "reward")
     results += [method_result(name, graph, end, queries, corpus) for name, end in ends.items()]
     return ComparisonTable.build(results, measure=MEASURES[0] if queries.judged else REWARD_MEASURE, seed=seed)
+
+
+def _warn_of_unknown_words(terms: Any, queries: QuerySet) -> None:
+    unknown = np.flatnonzero(np.diff(terms.indptr) == 0)
+    if len(unknown):
+        logger.warning(
+            "%d of %d queries have no word that any document has, so BM25 finds nothing for them (first: %r)",
+            len(unknown),
+            len(queries),
+            queries.texts[unknown[0]],
+        )
 
 
 def human_first(graph: SearchGraph, source: str) -> str:

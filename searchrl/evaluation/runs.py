@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from searchrl.data.beir import read_qrels
 from searchrl.data.dataset import SPLITS, OwnDocument, Qrels, Split
 from searchrl.data.own_document import own_ids, without
-from searchrl.data.records import numbered_lines, read_jsonl
+from searchrl.data.records import numbered_lines, plain_or_gz, read_jsonl
 from searchrl.data.trec import read_trec_qrels, read_trec_run
 from searchrl.errors import ConfigError, DataError, nearest
 from searchrl.evaluation.measures import evaluate
@@ -58,7 +58,7 @@ def run_paths(path: Path) -> list[Path]:
     """The run files of a folder (``*.run``; single_pass first, others by name), or the path itself if it is a file."""
     if not path.is_dir():
         return [path]
-    found = sorted(path.glob("*.run"), key=lambda run: (run.stem != FIRST, run.name))
+    found = sorted([*path.glob("*.run"), *path.glob("*.run.gz")], key=lambda run: (run.stem != FIRST, run.name))
     if not found:
         raise DataError(f"{path}: no *.run files in this folder; name run files, or a folder that eval.py wrote")
     return found
@@ -71,10 +71,10 @@ def read_judgments(path: Path, split: Split = "test") -> tuple[str, Qrels]:
     none or they are damaged.
     """
     if path.is_dir():
-        file = path / "qrels" / f"{split}.tsv"
+        file = plain_or_gz(path / "qrels" / f"{split}.tsv")
         if file.is_file():
             return str(file), read_qrels(file)
-        there = ", ".join(s for s in SPLITS if (path / "qrels" / f"{s}.tsv").is_file())
+        there = ", ".join(s for s in SPLITS if plain_or_gz(path / "qrels" / f"{s}.tsv").is_file())
         raise DataError(f"{file}: no such file; {f'choose another split: {there}' if there else 'not a BEIR folder'}")
     if not path.exists() and str(path) == EMBEDDED:
         from searchrl.data.pydocs import load_pydocs
@@ -98,7 +98,7 @@ def own_documents(path: Path, split: Split, qrels: Qrels, rule: OwnDocument) -> 
         return {}
     if rule == "id":
         return {query: query for query, judged in qrels.items() if judged.get(query, 0) <= 0}
-    if (path / "corpus.jsonl").is_file():
+    if plain_or_gz(path / "corpus.jsonl").is_file():
         from searchrl.data.beir import read_beir_folder
 
         dataset = read_beir_folder(path)

@@ -18,6 +18,7 @@ from searchrl.data.own_document import own_document
 from searchrl.errors import DataError, OutputError
 from searchrl.evaluation.results import RankedQuery, evaluation_files, ranked_queries
 from searchrl.files import user_path
+from searchrl.progress import progress_bar
 from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.reward.reward_model import RewardModel
@@ -77,13 +78,11 @@ def score_pairs(
     once for all queries. The batches are always the same, and whole batches are what a reward model with a memory
     (``reward/reward_model.py``) keeps: a job that was killed gives the scores that it would have given.
     """
-    from tqdm import tqdm
-
     from searchrl.reward.reward_model import JudgedPool
 
     book = JudgedPool(reward_model, corpus, texts)
     batches = book.batches(documents, batch_size)
-    with tqdm(total=sum(map(len, batches)), desc="rerank", unit="pair") as bar:
+    with progress_bar(sum(map(len, batches)), "rerank", "pair") as bar:
         for pairs in batches:
             book.learn(pairs, book.score(pairs))
             bar.update(len(pairs))

@@ -4,21 +4,24 @@ table that all stages share: ``df.csv``, a row a document, whose number is its `
 
 from __future__ import annotations
 
+import logging
 import shutil
-import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from searchrl.data.dataset import Corpus
-from searchrl.data.records import checked_text, read_jsonl
+from searchrl.data.records import checked_text, plain_or_gz, read_bytes, read_jsonl
 from searchrl.data.records import read_records as read_beir_records
 from searchrl.device import rng
 from searchrl.errors import ConfigError, DataError, DownloadError, reason
 from searchrl.evaluation.stages import check_outputs
-from searchrl.files import user_path, write_text
+from searchrl.files import beside, user_path, write_text
 from searchrl.fitting.records import read_records
 from searchrl.fitting.settings import ProcessDataConfig
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("id", "title", "text")
 """Of ``df.csv``; another table needs only the column that holds the text."""
@@ -60,11 +63,11 @@ def _save_dataset_dict(table: object, folder: Path) -> None:
     from datasets import Dataset, DatasetDict, disable_progress_bars
 
     disable_progress_bars()
-    with tempfile.TemporaryDirectory(prefix=".dataset.", dir=folder) as place:
+    with beside(folder / "dataset") as place:
         DatasetDict({"train": Dataset.from_pandas(table)}).save_to_disk(place)
         shutil.rmtree(folder / "train", ignore_errors=True)
-        (Path(place) / "train").replace(folder / "train")
-        (Path(place) / "dataset_dict.json").replace(folder / "dataset_dict.json")
+        (place / "train").replace(folder / "train")
+        (place / "dataset_dict.json").replace(folder / "dataset_dict.json")
 
 
 def read_documents(path: Path, text_column: str = "text") -> Corpus:
@@ -121,10 +124,13 @@ def read_source(config: ProcessDataConfig) -> list[Row]:
 
 
 def _from_folder(folder: Path, text_column: str) -> list[Row]:
-    if (folder / "corpus.jsonl").is_file():
-        records = read_beir_records(folder / "corpus.jsonl")
+    if (corpus := plain_or_gz(folder / "corpus.jsonl")).is_file():
+        records = read_beir_records(corpus)
         return [(i, record["title"], record["text"]) for i, record in records.items()]
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (*TEXT_FILES, *TABLES)]
+    named = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (*TEXT_FILES, *TABLES)]
+    files = [path for path in named if path.is_file() and not _hidden(path.relative_to(folder))]
+    if left := len(named) - len(files):
+        logger.warning("%s: %d hidden files, or folders named like files, are left out", folder, left)
     if not files:
         kinds = ", ".join((*TEXT_FILES, *TABLES))
         raise DataError(f"{folder}: no documents: a BEIR folder, or files of the kinds {kinds}, are expected")
@@ -136,25 +142,54 @@ def _from_file(path: Path, text_column: str, root: Path) -> list[Row]:
     if path.suffix.lower() in TABLES:
         return _rows(_records(path), text_column, name, str(path))
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason})") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert it, or move it out of the folder") from error
     return [(name, "", text)]
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a file, or a folder it is in, is one that people do not see: ``.git``, ``._shadows`` of macOS."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _rows(records: Iterable[dict[str, Any]], text_column: str, name: str, place: str) -> list[Row]:
     rows = []
+    lacking: Counter[str] = Counter()
     for number, record in enumerate(records):
         if text_column not in record:
             raise DataError(
                 f"{place}, row {number + 1}: no field {text_column!r}; found {', '.join(map(str, record))}; "
                 "name another as text_column"
             )
-        row_id = next((record[key] for key in ("_id", "id") if record.get(key) not in (None, "")), f"{name}:{number}")
-        rows.append((str(row_id), str(record.get("title") or ""), str(record[text_column] or "")))
+        where = f"{place}, row {number + 1}"
+        id_column = next((key for key in ("_id", "id") if key in record), None)
+        row_id = f"{name}:{number}" if id_column is None else _cell(_whole(record[id_column]), where, id_column)
+        text = _cell(record[text_column], where, text_column)
+        if row_id is None or text is None:
+            lacking["id" if row_id is None else text_column] += 1
+            continue
+        rows.append((row_id or f"{name}:{number}", _cell(record.get("title"), where, "title") or "", text))
+    if lacking:
+        said = ", ".join(f"{count} without {column}" for column, count in lacking.items())
+        logger.warning("%s: %d rows are left out: %s", place, lacking.total(), said)
     return rows
+
+
+def _whole(value: Any) -> Any:
+    """An id that became 4.0 because another row has none is 4."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _cell(value: Any, place: str, column: str) -> str | None:
+    """A table's cell as text; None where it is missing (null, NaN). Raises DataError on a list or an object."""
+    import pandas as pd
+
+    if isinstance(value, str):
+        return value
+    if not pd.api.types.is_scalar(value):
+        raise DataError(f"{place}: {column!r} is not a text but {value!r:.60}; name another as text_column")
+    return None if pd.isna(value) else str(value)
 
 
 def _from_hub(config: ProcessDataConfig) -> list[Row]:
@@ -185,7 +220,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
         import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
         try:
-            table: Any = pd.read_parquet(path)
+            table: Any = pd.read_parquet(path, dtype_backend="numpy_nullable")  # whole numbers stay whole
         except (OSError, ValueError, ImportError) as error:
             raise DataError(f"{path}: not a Parquet file ({reason(error)})") from error
     else:

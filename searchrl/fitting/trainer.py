@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, integrations
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
@@ -24,6 +23,7 @@ from searchrl.fitting.lists import Judged, PreferenceQuality, list_losses, prefe
 from searchrl.fitting.records import PreferenceList
 from searchrl.fitting.settings import FittingConfig, LoraSettings, LossName, TrackingConfig
 from searchrl.fitting.trainable import TrainableReward
+from searchrl.progress import progress_bar
 from searchrl.reward.calibrated import Calibration
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -325,7 +325,7 @@ class _Bar(TrainerCallback):
     """Shows how far training is, and what was logged last."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="update")
+        self._bar = progress_bar(state.max_steps, "train", "update", initial=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._bar.update(state.global_step - self._bar.n)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from searchrl.config import DtypeName, differences, to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import CheckpointError, ConfigError, OutputError
+from searchrl.extras import install_command
 from searchrl.files import load_json, new_folder, write_text
 from searchrl.fitting.lists import TrainingLists, fingerprint, training_lists
 from searchrl.fitting.settings import TrackingConfig, TrainLoraConfig
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 NOT_COMPARED = ("output_dir", "overwrite", "tracking", "compute", "data")
 """Settings that do not change what is computed, or are told by fingerprints."""
-
-INSTALL = "uv pip install 'searchrl[train]'"
 
 
 def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def check_installed(tracking: TrackingConfig) -> None:
     """Raise ConfigError with the install command where the libraries for training, or those asked for, are missing."""
     for package in ("trl", "peft", "accelerate", "datasets"):
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"training a reward model needs the package {package}: {INSTALL}")
+            raise ConfigError(f"training a reward model needs the package {package}: {install_command('train')}")
     if tracking.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
             f"wandb_project {tracking.wandb_project}: Weights & Biases is not installed: pip install wandb "
@@ -115,7 +114,8 @@ def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceCho
 
     lora, fitting, traits = config.lora, config.fitting, reward.traits
     if lora.last_layers is None:
-        few = choice.device == "cpu" and traits.task == "CAUSAL_LM" and not lora.target_modules
+        is_lm = traits.task == "CAUSAL_LM" or lora.new_head
+        few = choice.device == "cpu" and is_lm and not lora.target_modules
         lora = replace(lora, last_layers=last_third(reward.network) if few else 0)
     fitting = replace(
         fitting,
@@ -142,7 +142,7 @@ def _fit(
             quality = trainer.quality()
             write_text(folder.before, json.dumps(asdict(quality)) + "\n")
             say(f"before: {quality}")
-        before = load_json(folder.before.read_text(encoding="utf-8"))
+        before = _read_before(folder.before)
     say(f"going on after update {step}" if checkpoint else "training")
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -159,6 +159,7 @@ def _fit(
     with new_folder(folder.adapter) as place:  # the head included
         network.save_pretrained(str(place))
         name_base(place, _base_name(config, folder))
+        _in_order(place)
         reward.tokenizer.save_pretrained(place)
         if isinstance(reward, LMReward):
             recipe = Recipe(reward.method, reward.max_document_words, calibration)
@@ -178,6 +179,26 @@ def _fit(
     }
     write_text(folder.metrics, json.dumps(metrics, indent=1) + "\n")
     return metrics
+
+
+def _read_before(path: Path) -> dict[str, Any]:
+    try:
+        return dict(load_json(path.read_text(encoding="utf-8")).items())
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); remove the run's folder, or use `overwrite`") from error
+
+
+def _in_order(folder: Path) -> None:
+    """Give an adapter's files the same bytes each time: PEFT writes sets, in whatever order they have, and a card
+    that says nothing yet.
+    """
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("target_modules", "modules_to_save", "layers_to_transform"):
+        if isinstance(settings.get(name), list):
+            settings[name] = sorted(settings[name])
+    write_text(path, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def _trainer(

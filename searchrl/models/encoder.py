@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from searchrl.config import at_least
 from searchrl.device import choose_device, encoder_dtype
@@ -23,7 +22,8 @@ from searchrl.models.folders import (
     loading_model,
 )
 from searchrl.models.http_client import ServedModel
-from searchrl.models.tokens import default_budget, scrub, text_is_data, token_batches
+from searchrl.models.tokens import default_budget, readable_tokens, scrub, text_is_data, token_batches
+from searchrl.progress import progress_bar
 from searchrl.threads import lazy, one_at_a_time
 
 FloatArray = NDArray[np.float32]
@@ -94,6 +94,9 @@ class Encoder:
             )
         model.eval()
         text_is_data(model)
+        network = getattr(model[0], "auto_model", None)
+        if network is not None and (limit := readable_tokens(network, model.tokenizer)):
+            model.max_seq_length = min(model.max_seq_length or limit, limit)
         if self.dtype == "int8":
             from searchrl.models.int8 import to_int8
 
@@ -122,7 +125,7 @@ class Encoder:
         longest = self._model.max_seq_length or 512
         lengths = [min(1 + len(text) // CHARACTERS_PER_TOKEN, longest) for text in texts]
         vectors: FloatArray | None = None
-        with tqdm(total=len(texts), desc=description, unit="text", disable=not show_progress) as bar:
+        with progress_bar(len(texts), description, "text", show=show_progress) as bar:
             for batch in token_batches(lengths, 1 if kind == "query" else self._budget):
                 part = encode(
                     [scrub(texts[i]) for i in batch],
@@ -219,7 +222,7 @@ class HttpEncoder(ServedModel):
         shown = [self._prompts[kind] + scrub(text) or " " for text in texts]
         batches = [shown[i : i + self._batch_size] for i in range(0, len(shown), self._batch_size)]
         _ = self.served  # asked once, not by every thread
-        with tqdm(total=len(texts), desc=description, unit="text", disable=not show_progress) as bar:
+        with progress_bar(len(texts), description, "text", show=show_progress) as bar:
 
             def embed(batch: list[str]) -> FloatArray:
                 vectors = self._embed(batch)

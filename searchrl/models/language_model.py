@@ -44,6 +44,9 @@ class Prompt(str):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Prompt) and (self.parts, self.beginning) == (other.parts, other.beginning)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     def __hash__(self) -> int:
         return hash((self.parts, self.beginning))
 

@@ -26,6 +26,7 @@ from searchrl.errors import CacheError, EngineError, OutputError
 from searchrl.files import cache_dir, locked
 from searchrl.models.language_model import FloatArray, LanguageModel, Prompt
 from searchrl.models.prompts import CONTROL
+from searchrl.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -296,15 +297,13 @@ class CachedLanguageModel:
         Chunks are cut from the sorted rest, so that a job that was killed goes on with chunks of the same members and
         therefore the same last bits. What a server answered of a chunk before it failed is stored, too.
         """
-        from tqdm import tqdm
-
         prefix = json.dumps([self.fingerprint, call, settings])
         keys = [hashlib.sha256(f"{prefix}{_written(item)}".encode()).digest() for item in items]
         known = self._store.get(keys)
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
         todo = sorted(missing.items(), key=lambda entry: (group(entry[1]), entry[1]), reverse=True)
         self.hits += len(items) - len(todo)
-        with tqdm(total=len(todo), desc=call, unit="item", disable=not (self.show_progress and todo)) as bar:
+        with progress_bar(len(todo), call, "item", show=bool(self.show_progress and todo)) as bar:
             chunk: list[tuple[bytes, Any]] = []
             groups = [list(members) for _, members in groupby(todo, key=lambda entry: group(entry[1]))]
             for i, members in enumerate(groups):

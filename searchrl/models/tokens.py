@@ -28,6 +28,9 @@ from searchrl.threads import lazy
 
 Tokens = tuple[int, ...]
 
+NO_LIMIT = 1 << 30
+"""What tokenizers say that have no limit is more."""
+
 
 def token_batches(lengths: Sequence[int], budget: int, multiple: int = 1) -> list[list[int]]:
     """Indices by falling length, cut so that rows times padded width stays within ``budget`` tokens.
@@ -143,6 +146,20 @@ def data_tokens(tokenizer: Any, text: str) -> list[int]:
     return ids + _ids(tokenizer, text[start:])
 
 
+def readable_tokens(model: Any, tokenizer: Any) -> int | None:
+    """Tokens that a transformer reads at once, by its table of positions and what its tokenizer says; None: no limit.
+
+    RoBERTa and its kin begin to count behind the padding's position, so that fewer tokens fit than there are positions.
+    """
+    limits = [getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] == "position_embeddings" and getattr(module, "padding_idx", None) is not None:
+            limits.append(module.num_embeddings - module.padding_idx - 1)
+    limits.append(getattr(tokenizer, "model_max_length", None))
+    known = [int(limit) for limit in limits if limit and 0 < limit < NO_LIMIT]
+    return min(known, default=None)
+
+
 def text_is_data(model: Any) -> None:
     """Have a sentence-transformers model read control tokens in texts as text, unless its own prompts write them."""
     tokenizer = getattr(model, "tokenizer", None)
@@ -172,8 +189,8 @@ def _plain(tokenizer: Any, texts: Sequence[str], *, special: bool) -> list[Seque
     rows = list(tokenizer([scrub(text) for text in texts], add_special_tokens=special, verbose=False)["input_ids"])
     control = control_tokens(tokenizer)
     for i, text in enumerate(texts):
-        if control.search(text):
-            parts = text.parts if isinstance(text, Prompt) else ((text, True),)
+        parts = text.parts if isinstance(text, Prompt) else ((text, True),)
+        if any(data and control.search(part) for part, data in parts):
             own = [
                 data_tokens(tokenizer, scrub(part)) if data else _ids(tokenizer, scrub(part)) for part, data in parts
             ]

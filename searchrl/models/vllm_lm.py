@@ -15,6 +15,7 @@ import numpy as np
 from searchrl.config import at_least
 from searchrl.device import rng
 from searchrl.errors import ConfigError, EngineError, ModelError, reason
+from searchrl.extras import install_command
 from searchrl.models.folders import (
     DEFAULT_LANGUAGE_MODELS,
     causal_lm_facts,
@@ -56,7 +57,8 @@ class VllmLM:
             raise ConfigError("vLLM has no numeric format int8 as is meant here: use auto, bfloat16 or float16")
         if find_spec("vllm") is None:
             raise ModelError(
-                "the vllm engine needs the package vllm and a GPU it supports: uv pip install 'searchrl[vllm]'; or "
+                "the vllm engine needs the package vllm and a GPU it supports: "
+                f"{install_command('vllm')}; or "
                 "talk to a vLLM server elsewhere with the engine http, or use the engine transformers"
             )
         self.name = name or DEFAULT_LANGUAGE_MODELS["cuda"]

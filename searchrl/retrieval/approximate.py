@@ -19,6 +19,7 @@ import numpy as np
 
 from searchrl.data.dataset import Corpus
 from searchrl.errors import ConfigError
+from searchrl.extras import install_command
 from searchrl.files import load_arrays, save_arrays, stored
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
@@ -100,7 +101,7 @@ def import_faiss() -> Any:
             return importlib.import_module("faiss")
     except ImportError as error:
         raise ConfigError(
-            f"`ann_above` needs FAISS ({error}); pip install faiss-cpu, or search exactly with `ann_above` 0"
+            f"`ann_above` needs FAISS ({error}); {install_command('faiss')}, or search exactly with `ann_above` 0"
         ) from error
 
 

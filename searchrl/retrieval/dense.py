@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from searchrl.data.dataset import Corpus
 from searchrl.errors import ModelError, reason
 from searchrl.files import Part, Parts, StoredParts, load_arrays, locked, save_arrays, stored
+from searchrl.progress import progress_bar
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking, TopK, top_k
 from searchrl.threads import lazy
 
@@ -253,10 +254,8 @@ def encode_in_parts(encoder: TextEncoder, texts: Sequence[str], parts: Parts, sh
     parts: what is finished, of this encoder and these very texts. The parts' borders are always the same, and so are
     the vectors, killed or not.
     """
-    from tqdm import tqdm
-
     starts = range(0, len(texts), PART_TEXTS)
-    with tqdm(total=len(texts), desc="encode documents", unit="text", disable=not show_progress) as bar:
+    with progress_bar(len(texts), "encode documents", "text", show=show_progress) as bar:
         for start in starts:
             part, name = texts[start : start + PART_TEXTS], f"document-{start}"
             if name not in parts:

@@ -20,7 +20,7 @@ from searchrl.models.answers import RerankedList
 from searchrl.models.folders import folder_fingerprint, format_name, loading_model, model_folder
 from searchrl.models.http_client import ServedModel
 from searchrl.models.language_model import FloatArray
-from searchrl.models.tokens import chat_tokens, pad, scrub, text_is_data, token_batches
+from searchrl.models.tokens import chat_tokens, pad, readable_tokens, scrub, text_is_data, token_batches
 from searchrl.reward.reward_model import check_finite
 from searchrl.threads import one_at_a_time
 
@@ -67,8 +67,7 @@ class HeadReward:
         self._model.to(device).eval()
         self._pad = _pad_token(self._model, self._tokenizer)
         self._max_batch_tokens = max_batch_tokens
-        positions = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        self.max_length = min(max_length, positions or max_length)
+        self.max_length = min(max_length, readable_tokens(self._model, self._tokenizer) or max_length)
         self.fingerprint = f"head-1 {folder_fingerprint(folder, format_name(dtype), self.max_length)}"
         """Names weights, tokenizer, numeric format and the cut."""
         if dtype == "int8":
@@ -237,6 +236,10 @@ def _load_cross_encoder(name: str, folder: Path, device: str, dtype: str, max_le
         raise ModelError(f"{name} has {model.num_labels} outputs, a reranker has one; or use {OFFLINE_CHOICE}")
     model.eval()
     text_is_data(model)
+    network = getattr(model[0], "auto_model", None) if len(model) else None
+    if network is not None and (limit := readable_tokens(network, model.tokenizer)):
+        name = "max_seq_length" if hasattr(type(model), "max_seq_length") else "max_length"  # since 6 the former
+        setattr(model, name, min(getattr(model, name) or limit, limit))
     return model
 
 

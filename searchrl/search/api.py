@@ -17,13 +17,16 @@ from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, who
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
+from searchrl.progress import progress_bar
 from searchrl.retrieval.ranking import IntArray
 from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.reward.reward_model import CachedReward, RewardModel
 from searchrl.search.corpus import CandidateFinder, CandidatesName
 from searchrl.search.results import (
+    COLUMNS,
     SearchResult,
     best_of_groups,
+    check_groups,
     column_of,
     ranked,
     result_frame,
@@ -89,8 +92,10 @@ class Search:
         show_progress: bool = True,
         worker: Worker | None = None,
     ) -> None:
-        whole("candidates", candidates, 1)
-        whole("candidates_above", candidates_above, 0)
+        candidates, candidates_above = (
+            whole("candidates", candidates, 1),
+            whole("candidates_above", candidates_above, 0),
+        )
         if isinstance(engine, str):
             engine = EngineConfig(
                 engine=engine,
@@ -164,8 +169,7 @@ class Search:
         checkpoint: str | Path | None = None,
     ) -> AsyncGenerator[SearchResult, None]:
         """As ``__call__``, but each query's result as soon as it is ready."""
-        if k is not None:
-            whole("k", k, 1)
+        k = None if k is None else whole("k", k, 1)
         queries, keys = text_list("queries", queries), text_list("keys", keys)
         count = len(keys)
         if not exhaustive and len(keys) > self._candidates_above:
@@ -206,9 +210,12 @@ class Search:
         each query then gets the k best keys of each group, all keys being scored. Raises DataError on a missing column
         or a row without text.
         """
+        k = None if k is None else whole("k", k, 1)
+        if isinstance(group, str) and group in COLUMNS:
+            raise ConfigError(f"group {group!r}: the result has a column of that name; rename it in df_keys")
         queries = text_column(df_queries, query_column, "query_id")
         keys = text_column(df_keys, key_column, "key_id")
-        groups = None if group is None else column_of(df_keys, group)
+        groups = None if group is None else check_groups(column_of(df_keys, group))
         texts, depth = (queries.tolist(), keys.tolist()), k if groups is None else None
         everything = exhaustive or groups is not None
         results = await self(*texts, depth, True, exhaustive=everything, checkpoint=checkpoint)
@@ -220,16 +227,12 @@ class Search:
         self, queries: Sequence[str], keys: Sequence[str], count: int, checkpoint: str | Path | None
     ) -> AsyncGenerator[Scored, None]:
         """Score ``count`` keys of each query, chosen by the finder where that is not all of them; queries in order."""
-        from tqdm import tqdm
-
         run = self._worker.run
         store = await run(lambda: CachedReward(self.reward, Path(checkpoint))) if checkpoint else None
         with ExitStack() as opened:
             if store:  # a chunk that nobody waits for any more is still written
                 opened.callback(self._worker.afterwards, store.close)
-            bar = opened.enter_context(
-                tqdm(total=len(queries) * count, desc="scoring", unit="pair", disable=not self._show_progress)
-            )
+            bar = opened.enter_context(progress_bar(len(queries) * count, "scoring", "pair", show=self._show_progress))
             for start in range(0, len(queries), QUERIES_AT_ONCE):
                 block = queries[start : start + QUERIES_AT_ONCE]
                 if count < len(keys):

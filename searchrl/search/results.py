@@ -73,6 +73,17 @@ def ranked(
     return {"query": query, "query_id": query_id, "keys": found}
 
 
+def check_groups(groups: pd.Series) -> pd.Series:
+    """Raise DataError where a column's cells cannot be told apart as groups."""
+    import pandas as pd
+
+    try:
+        pd.factorize(groups)
+    except (TypeError, ValueError) as error:  # lists, say
+        raise DataError(f"column {groups.name!r}: its cells cannot be groups ({error})") from error
+    return groups
+
+
 def best_of_groups(results: Sequence[SearchResult], groups: pd.Series, k: int | None) -> list[SearchResult]:
     """Leave the first k keys of each group (None: all) in every result. groups: (keys,), missing values are a group."""
     import pandas as pd
@@ -136,13 +147,20 @@ def text_column(frame: pd.DataFrame, column: str, id_column: str) -> pd.Series:
 
 
 def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
-    """A column by its name. Raises DataError with the nearest there is."""
-    if name not in frame.columns:
+    """A column by its name. Raises DataError with the nearest there is, or where it is no data frame at all."""
+    import pandas as pd
+
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"a data frame with a column {name!r} is expected, not {frame!r:.60}")
+    try:
+        found = frame[name] if name in frame.columns else None
+    except (TypeError, ValueError, KeyError):  # a name of a type that none can have
+        found = None
+    if found is None:
         raise DataError(f"the frame has no column {name!r}: {nearest(str(name), map(str, frame.columns))}")
-    if list(frame.columns).count(name) > 1:
-        raise DataError(f"the frame has several columns {name!r}: rename or drop all but one")
-    column: pd.Series = frame[name]
-    return column
+    if not isinstance(found, pd.Series):
+        raise DataError(f"the frame has several columns {name!r}: rename all but one")
+    return found
 
 
 def result_frame(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import warnings
@@ -72,3 +74,26 @@ def test_maskable_ppo_trains_unchanged(env: gymnasium.Env) -> None:
         model.learn(500)
     assert model.num_timesteps >= 500
     assert any(not b.equal(a) for b, a in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_calls_before_reset_ask_for_it(small_folder: Path) -> None:
+    made = gymnasium.make("searchrl/Search-v0", dataset=str(small_folder), device="cpu", cache=False).unwrapped
+    for call in (lambda: made.step(0), made.render, made.action_masks, made.final_ranking):  # type: ignore[attr-defined]
+        with pytest.raises(gymnasium.error.ResetNeeded, match=r"call reset\(\) before"):
+            call()
+
+
+def test_a_deep_copy_goes_on_by_itself(env: gymnasium.Env) -> None:
+    env.reset(seed=5)
+    env.step(0)
+    other = copy.deepcopy(env)
+    assert other.unwrapped.game is env.unwrapped.game  # type: ignore[attr-defined]
+    ours = [env.step(action)[1] for action in (2, 0, 3)]
+    theirs = [other.step(action)[1] for action in (2, 0, 3)]
+    assert ours == theirs
+    assert env.reset()[1]["query_id"] == other.reset()[1]["query_id"], "both draw on from the same seed"
+
+
+def test_a_pickle_says_why_not(env: gymnasium.Env) -> None:
+    with pytest.raises(pickle.PicklingError, match=r"make it anew with gymnasium\.make\(\)"):
+        pickle.dumps(env)

@@ -7,6 +7,7 @@ from searchrl.errors import ConfigError, EngineError, ModelError
 from searchrl.models.http_lm import HttpLM
 from searchrl.models.language_model import LanguageModel
 from searchrl.models.lm_cache import CachedLanguageModel, cache_stats
+from searchrl.models.prompts import fill
 from tests.servers.openai import Server, running
 
 DOCUMENTS = ["Paris is the capital of France.", "A deque drops old items once it holds maxlen of them.", "中文 é 🙂"]
@@ -39,13 +40,13 @@ def test_the_three_calls_answer_as_in_process(http, tiny):
 
 
 def test_an_answer_that_has_begun_goes_on_as_in_process(http, tiny, server):
-    prompts = ["Name a colour.\n[answer] My favourite colour is", "Name a colour.\n[answer] Light"]
+    prompts = [fill("Name a colour.\n[answer] {x}", x=begun) for begun in ("My favourite colour is", "Light")]
     assert http.generate(prompts, max_new_tokens=8) == tiny.generate(prompts, max_new_tokens=8)
 
 
 def test_a_server_that_begins_every_answer_itself_sees_the_beginning_in_the_question(http, tiny, server):
     server.owner = "somebody"
-    prompt = "Name a colour.\n[answer] My favourite colour is"
+    prompt = fill("Name a {x}.\n[answer] My favourite colour is", x="colour")
     asked = "Name a colour.\n\nMy favourite colour is"
     assert http.generate([prompt], max_new_tokens=8) == tiny.generate([asked], max_new_tokens=8)
 

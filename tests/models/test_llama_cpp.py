@@ -18,7 +18,7 @@ from searchrl.models.folders import smollm2_file
 from searchrl.models.http_lm import HttpLM
 from searchrl.models.language_model import check_language_models
 from searchrl.models.lm_cache import CachedLanguageModel, cache_stats
-from searchrl.models.prompts import load_prompts
+from searchrl.models.prompts import fill, load_prompts
 from searchrl.reward.head import HttpReranker
 from searchrl.reward.lm import LMReward
 from tests.servers.llama_cpp import llama_cpp
@@ -73,7 +73,7 @@ def test_it_writes_one_line_and_the_same_one_again(http):
 
 
 def test_an_answer_goes_on_from_its_beginning(http):
-    answers = http.generate(["Name a town.\n[answer] The capital of France is"], max_new_tokens=3)
+    answers = http.generate([fill("Name a {x}.\n[answer] The capital of France is", x="town")], max_new_tokens=3)
     assert answers[0].startswith("Paris")
 
 

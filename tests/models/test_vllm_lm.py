@@ -24,7 +24,7 @@ def test_impossible_sizes_are_refused_before_anything_is_loaded():
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_the_way_out_is_named():
-    with pytest.raises(ModelError, match=r"searchrl\[vllm\].*engine http.*engine transformers"):
+    with pytest.raises(ModelError, match=r"pip install .vllm.*engine http.*engine transformers"):
         VllmLM("smollm2-135m", tensor_parallel_size=2)
 
 

@@ -20,7 +20,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from searchrl.models.encoder import Encoder
-from searchrl.models.language_model import ANSWER
+from searchrl.models.language_model import Prompt
 from searchrl.models.tokens import prompt_tokens
 from searchrl.models.transformers_lm import TransformersLM
 
@@ -114,7 +114,7 @@ class Server:
             if len(body["messages"]) > 1:
                 assert body["continue_final_message"]
                 assert not body["add_generation_prompt"]
-                prompt += ANSWER + body["messages"][1]["content"]
+                prompt = Prompt([(prompt, True)], body["messages"][1]["content"])
             with self._lock:
                 if not body.get("logprobs"):
                     settings = {"max_new_tokens": body["max_tokens"], "temperature": body["temperature"]}

@@ -1,0 +1,24 @@
+"""Packages that not everybody needs, and how to install them."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, requires
+
+
+def install_command(extra: str) -> str:
+    """The command that installs what an extra asks for, by the names of its packages: right for a clone and a wheel.
+
+    ``pip install 'searchrl[...]'`` would ask the package index for SearchRL itself.
+
+    >>> install_command("faiss")
+    "pip install 'faiss-cpu>=1.8'"
+    """
+    try:
+        wanted = requires("searchrl") or []
+    except PackageNotFoundError:  # run from a folder that was never installed
+        wanted = []
+    marked = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
+    packages = [one.partition(";")[0].strip().replace(" ", "") for one in wanted if marked.search(one)]
+    quoted = " ".join(f"'{one}'" for one in packages)
+    return f"pip install {quoted}" if packages else f"pip install -e '.[{extra}]'"
