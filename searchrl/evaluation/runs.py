@@ -98,7 +98,7 @@ def own_documents(path: Path, split: Split, qrels: Qrels, rule: OwnDocument) -> 
         return {}
     if rule == "id":
         return {query: query for query, judged in qrels.items() if judged.get(query, 0) <= 0}
-    if plain_or_gz(path / "corpus.jsonl").is_file():
+    if all(plain_or_gz(path / name).is_file() for name in ("corpus.jsonl", "queries.jsonl")):
         from searchrl.data.beir import read_beir_folder
 
         dataset = read_beir_folder(path)

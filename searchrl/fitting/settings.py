@@ -390,6 +390,8 @@ class LoraSettings:
         _check_share("lora_dropout", self.lora_dropout)
         if self.new_head and self.scorer not in ("auto", "head"):
             raise ConfigError(f"new_head with scorer {self.scorer}: the new head is what is trained")
+        if self.new_head and (self.max_key_words is not None or self.prompts is not None):
+            raise ConfigError("max_key_words and prompts are for language models: with new_head, the model has a head")
 
 
 @dataclass(frozen=True)

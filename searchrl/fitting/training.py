@@ -44,7 +44,7 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     folder = RunFolder(config.output_dir)
     folder.check()
     lists = training_lists(config, say)
-    language_model_folder(config.lora.model_name or default_language_model(choice.device))
+    _check_layers(config, language_model_folder(config.lora.model_name or default_language_model(choice.device)))
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
     reward, base = _trainable(config, choice, folder)
     config = _settled(config, reward, choice)
@@ -179,6 +179,17 @@ def _fit(
     }
     write_text(folder.metrics, json.dumps(metrics, indent=1) + "\n")
     return metrics
+
+
+def _check_layers(config: TrainLoraConfig, folder: Path) -> None:
+    """Refuse more layers than a model has before it is loaded; what its files do not say, loading will."""
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        layers = int(settings.get("text_config", settings)["num_hidden_layers"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    if (config.lora.last_layers or 0) > layers:
+        raise ConfigError(f"last_layers {config.lora.last_layers}: the model has {layers}")
 
 
 def _read_before(path: Path) -> dict[str, Any]:
