@@ -25,7 +25,9 @@ def progress_bar(total: int, title: str, unit: str, *, show: bool = True, **more
 def _lines() -> Any:
     from tqdm import tqdm
 
-    class Lines(tqdm):  # type: ignore[misc, type-arg, unused-ignore]  # its stubs come and go
+    base: Any = tqdm  # its stubs come and go
+
+    class Lines(base):  # type: ignore[misc]
         """Every state on a line of its own."""
 
         @staticmethod

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from searchrl.config import whole
 from searchrl.data.dataset import QuerySet
 from searchrl.data.own_document import own_document
 from searchrl.env.build import GAIN_DEPTH, build_graph
@@ -93,11 +94,12 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         self._begun("step")
         if self._over:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset() before step()")
-        chosen, steps = kind(int(action)), self.game.rules.max_steps
+        number = self._number(action)
+        chosen, steps = kind(number), self.game.rules.max_steps
         paid = self._steps < steps
         self._steps += paid
-        terminated = chosen == Action.TERMINATE and (bool(self.tree.legal[self._node, action]) or not self.use_mask)
-        following = int(self.tree.children[self._node, action])
+        terminated = chosen == Action.TERMINATE and (bool(self.tree.legal[self._node, number]) or not self.use_mask)
+        following = int(self.tree.children[self._node, number])
         if following >= 0:
             if chosen != Action.TERMINATE:
                 own = self._own[self._row : self._row + 1]
@@ -144,6 +146,17 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
             "a search environment holds loaded models, which do not go into a pickle: make it anew with "
             "gymnasium.make() where it is needed, or copy it within the process with copy.deepcopy()"
         )
+
+    def _number(self, action: object) -> int:
+        """An action's id, whatever holds the number. Raises Gymnasium's InvalidAction on anything else."""
+        try:
+            number = whole("action", action, 0)
+        except ConfigError:
+            number = -1
+        if not 0 <= number < self.tree.n_actions:
+            most = self.tree.n_actions - 1
+            raise gymnasium.error.InvalidAction(f"action {action!r:.60}: must be a whole number from 0 to {most}")
+        return number
 
     def _begun(self, call: str) -> None:
         if self._over is None:

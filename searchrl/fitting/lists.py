@@ -24,7 +24,6 @@ from searchrl.fitting.records import PreferenceList, held_out, read_lists
 from searchrl.fitting.settings import LossName, PreferenceDataConfig, TrainLoraConfig
 from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray
 from searchrl.retrieval.retriever import Retriever
-from searchrl.reward.gain import own_document
 from searchrl.reward.reward_model import RewardModel
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ class TrainingLists:
     """What a first stage finds for queries that are not trained on, as relevant as it is: scores become probabilities
     on it. Where there are no rankings, the pairs of ``test``.
     """
+
 
 DRAWS = 20
 """Draws of what is held out, before all is trained on."""

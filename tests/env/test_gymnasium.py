@@ -83,6 +83,16 @@ def test_calls_before_reset_ask_for_it(small_folder: Path) -> None:
             call()
 
 
+@pytest.mark.parametrize("action", [4, -1, 1.5, "search", None, True, float("nan"), [0]])
+def test_what_is_no_action_is_refused_and_costs_nothing(env: gymnasium.Env, action: object) -> None:
+    env.reset(seed=1)
+    with pytest.raises(gymnasium.error.InvalidAction, match="must be a whole number from 0 to"):
+        env.unwrapped.step(action)  # type: ignore[arg-type]
+    for zero in (np.int64(0), 0.0, np.array(0)):
+        env.reset(seed=1)
+        assert env.unwrapped.step(zero)[4]["action_mask"].tolist() == [0, 1, 1, 1]  # type: ignore[arg-type]
+
+
 def test_a_deep_copy_goes_on_by_itself(env: gymnasium.Env) -> None:
     env.reset(seed=5)
     env.step(0)
