@@ -30,6 +30,8 @@ def _lines() -> Any:
     class Lines(base):  # type: ignore[misc]
         """Every state on a line of its own."""
 
+        disable: bool
+
         @staticmethod
         def status_printer(file: Any) -> Callable[[str], None]:
             def write(text: str) -> None:
