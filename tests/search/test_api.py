@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -268,7 +269,9 @@ def test_an_error_in_scoring_reaches_the_caller_and_harms_nothing_else() -> None
     asyncio.run(run())
 
 
-def test_the_bar_counts_pairs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_counts_pairs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
     async def run() -> None:
         async with toy(show_progress=True) as search:
             await search(QUERIES, KEYS)

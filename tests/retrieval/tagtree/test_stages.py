@@ -72,10 +72,10 @@ def test_queries_get_paths_and_documents(planted: Shell, small_dataset: Dataset)
     rows = [line for line in lines if line[:1] in (["exact"], ["beam"])]
     assert [row[:2] for row in rows if row[0] == "beam"] == [["beam", w] for w in ("1", "500", "1", "500")]
     exact, everything = rows[0], rows[-1]
-    assert everything[2] == "100.0%"
+    assert everything[2:4] == ["159", "100.0%"]
     assert everything[-1] == "100.0%"
-    assert everything[4:6] == exact[3:5], "going everywhere is exact search"
-    assert float(rows[1][2].rstrip("%")) <= 20.2
+    assert everything[5:7] == exact[4:6], "going everywhere is exact search"
+    assert float(rows[1][3].rstrip("%")) <= 20.2
 
 
 def test_texts_may_be_given_and_a_reward_model_asked(planted: Shell, tmp_path: Path) -> None:
