@@ -105,6 +105,8 @@ def write_bytes(path: Path, content: bytes, way_out: str = "") -> None:
     What is there and no regular file (a device, a pipe, ``/dev/stdout``) is written to as it is. Raises OutputError,
     which ends with ``way_out``, when the place cannot be written.
     """
+    if "\0" in str(path):  # which the system's own calls do not take, each in its own words
+        raise OutputError(f"{path!s:.60}: no file's name has a null character; give another name")
     with _output(path, way_out):
         if not is_replaceable(path):
             with path.open("wb") as stream:

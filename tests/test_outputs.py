@@ -84,6 +84,13 @@ def test_what_a_killed_process_left_goes_and_what_others_write_stays(tmp_path: P
     assert not list((tmp_path / "sub").iterdir())
 
 
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    for name in ("a\0b", "x" * 300):
+        with pytest.raises(OutputError):
+            write_text(tmp_path / name, "text")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a folder; name a file with output"):
         check_output_file(tmp_path, "output")
