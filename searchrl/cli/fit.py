@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from searchrl.cli import Stages, do_stage
 from searchrl.command import run_command
-from searchrl.files import load_json
 from searchrl.fitting import settings
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def _row(name: str, values: Mapping[str, Any], prefix: str) -> list[str]:
 
 
 def _use(folder: RunFolder) -> str:
+    from searchrl.files import load_json  # which loads NumPy
+
     config = load_json((folder.merged / "config.json").read_text(encoding="utf-8"))
     causal = any(str(kind).endswith("CausalLM") for kind in config.get("architectures") or [])
     return f"--lm {folder.merged}" if causal else f"--reward head --reward-model {folder.merged}"
