@@ -166,7 +166,7 @@ def _find_resumable(runs_dir: Path, name: str | None, wanted: dict[str, Any]) ->
     if not same:
         nearest = min(reversed(list(changes)), key=lambda run: len(changes[run]))
         raise CheckpointError(
-            f"{runs_dir}: no run of these settings to resume; {nearest.path.name} comes nearest, where these differ: "
+            f"{runs_dir}: no run of these settings to resume; {nearest.path} comes nearest, where these differ: "
             f"{'; '.join(changes[nearest])}; give its settings, or start a new run without `resume`"
         )
     return next((run for run in reversed(same) if not run.finished), same[-1])
