@@ -127,7 +127,6 @@ def model_folder(name: str, offline_choice: str) -> Path:
 def _folder(name: str, offline_choice: str) -> Path:
     folder = user_path(name)
     if folder.is_dir():
-        _check_adapter(folder)
         return folder
     way_out = f"without network use {offline_choice}, or give a local folder"
     if folder.is_absolute() or name.startswith((".", "~")):
@@ -160,19 +159,6 @@ def _folder(name: str, offline_choice: str) -> Path:
     except Exception as error:
         why = trouble if trouble and isinstance(error, LocalEntryNotFoundError) else _said(error)
         raise ModelError(f"the model {name!r} cannot be fetched ({why}): {way_out}") from error
-
-
-def _check_adapter(folder: Path) -> None:
-    """Raise ModelError where a folder holds an adapter without the model that it belongs onto."""
-    if not (folder / "adapter_config.json").is_file() or (folder / "config.json").is_file():
-        return
-    merged = folder.parent / "merged"
-    hint = (
-        f"give {merged}, which has both"
-        if (merged / "config.json").is_file()
-        else ("merge it into its base first (train_lora writes the whole model to merged/; PEFT has merge_and_unload)")
-    )
-    raise ModelError(f"{folder} is a LoRA adapter, only a part of a model: {hint}")
 
 
 def minilm_folder() -> Path:
