@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Ask = Callable[..., Awaitable[tuple[int, bytes]]]
 
 CORPUS = "load"
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from searchrl.device import DeviceChoice, choose_device, with_dtype
+from searchrl.device import DeviceChoice, choose_device, encoder_dtype, with_dtype
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.06, "float16": 0.01, "int8": 0.25}
 """By how much a score (a log-probability per token, a logit) may change where only rounding differs."""
+
+
+COSINE_TOLERANCE = {"float32": 1e-5, "bfloat16": 0.01, "float16": 2e-3, "int8": 0.03}
+"""By how much a part of an embedding, or a cosine, may change where a text was encoded in another batch."""
+
+
+def cosine_tolerance() -> float:
+    """That of the encoder's format on this machine."""
+    return COSINE_TOLERANCE[encoder_dtype(choose_device("cpu"), "auto").dtype]
 
 
 def in_force(has_int8: bool = True) -> DeviceChoice:

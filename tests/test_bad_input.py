@@ -270,7 +270,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
     "another shape": (lambda p: rewrite(p, lambda m: m.update(hidden=32)), "not a policy that SearchRL wrote"),
     "another encoder": (
         lambda p: rewrite(p, lambda m: m.update(encoder="0123456789abcdef")),
-        "made for the embeddings of encoder 0123456789abcdef, but all-MiniLM-L6-v2 in float32 here is ",
+        "made for the embeddings of encoder 0123456789abcdef, but all-MiniLM-L6-v2 in ",
     ),
     "other features": (
         lambda p: rewrite(p, lambda m: m["feature_names"].__setitem__(0, "moon_phase")),

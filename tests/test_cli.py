@@ -107,7 +107,8 @@ def test_headroom_and_table_agree(trained: tuple[Shell, Outcome]) -> None:
     out = trained[1].out
     rows = table_rows(out)
     dev = next(line for line in out.splitlines() if line.startswith("dev, by human")).split()[4:8]
-    assert dev == [rows[name][0] for name in ("single_pass", "heuristic", "best_fixed", "oracle")]
+    means = [float(rows[name][0]) for name in ("single_pass", "heuristic", "best_fixed", "oracle")]
+    assert [float(mean) for mean in dev] == pytest.approx(means, abs=1.1e-4), "one digit of rounding"
     assert rows["dense"][:3] == rows["single_pass"][:3], "the retriever of this run is dense"
     assert float(rows["oracle"][0]) >= max(float(rows[name][0]) for name in METHODS[3:])
 

@@ -130,7 +130,7 @@ def save_torch(path: Path, content: dict[str, Any]) -> None:
 
 def load_torch(path: Path) -> dict[str, Any]:
     """``torch.load`` of tensors and plain values only. Raises CheckpointError when that is not what the file holds."""
-    if not path.exists():
+    if not path.exists() or path.is_dir():
         raise CheckpointError(f"{path}: no such checkpoint; train one with train.py, or name another with `checkpoint`")
     try:
         file = io.BytesIO(path.read_bytes())

@@ -15,6 +15,7 @@ from benchmarks.retrieval import bare_search_numpy, bare_search_torch, synthetic
 from searchrl.agent.policy import Policy
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.models.folders import encoder_folder, smollm2_folder
+from tests.formats import cosine_tolerance
 from tests.models.conftest import random_model
 from tests.tiny import WordEncoder
 from tests.toy import expected_return, toy_graph
@@ -42,7 +43,7 @@ def test_ties_go_to_the_earlier_document() -> None:
 def test_the_encoders_agree(bench: Bench) -> None:
     texts = [bench.dataset.corpus.full_text(i) for i in (0, 5, 9)]
     plain = naive.NaiveEncoder(encoder_folder("all-MiniLM-L6-v2"), "cpu").encode(texts)
-    np.testing.assert_allclose(plain, bench.encoder.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(plain, bench.encoder.encode(texts), atol=cosine_tolerance())
 
 
 def test_the_exact_return_is_the_one_that_the_whole_tree_gives_at_once() -> None:

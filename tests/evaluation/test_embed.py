@@ -23,6 +23,7 @@ from searchrl.retrieval import dense
 from searchrl.retrieval.dense import DenseIndex, build_dense_index, encode_in_parts
 from tests.command import REPOSITORY, Shell, files
 from tests.evaluation.stage_case import read, table
+from tests.formats import cosine_tolerance
 from tests.servers.openai import Server, running
 from tests.tiny import WordEncoder, corpus_of
 
@@ -66,13 +67,14 @@ def test_rankings_are_those_of_the_encoder(embedded: Shell, small_dataset: Datas
     some = range(0, len(corpus), 8)
     documents = encoder.encode([corpus.full_text(i) for i in some])
     cosine = encoder.encode(queries.texts, kind="query") @ documents.T
+    close = cosine_tolerance()
     for row, record in zip(cosine, read(embedded.folder / "e.json"), strict=True):
         found = dict(zip(record["key_ids"], record["scores"], strict=True))
         for value, i in zip(row, some, strict=True):
             if corpus.ids[i] in found:
-                assert found[corpus.ids[i]] == pytest.approx(value, abs=1e-5)
+                assert found[corpus.ids[i]] == pytest.approx(value, abs=close)
             else:
-                assert value <= record["scores"][-1] + 1e-5
+                assert value <= record["scores"][-1] + close
 
 
 def test_the_same_command_writes_the_same_bytes_and_says_what_it_wrote(embedded: Shell, small_folder: Path) -> None:
