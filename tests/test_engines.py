@@ -160,7 +160,7 @@ def test_a_policy_is_trained_over_http_and_evaluated_with_any_engine(shell, smal
         ("--engine http --base-url nowhere", "'nowhere' is not an address"),
         ("--engine http --base-url http://x --api-key-env NO_SUCH_KEY", "environment variable NO_SUCH_KEY"),
         ("--engine http", "--base-url"),
-        ("--engine vllm --lm smollm2-135m", "searchrl[vllm]"),
+        ("--engine vllm --lm smollm2-135m", "pip install 'vllm"),
         ("--engine http --base-url http://x --lm smollm2-135m", "--engine-model"),
     ],
 )

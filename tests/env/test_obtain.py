@@ -7,7 +7,10 @@ import pytest
 from searchrl.env.build import build_bar
 
 
-def test_a_bar_for_each_stage_with_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_for_each_stage_with_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with build_bar("search graph, train") as bar:
         for done in range(4):
             bar("playing", "situation", done * 10, 40)
@@ -23,6 +26,7 @@ def test_speed_and_time_left_are_those_of_real_work(
     """Half was there already; ten more in a second are ten a second, and ten left take a second more."""
     from tqdm import tqdm
 
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     now = [100.0]
     monkeypatch.setattr(tqdm, "monitor_interval", 0)
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])

@@ -81,7 +81,7 @@ def test_unknown_measures_name_the_way_out(measure):
 
 @pytest.mark.parametrize("measure", ["nDCG@0", "MRR@0", "P@0"])
 def test_a_cutoff_of_nothing_is_refused_before_it_ends_the_process(measure):
-    with pytest.raises(ConfigError, match="cutoff must be at least 1"):
+    with pytest.raises(ConfigError, match="cutoff must lie between 1 and"):
         evaluate({}, QRELS, [measure])
 
 

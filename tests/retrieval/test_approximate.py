@@ -118,7 +118,7 @@ def test_only_dense_queries_are_searched_approximately() -> None:
 
 def test_without_faiss_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ConfigError, match="pip install faiss-cpu"):
+    with pytest.raises(ConfigError, match="pip install 'faiss-cpu"):
         module.import_faiss()
 
 

@@ -152,7 +152,7 @@ def test_a_plain_search_does_not_wait_for_agents(place: Place) -> None:
     busy = time.perf_counter() - started
     done.set()
     asker.join()
-    assert busy > 1.0
+    assert busy > 0.3, "or there was nothing to wait for"
     assert len(waits) > 10
     assert sorted(waits)[int(0.95 * len(waits))] < max(0.5, busy / 4), "also where the machine is busy with others"
 
