@@ -79,13 +79,13 @@ def with_similarity(folder, name, normalised=False):
 def test_a_model_made_for_inner_products_is_compared_by_them(encoder, tmp_path):
     from sentence_transformers import SentenceTransformer
 
-    dot = Encoder(with_similarity(tmp_path / "dot", "dot"))
+    dot = Encoder(with_similarity(tmp_path / "dot", "dot"), dtype="float32")
     vectors = dot.encode(TEXTS)
     model = SentenceTransformer(str(tmp_path / "dot"), device="cpu")
     own = model.similarity(model.encode([TEXTS[0]]), model.encode([t.replace("\ud800", "?") for t in TEXTS]))
     np.testing.assert_allclose(vectors[:1] @ vectors.T, own.numpy(), rtol=1e-4)
     assert np.abs(np.linalg.norm(vectors, axis=1) - 1).min() > 0.1
-    same = Encoder(with_similarity(tmp_path / "same", "cosine"))
+    same = Encoder(with_similarity(tmp_path / "same", "cosine"), dtype="float32")
     assert (dot.similarity, same.similarity) == ("dot", "cosine")
     assert dot.fingerprint != same.fingerprint
 
