@@ -25,6 +25,7 @@ from searchrl.config import ObservedName, PolicyName
 from searchrl.env.tree import N_ACTIONS, action_names
 from searchrl.errors import CheckpointError, DataError, reason
 from searchrl.files import write_bytes
+from searchrl.threads import LOADING
 
 FORMAT = "searchrl-policy"
 
@@ -76,7 +77,8 @@ def load_policy(path: Path | str) -> PolicyCheckpoint:
     try:
         meta = Meta.model_validate_json(content["meta"])
         _check_shape(meta, content["weights"])
-        policy = Policy(meta.dim, len(meta.feature_names), meta.kind, meta.hidden, meta.observe, meta.actions)
+        with LOADING:  # while transformers loads a model, torch makes weights in that model's format
+            policy = Policy(meta.dim, len(meta.feature_names), meta.kind, meta.hidden, meta.observe, meta.actions)
         policy.load_state_dict(content["weights"])
         policy.eval()
         return PolicyCheckpoint(policy, **{fact.name: getattr(meta, fact.name) for fact in FACTS})

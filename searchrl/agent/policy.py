@@ -85,7 +85,8 @@ class Policy(nn.Module):
         """Memory (b, hidden) and last action (b,) before the first step."""
         device = self.feature_mean.device
         last = torch.full((batch,), self.actions, dtype=torch.long, device=device)
-        return torch.zeros(batch, self.hidden_size, device=device), last
+        # Not torch's default format, which another thread may have changed: transformers does while it loads a model.
+        return torch.zeros(batch, self.hidden_size, dtype=self.feature_mean.dtype, device=device), last
 
     def forward(self, seen: Observation, last_action: Tensor, hidden: Tensor) -> PolicyOutput:
         """One step for b episodes; ``last_action`` (b,) int64, the number of actions before the first."""

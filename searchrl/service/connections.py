@@ -29,6 +29,8 @@ KEPT = 60
 """Seconds that a connection is kept without a request: at the limit the quiet ones go first in any case."""
 OTHER_FILES = 64
 """Descriptors that the process needs beside connections."""
+LATE = 0.1
+"""Seconds by which a timer may fire late while the event loop is free."""
 LINES, PERIOD = 10, 10.0
 """Lines of the log that may be alike within so many seconds."""
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -53,6 +55,7 @@ class Connection(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._asking: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -67,7 +70,7 @@ class Connection(H11Protocol):
                 transport.close()
                 return
         quiet[self] = None
-        self._asking = self.loop.call_later(self.shared.ask_seconds, self.drop)
+        self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -128,7 +131,18 @@ class Connection(H11Protocol):
         else:
             quiet.setdefault(self)
             if came and self._asking is None:  # without a byte, it is a connection kept alive
-                self._asking = self.loop.call_later(self.shared.ask_seconds, self.drop)
+                self._watch_head()
+
+    def _watch_head(self) -> None:
+        self._due = self.loop.time() + self.shared.ask_seconds
+        self._asking = self.loop.call_later(self.shared.ask_seconds, self._too_late)
+
+    def _too_late(self) -> None:
+        """Drop the connection, unless it is the loop that was held up: then nothing could be read meanwhile."""
+        if self.loop.time() - self._due > LATE:
+            self._watch_head()
+        else:
+            self.drop()
 
     def _forget(self) -> None:
         self.shared.quiet.pop(self, None)

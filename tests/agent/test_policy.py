@@ -160,3 +160,15 @@ def test_before_the_first_step_there_is_no_memory_and_no_action() -> None:
     assert hidden.shape == (3, 16)
     assert not hidden.any()
     assert last.tolist() == [N_ACTIONS] * 3
+
+
+def test_memory_is_of_the_policys_format_while_another_thread_loads_a_model() -> None:
+    """``from_pretrained`` changes torch's default format for the whole process meanwhile."""
+    policy, seen = some(), observation()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        memory, last = policy.start(B)
+        out = policy(seen, last, memory)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert memory.dtype == out.log_probs.dtype == torch.float32
