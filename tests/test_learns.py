@@ -45,7 +45,7 @@ def test_reaches_the_oracle_and_beats_every_fixed_sequence(seed: int, settings: 
 
 @pytest.mark.parametrize("estimator", ["exact", "reinforce"])
 def test_learns_how_far_to_trust(estimator: str) -> None:
-    train, held_out = toy_graph(seed=100, weights=3), toy_graph(seed=200, weights=3)
+    train, held_out = toy_graph(seed=100, n_shares=3), toy_graph(seed=200, n_shares=3)
     rules = RewardRules("qrels", PENALTY)
     config = LearningConfig(seed=0, estimator=estimator, loss_aversion=1.0)
     trainer = Trainer(GraphTensors(train, rules), GraphTensors(held_out, rules), config, train.dim)

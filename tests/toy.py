@@ -12,16 +12,16 @@ from searchrl.env.tree import build_tree
 
 
 def toy_graph(
-    n: int = 200, seed: int = 0, max_steps: int = 5, noise: float = 0.05, auto_search: bool = False, weights: int = 1
+    n: int = 200, seed: int = 0, max_steps: int = 5, noise: float = 0.05, auto_search: bool = False, n_shares: int = 1
 ) -> SearchGraph:
     """Queries of three kinds, told apart by a feature: best left alone, best narrowed, best broadened.
 
-    A wrong reformulation costs as much as the right one gains, so every fixed sequence is far from the oracle. weights:
-    arguments that TERMINATE takes; every second query of a kind is best ended by the last of them, which a second
-    feature tells, and the others by the first.
+    A wrong reformulation costs as much as the right one gains, so every fixed sequence is far from the oracle.
+    n_shares: arguments that TERMINATE takes; every second query of a kind is best ended by the last of them, which a
+    second feature tells, and the others by the first.
     """
     rng = np.random.default_rng(seed)
-    tree = build_tree(max_steps, auto_search, weights)
+    tree = build_tree(max_steps, auto_search, n_shares)
     dim, names = 8, ("kind", "trust", "step")
     kind = rng.integers(0, 3, n)
     slots = len(tree.searched_nodes)
@@ -35,17 +35,17 @@ def toy_graph(
     features = rng.normal(0, noise, (n, tree.open_states, len(names))).astype(np.float32)
     features[:, :, 0] += (kind - 1)[:, None] * tree.searched[None, states]
     features[:, :, 2] = tree.step[None, states] / max_steps
-    if weights > 1:
+    if n_shares > 1:
         trusted = np.arange(n) % 2
         features[:, :, 1] += trusted[:, None]
-        off = np.abs(np.arange(weights)[None, :] - trusted[:, None] * (weights - 1)) * 0.1
+        off = np.abs(np.arange(n_shares)[None, :] - trusted[:, None] * (n_shares - 1)) * 0.1
         gains = (gains[:, :, None] - off[:, None, :]).reshape(n, -1).astype(np.float32)
     queries = int(tree.query_slot.max()) + 1
     unit = rng.normal(size=(n, queries + slots, dim))
     unit = (unit / np.linalg.norm(unit, axis=2, keepdims=True)).astype(np.float32)
     documents = np.tile(np.arange(5, dtype=np.int32), (n, slots, 1))
     scores = np.tile(np.linspace(1, 0.5, 5, dtype=np.float32), (n, slots, 1))
-    final, final_scores = documents.repeat(weights, axis=1), scores.repeat(weights, axis=1)
+    final, final_scores = documents.repeat(n_shares, axis=1), scores.repeat(n_shares, axis=1)
     return SearchGraph(
         tree=tree,
         query_ids=[f"q{i}" for i in range(n)],

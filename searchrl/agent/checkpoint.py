@@ -48,7 +48,7 @@ class PolicyCheckpoint:
     """Actions of the fixed sequence that was best on the dev queries."""
     version: str = __version__
     computed: Mapping[str, Any] = field(default_factory=dict)
-    """Processor and numeric formats of the models, as ``Workbench.computed`` has them; empty before 0.2."""
+    """Processor and numeric formats of the models, as ``Models.computed`` has them; empty before 0.2."""
 
 
 FACTS = fields(PolicyCheckpoint)[1:]

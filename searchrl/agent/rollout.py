@@ -101,7 +101,7 @@ class Walk:
 def walk(policy: Policy, graph: GraphTensors, rows: Tensor) -> Walk:
     """Run the policy down the whole tree of query ``rows`` (b,). Differentiable."""
     possible = graph.legal  # (S, A)
-    if graph.tree.weights == 1:
+    if graph.tree.n_shares == 1:
         only_end = torch.arange(graph.tree.n_actions, device=graph.device) == Action.TERMINATE
         possible = torch.where((graph.steps < graph.max_steps)[:, None], possible, only_end)
     choice = possible.sum(dim=1) > 1

@@ -59,7 +59,7 @@ def open_run(
 ) -> RunDir:
     """Make a new run folder, or find the one to resume. Nothing of an earlier run is lost without --overwrite.
 
-    computed: ``Workbench.computed``; inputs: what training reads -> a fingerprint. Both are recorded. Raises
+    computed: ``Models.computed``; inputs: what training reads -> a fingerprint. Both are recorded. Raises
     CheckpointError where the run to resume was computed in another numeric format or on other data: its episodes would
     be of two kinds.
     """

@@ -121,7 +121,7 @@ class _Build:
             at = state_of(self.parts, self.tree, node)
             arrays: dict[str, Array] = {"features": self.game.features(at, pool)}
             if state.searched:
-                finals = [self.game.final_ranking(at, pool, weight) for weight in range(self.tree.weights)]
+                finals = self.game.final_rankings(at, pool, range(self.tree.n_shares))
                 arrays["reward_calls"] = at.reward_calls
                 arrays["final"] = np.stack([final.documents for final in finals], axis=1)
                 arrays["final_scores"] = np.stack([final.scores for final in finals], axis=1)
@@ -158,7 +158,7 @@ class _Build:
         return {
             "max_steps": self.tree.max_steps,
             "auto_search": self.tree.auto_search,
-            "weights": self.tree.weights,
+            "shares": self.tree.n_shares,
             "query_ids": list(self.queries.ids),
             "texts": [self.parts[state_part(node)].facts["texts"] for node in self.changed],
             "feature_names": list(self.game.feature_names),

@@ -56,14 +56,14 @@ class Rules:
     """Shares among which the episode chooses when it ends; none: ``rerank_weight`` for all."""
 
     @property
-    def weights(self) -> tuple[float, ...]:
+    def shares(self) -> tuple[float, ...]:
         """The shares that a final ranking can be made with."""
         return self.trust or (self.rerank_weight,)
 
     @property
     def tree(self) -> Tree:
         """All states that an episode can reach."""
-        return build_tree(self.max_steps, self.auto_search, len(self.weights))
+        return build_tree(self.max_steps, self.auto_search, len(self.shares))
 
 
 @dataclass(frozen=True)
@@ -182,24 +182,29 @@ class Game:
         at = replace(at, current=current, searched=False)
         return self._search(at, exclude) if self.rules.auto_search else at
 
-    def final_ranking(self, at: State, pool: JudgedPool | None, weight: int = 0) -> Ranking:
+    def final_ranking(self, at: State, pool: JudgedPool | None, place: int = 0) -> Ranking:
         """What the user would get if the episode ended here: the episode's rankings fused, then perhaps reranked.
 
-        weight: the place of the reward model's share among ``Rules.weights``.
+        place: that of the reward model's share among ``Rules.shares``.
         """
+        return self.final_rankings(at, pool, [place])[0]
+
+    def final_rankings(self, at: State, pool: JudgedPool | None, places: Sequence[int]) -> list[Ranking]:
+        """The same for several shares."""
         fused = fuse(at.rankings, self.rules.fusion, self.rules.anchor)
         if pool is None or self.rules.rerank_depth == 0:
-            return fused
+            return [fused] * len(places)
         pool.ensure(at.judged[-1])
-        share = self.rules.weights[weight]
+        shares = [self.rules.shares[place] for place in places]
         if self.rules.trust:
-            return mix_judged(fused, _own_scores(at, pool, fused.documents), share)
+            scores = _own_scores(at, pool, fused.documents)
+            return [mix_judged(fused, scores, share) for share in shares]
         scores = pool.lookup(fused.documents[:, : self.rules.rerank_depth])
         if pool.closed:  # what nobody has judged counts neither for nor against
             known = ~np.isnan(scores)
             mean = np.where(known, scores, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
             scores = np.where(known, scores, mean[:, None]).astype(np.float32)
-        return mix(fused, scores, share, "minmax")
+        return [mix(fused, scores, share, "minmax") for share in shares]
 
     def features(self, at: State, pool: JudgedPool | None) -> FloatArray:
         """The observation's named scalars, (n, len(feature_names))."""

@@ -120,7 +120,7 @@ def load_graph(folder: Path) -> SearchGraph:
 def graph_of(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> SearchGraph:
     """Make a graph of its arrays and JSON-able facts, as they are stored. Raises KeyError where one is missing."""
     return SearchGraph(
-        tree=build_tree(facts["max_steps"], facts["auto_search"], facts["weights"]),
+        tree=build_tree(facts["max_steps"], facts["auto_search"], facts["shares"]),
         query_ids=facts["query_ids"],
         texts=facts["texts"],
         feature_names=tuple(facts["feature_names"]),
@@ -304,7 +304,7 @@ class BatchedSearchEnv:
         reward = torch.where(paid, -graph.rules.step_penalty, 0.0)
         following = graph.children[self.nodes, actions]
         self.nodes = torch.where(running & (following >= 0), following, self.nodes)
-        last = graph.max_steps + (graph.tree.weights > 1)
+        last = graph.max_steps + (graph.tree.n_shares > 1)
         ends = running & ((actions >= Action.TERMINATE) | (self.steps >= last))
         reward = reward + torch.where(ends, graph.end_gain[self.rows, self.nodes], 0.0)
         self.done = self.done | ends

@@ -153,7 +153,7 @@ def _wanted(game: Game, tree: Tree, group: _Group) -> Sequence[IntArray]:
     """What the policy looks at, each (n, k) documents; at the end, what may be reordered."""
     if group.pool is None:
         return ()
-    if tree.step[group.node] < tree.max_steps or tree.weights > 1:
+    if tree.step[group.node] < tree.max_steps or tree.n_shares > 1:
         return group.at.judged
     return group.at.judged[-1:] if game.rules.rerank_depth else ()
 
@@ -167,7 +167,7 @@ def _stop(game: Game, group: _Group, episodes: list[Episode]) -> None:
 @torch.no_grad()
 def _step(policy: Player, game: Game, tree: Tree, group: _Group, episodes: list[Episode]) -> list[_Group]:
     """Let every episode of a group take its action; returns those that go on."""
-    if tree.step[group.node] >= tree.max_steps and tree.weights == 1:
+    if tree.step[group.node] >= tree.max_steps and tree.n_shares == 1:
         _end(game, group, episodes)
         return []
     out = policy(_observe(game, tree, group), group.last, group.memory)
@@ -210,8 +210,8 @@ def by_action(probabilities: NDArray[np.float32], legal: NDArray[np.bool_]) -> d
     return {a.name.lower(): ends if a == Action.TERMINATE else float(probabilities[a]) for a in Action if legal[a]}
 
 
-def _end(game: Game, group: _Group, episodes: list[Episode], weight: int = 0) -> None:
-    final = game.final_ranking(group.at, group.pool, weight)
+def _end(game: Game, group: _Group, episodes: list[Episode], place: int = 0) -> None:
+    final = game.final_ranking(group.at, group.pool, place)
     for i, row in enumerate(group.rows):
         episodes[row].final = final.row(i)
 

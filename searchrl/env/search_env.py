@@ -106,7 +106,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
                 self._at = self.game.advance(self._at, chosen, own)
             self._node = following
         # Where there is a choice left, how far to trust, an episode out of steps makes it first.
-        out_of_steps = self._steps >= steps and (self.tree.weights == 1 or not paid)
+        out_of_steps = self._steps >= steps and (self.tree.n_shares == 1 or not paid)
         truncated = out_of_steps and (not terminated or not paid)
         terminated = terminated and not truncated
         self._over = terminated or truncated
@@ -123,7 +123,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         self._begun("final_ranking")
         if not self._at.rankings:
             return None
-        return self.game.final_ranking(self._at, self._pool, int(self.tree.weight[self._node]))
+        return self.game.final_ranking(self._at, self._pool, int(self.tree.share[self._node]))
 
     def render(self) -> str:
         """The episode so far, a line a fact."""

@@ -5,7 +5,7 @@ the current query is unsearched, the others only once it has been searched; so u
 With the mask off an illegal action leaves the state as it is and costs its step.
 
 Where an episode may say how far the reward model is trusted in the final ranking, TERMINATE has an argument: action 3
-is TERMINATE with the first weight, 4 with the second, and so on. Each leads to an end of its own, which stands in the
+is TERMINATE with the first share, 4 with the second, and so on. Each leads to an end of its own, which stands in the
 tree after all states. An episode that is out of steps still makes this choice, and pays no step for it.
 """
 
@@ -61,7 +61,7 @@ class Tree:
     states: tuple[Node, ...]
     max_steps: int
     auto_search: bool
-    weights: int = 1
+    n_shares: int = 1
     """How many arguments TERMINATE takes; 1: none, and it leads nowhere."""
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class Tree:
     @property
     def n_actions(self) -> int:
         """Actions there are, each argument of TERMINATE counted."""
-        return N_ACTIONS - 1 + self.weights
+        return N_ACTIONS - 1 + self.n_shares
 
     @lazy
     def over(self) -> NDArray[np.bool_]:
@@ -88,7 +88,7 @@ class Tree:
         return np.array([s.parent if s.over else node for node, s in enumerate(self.states)], dtype=np.int32)
 
     @lazy
-    def weight(self) -> NDArray[np.int32]:
+    def share(self) -> NDArray[np.int32]:
         """(states,) int32: which argument of TERMINATE led to an end; 0 for all other states."""
         places = [(s.action or 0) - Action.TERMINATE if s.over else 0 for s in self.states]
         return np.array(places, dtype=np.int32)
@@ -107,7 +107,7 @@ class Tree:
         """(states, actions) bool: the action mask. With arguments, an episode out of steps may still TERMINATE."""
         mask = np.repeat(self.searched[:, None], self.n_actions, axis=1)
         mask[:, Action.SEARCH] = ~self.searched
-        if self.weights > 1:
+        if self.n_shares > 1:
             mask[self.step == self.max_steps] = np.arange(self.n_actions) >= Action.TERMINATE
             mask[self.over] = np.arange(self.n_actions) == Action.TERMINATE  # which changes nothing any more
         return mask
@@ -166,7 +166,7 @@ class Tree:
 
         The first is that of a plain search, by the first argument.
         """
-        return self.searched_nodes if self.weights == 1 else np.flatnonzero(self.over & self.searched).astype(np.int32)
+        return self.searched_nodes if self.n_shares == 1 else np.flatnonzero(self.over & self.searched).astype(np.int32)
 
     @lazy
     def end_slot(self) -> NDArray[np.int32]:
@@ -174,7 +174,7 @@ class Tree:
 
         Of several, that by the first argument.
         """
-        return np.where(self.search_slot < 0, NOWHERE, self.search_slot * self.weights + self.weight).astype(np.int32)
+        return np.where(self.search_slot < 0, NOWHERE, self.search_slot * self.n_shares + self.share).astype(np.int32)
 
     @lazy
     def taken(self) -> NDArray[np.int32]:
@@ -208,8 +208,8 @@ def action_names(actions: Sequence[int]) -> str:
 
 
 @lru_cache(maxsize=16)
-def build_tree(max_steps: int, auto_search: bool = False, weights: int = 1) -> Tree:
-    """Unroll the rules for ``max_steps`` steps. weights: arguments that TERMINATE takes; 1 for none."""
+def build_tree(max_steps: int, auto_search: bool = False, n_shares: int = 1) -> Tree:
+    """Unroll the rules for ``max_steps`` steps. n_shares: arguments that TERMINATE takes; 1 for none."""
     states = [Node(NOWHERE, None, 0, False, 0, 0)]
     node = 0
     while node < len(states):
@@ -222,9 +222,9 @@ def build_tree(max_steps: int, auto_search: bool = False, weights: int = 1) -> T
                     searches = state.searches + int(auto_search)
                     states.append(Node(node, action, state.step + 1, auto_search, searches, state.reformulations + 1))
         node += 1
-    if weights > 1:
+    if n_shares > 1:
         for parent, state in enumerate(tuple(states)):
             if state.searched or state.step == max_steps:
                 after = replace(state, parent=parent, step=min(state.step + 1, max_steps), over=True)
-                states += [replace(after, action=Action.TERMINATE + weight) for weight in range(weights)]
-    return Tree(tuple(states), max_steps, auto_search, weights)
+                states += [replace(after, action=Action.TERMINATE + share) for share in range(n_shares)]
+    return Tree(tuple(states), max_steps, auto_search, n_shares)

@@ -35,13 +35,8 @@ logger = logging.getLogger(__name__)
 TrainAndTest = tuple[list[PreferenceList], list[PreferenceList]]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Pairs of which it is known whether the document is relevant."""
-
-    queries: list[str]
-    documents: list[str]
-    relevant: list[bool]
+Judged = tuple[str, str, bool]
+"""A query, a document, and whether it is relevant."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class TrainingLists:
 
     train: list[PreferenceList]
     test: list[PreferenceList]
-    retrieved: Judged
+    retrieved: list[Judged]
     """What a first stage finds for queries that are not trained on, as relevant as it is: scores become probabilities
     on it. Where there are no rankings, the pairs of ``test``.
     """
@@ -80,11 +75,10 @@ def training_lists(config: TrainLoraConfig, say: Callable[[str], None]) -> Train
     there = sum(len(source.train) for source in sources)
     drawn = f"{len(train)} of {there}" if len(train) < there else f"{there}"
     say(f"{drawn} preference lists to train on, {len(test)} of other queries to test on")
-    judged = [source.retrieved for source in sources]
-    if data.dataset is None:
-        judged = [Judged([*one.queries], [*one.documents], [x == max(one.levels) for x in one.levels]) for one in test]
-    parts = [list(chain.from_iterable(part)) for part in zip(*map(_columns, judged), strict=True)] or [[], [], []]
-    return TrainingLists(train, test, Judged(*parts))
+    if data.dataset is not None:
+        return TrainingLists(train, test, [pair for source in sources for pair in source.retrieved])
+    pairs = [zip(one.queries, one.documents, [x == max(one.levels) for x in one.levels], strict=True) for one in test]
+    return TrainingLists(train, test, list(chain.from_iterable(pairs)))
 
 
 def _from_files(data: PreferenceDataConfig, seed: int) -> TrainingLists:
@@ -94,7 +88,7 @@ def _from_files(data: PreferenceDataConfig, seed: int) -> TrainingLists:
         test = joined(read_lists(data.dataset_list_test))
     else:
         train, test = divide(train, seed, data.test_share)
-    return TrainingLists(train, test, Judged([], [], []))
+    return TrainingLists(train, test, [])
 
 
 def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> list[TrainingLists]:
@@ -130,15 +124,14 @@ def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> list
     return sources
 
 
-def _retrieved(queries: QuerySet, corpus: Corpus, first_stage: Retriever) -> Judged:
+def _retrieved(queries: QuerySet, corpus: Corpus, first_stage: Retriever) -> list[Judged]:
     """The tops of the dense and the BM25 ranking, and what people say of them."""
-    documents = _both_tops(queries, corpus, first_stage, CALIBRATION_DEPTH)
-    judged = Judged([], [], [])
-    for query_id, text, row in zip(queries.ids, queries.texts, documents, strict=True):
-        for document in dict.fromkeys(row[row != NO_DOCUMENT].tolist()):
-            judged.queries.append(text)
-            judged.documents.append(corpus.full_text(document))
-            judged.relevant.append(queries.qrels.get(query_id, {}).get(corpus.ids[document], 0) > 0)
+    judged = []
+    tops = _both_tops(queries, corpus, first_stage, CALIBRATION_DEPTH)
+    for query_id, text, row in zip(queries.ids, queries.texts, tops, strict=True):
+        grades = queries.qrels.get(query_id, {})
+        documents = dict.fromkeys(row[row != NO_DOCUMENT].tolist())
+        judged += [(text, corpus.full_text(d), grades.get(corpus.ids[d], 0) > 0) for d in documents]
     return judged
 
 
@@ -147,10 +140,6 @@ def _both_tops(queries: QuerySet, corpus: Corpus, first_stage: Retriever, depth:
     own = own_document(queries, corpus)
     tops = [first_stage.search(first_stage.queries(queries.texts, share), own) for share in (0.0, 1.0)]
     return np.concatenate([top.documents[:, :depth] for top in tops], axis=1)
-
-
-def _columns(judged: Judged) -> tuple[list[str], list[str], list[bool]]:
-    return judged.queries, judged.documents, judged.relevant
 
 
 def _lists(

@@ -249,21 +249,23 @@ class PreferenceTrainer(RewardTrainer):
 
     def quality(self) -> PreferenceQuality:
         """How well the model keeps the preferences held out, in the numeric format it is trained in."""
-        self.check_weights()
+        with self._scoring():
+            return preference_quality(self._reward, self._test)
+
+    def calibration(self, judged: Sequence[Judged]) -> Calibration | None:
+        """The map from the model's scores to probabilities of relevance; None where no pairs tell it."""
+        queries, documents = [query for query, _, _ in judged], [document for _, document, _ in judged]
+        with self._scoring():
+            return Calibration.fit(self._reward.score(queries, documents), [relevant for _, _, relevant in judged])
+
+    @contextmanager
+    def _scoring(self) -> Iterator[None]:
         network: Any = self.model
         training = network.training
         network.eval()
         with self._format():
-            quality = preference_quality(self._reward, self._test)
+            yield
         network.train(training)
-        return quality
-
-    def calibration(self, judged: Judged) -> Calibration | None:
-        """The map from the trained model's scores to probabilities of relevance."""
-        network: Any = self.model
-        network.eval()
-        with self._format():
-            return Calibration.fit(self._reward.score(judged.queries, judged.documents), judged.relevant)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

@@ -32,8 +32,8 @@ CASES = [
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def case(request: pytest.FixtureRequest, decided_policy: PolicyMaker) -> tuple[Policy, GraphTensors, Walk]:
-    kind, max_steps, baseline, auto_search, *weights = request.param
-    graph = toy_graph(n=N, max_steps=max_steps, auto_search=auto_search, weights=[*weights, 1][0])
+    kind, max_steps, baseline, auto_search, *n_shares = request.param
+    graph = toy_graph(n=N, max_steps=max_steps, auto_search=auto_search, n_shares=[*n_shares, 1][0])
     tensors = GraphTensors(graph, RewardRules("qrels", 0.01, baseline))
     policy = decided_policy(tensors, kind, hidden=12)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def case(request: pytest.FixtureRequest, decided_policy: PolicyMaker) -> tuple[P
 
 def episodes(tree: Tree, node: int = ROOT) -> Iterator[list[int]]:
     """Every legal sequence of actions to an end: TERMINATE, or the last step where it has no argument."""
-    if tree.step[node] == tree.max_steps and tree.weights == 1:
+    if tree.step[node] == tree.max_steps and tree.n_shares == 1:
         yield []
         return
     for action in np.flatnonzero(tree.legal[node]).tolist():
@@ -67,7 +67,7 @@ def play(policy: Policy, graph: GraphTensors, actions: list[int]) -> tuple[Tenso
         chance = chance * out.log_probs[:, action].exp()
         seen, reward, _ = env.step(last)
         total += reward
-        if action < Action.TERMINATE or graph.tree.weights > 1:
+        if action < Action.TERMINATE or graph.tree.n_shares > 1:
             visited.append((int(env.nodes[0]), chance))
     assert bool(env.done.all())
     return chance, total, visited
@@ -125,7 +125,7 @@ def test_the_greedy_episode_takes_the_likeliest_action_in_every_state(case: tupl
 def test_probabilities_are_of_legal_actions_only(case: tuple[Policy, GraphTensors, Walk]) -> None:
     _, graph, found = case
     possible = torch.tensor(graph.tree.legal)
-    if graph.tree.weights == 1:
+    if graph.tree.n_shares == 1:
         possible[torch.as_tensor(graph.tree.step) == graph.max_steps] = torch.tensor([False, False, False, True])
     probs = found.log_probs.exp()
     torch.testing.assert_close(probs > 0, possible.expand(N, -1, -1))

@@ -46,25 +46,25 @@ def test_slots_count_searches_and_queries_once(steps: int) -> None:
 
 
 @pytest.mark.parametrize("auto_search", [False, True])
-@given(steps=st.integers(2, 6), weights=st.integers(2, 4))
-def test_an_argument_of_terminate_leads_to_an_end_of_its_own(auto_search: bool, steps: int, weights: int) -> None:
-    plain, tree = build_tree(steps, auto_search), build_tree(steps, auto_search, weights)
+@given(steps=st.integers(2, 6), n_shares=st.integers(2, 4))
+def test_an_argument_of_terminate_leads_to_an_end_of_its_own(auto_search: bool, steps: int, n_shares: int) -> None:
+    plain, tree = build_tree(steps, auto_search), build_tree(steps, auto_search, n_shares)
     assert tree.states[: tree.open_states] == plain.states, "states are what they were"
-    assert len(tree.ends) == weights * len(plain.searched_nodes)
+    assert len(tree.ends) == n_shares * len(plain.searched_nodes)
     assert tree.end_slot[tree.ends].tolist() == list(range(len(tree.ends)))
     for node in range(tree.open_states):
         following = tree.children[node, Action.TERMINATE :]
         assert (following >= 0).all() == (tree.searched[node] or tree.step[node] == steps)
         for weight, end in enumerate(following[following >= 0].tolist()):
-            assert (tree.over[end], tree.weight[end], tree.state[end]) == (True, weight, node)
+            assert (tree.over[end], tree.share[end], tree.state[end]) == (True, weight, node)
             assert tree.taken[end] == plain.taken[node]
     assert (tree.legal[tree.over].sum(axis=1) == 1).all(), "something can be asked, and changes nothing"
     assert (tree.children[tree.over] < 0).all()
 
 
-@pytest.mark.parametrize("weights", [1, 3])
-def test_actions_to_a_state_lead_there(weights: int) -> None:
-    tree = build_tree(5, weights=weights)
+@pytest.mark.parametrize("n_shares", [1, 3])
+def test_actions_to_a_state_lead_there(n_shares: int) -> None:
+    tree = build_tree(5, n_shares=n_shares)
     for node in range(len(tree)):
         at = ROOT
         for action in tree.actions_to(node):
