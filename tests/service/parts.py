@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi.testclient import TestClient
 
+from benchmarks.bench import Bench
 from benchmarks.service_load import connection
+from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
+from searchrl.agent.policy import Policy
+from searchrl.config import TrainConfig, to_json
 from searchrl.errors import ModelError
 from searchrl.models.language_model import FloatArray
 from searchrl.search.services import Services
@@ -38,6 +42,13 @@ class Overlap:
     def score(self, queries: Sequence[str], documents: Sequence[str]) -> FloatArray:
         pairs = zip(queries, documents, strict=True)
         return np.array([len(set(q.lower().split()) & set(d.lower().split())) for q, d in pairs], dtype=np.float32)
+
+
+def untrained_policy(path: Path, bench: Bench, names: Sequence[str], recorded: TrainConfig) -> Path:
+    """Write a policy as if training with these settings had made it."""
+    policy, encoder = Policy(bench.encoder.dim, len(names), hidden=8), bench.encoder.fingerprint
+    save_policy(path, PolicyCheckpoint(policy, to_json(recorded), "small", encoder, names, 1, None, [0]))
+    return path
 
 
 SERVER = Path(__file__).with_name("serve.py")

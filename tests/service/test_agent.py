@@ -11,9 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from benchmarks.bench import Bench
-from searchrl.agent.checkpoint import PolicyCheckpoint, load_policy, save_policy
-from searchrl.agent.policy import Policy
-from searchrl.config import GameConfig, ModelConfig, TrainConfig, to_json
+from searchrl.agent.checkpoint import load_policy
+from searchrl.config import GameConfig, ModelConfig, TrainConfig
 from searchrl.data.dataset import Corpus
 from searchrl.env.live import play_live
 from searchrl.errors import CheckpointError
@@ -21,7 +20,7 @@ from searchrl.search.corpus import Agent
 from tests.command import Outcome, Shell
 from tests.formats import cosine_tolerance
 from tests.models.conftest import random_model
-from tests.service.parts import client, ids
+from tests.service.parts import client, ids, untrained_policy
 from tests.tiny import WordEncoder
 
 MODELS = ModelConfig(device="cpu", cache=False)
@@ -108,19 +107,7 @@ def test_a_policy_that_listens_to_a_language_model_brings_it_along(
     vars(judged)["retriever"] = bench.retriever  # which is encoded already
     names = judged.game.feature_names
     assert "reward_mean" in names
-    save_policy(
-        folder / "policy.pt",
-        PolicyCheckpoint(
-            policy=Policy(bench.encoder.dim, len(names), hidden=8),
-            config=to_json(TrainConfig(models=models, game=game)),
-            dataset="small",
-            encoder=bench.encoder.fingerprint,
-            feature_names=names,
-            episode=1,
-            dev_score=None,
-            best_fixed=[0],
-        ),
-    )
+    untrained_policy(folder / "policy.pt", bench, names, TrainConfig(models=models, game=game))
     agent = Agent(folder / "policy.pt", MODELS, bench.encoder)
     with client(folder / "corpora", encoder=bench.encoder, agent=agent) as asking:
         corpus = bench.dataset.corpus

@@ -16,15 +16,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from benchmarks.bench import Bench
-from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
-from searchrl.agent.policy import Policy
-from searchrl.config import GameConfig, ModelConfig, TrainConfig, to_json
+from searchrl.config import GameConfig, ModelConfig, TrainConfig
 from searchrl.models.language_model import FloatArray
 from searchrl.search.corpus import Agent
 from searchrl.search.services import Services
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
-from tests.service.parts import Backwards, Overlap, client, config_of
+from tests.service.parts import Backwards, Overlap, client, config_of, untrained_policy
 from tests.service.test_agent import upload
 
 PAIR_SECONDS = 0.02
@@ -59,27 +57,8 @@ def policy_file(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from searchrl.env.features import PROBE_FEATURES, QUERY_FEATURES, RANKING_FEATURES, REWARD_FEATURES
 
     names = RANKING_FEATURES + PROBE_FEATURES + REWARD_FEATURES + QUERY_FEATURES
-    game = GameConfig(reward="qrels", rerank_depth=10)
-    path = tmp_path_factory.mktemp("judging") / "policy.pt"
-    policy = Policy(bench.encoder.dim, len(names), hidden=8)
-    recorded = TrainConfig(models=ModelConfig(device="cpu", cache=False), game=replace(game, rerank_depth=0))
-    config = to_json(recorded)
-    config["game"]["rerank_depth"] = 10
-    config["game"]["reward"] = "lm"
-    save_policy(
-        path,
-        PolicyCheckpoint(
-            policy=policy,
-            config=config,
-            dataset="small",
-            encoder=bench.encoder.fingerprint,
-            feature_names=names,
-            episode=1,
-            dev_score=None,
-            best_fixed=[0],
-        ),
-    )
-    return path
+    recorded = TrainConfig(models=ModelConfig(device="cpu", cache=False), game=GameConfig(reward="lm", rerank_depth=10))
+    return untrained_policy(tmp_path_factory.mktemp("judging") / "policy.pt", bench, names, recorded)
 
 
 class Place:
