@@ -1,17 +1,16 @@
 """Every setting of training, once: these frozen dataclasses are the flags, and what ``config.json`` records.
 
-At the end: settings as JSON, read back and compared. Nothing heavy is imported here, so that ``--help`` is instant.
+Nothing heavy is imported here, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar
 
-from searchrl.errors import ConfigError, nearest, reason
+from searchrl.errors import ConfigError, nearest
 
 Settings = TypeVar("Settings")
 
@@ -431,78 +430,3 @@ def between(name: str, value: float, low: float, high: float) -> None:
     """Raise ConfigError where a setting lies outside ``low`` to ``high``."""
     if not low <= value <= high:
         raise ConfigError(f"`{name}` {value}: must lie between {low} and {high}")
-
-
-def to_json(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as plain JSON values."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(settings), default=str))
-    return values
-
-
-def from_json(kind: type[Settings], values: Mapping[str, Any], source: str) -> Settings:
-    """Rebuild settings from what ``to_json`` made. Raises ConfigError naming ``source`` and the field at fault."""
-    hints = get_type_hints(kind)
-    chosen = {}
-    for name, value in values.items():
-        if name not in hints:
-            raise ConfigError(f"{source}: unknown setting {name!r}; {nearest(name, hints)}")
-        if not is_dataclass(hints[name]):
-            chosen[name] = _typed(hints[name], value, f"{source}: {name}")
-        elif isinstance(value, Mapping):
-            chosen[name] = from_json(hints[name], value, source)
-        else:
-            raise ConfigError(f"{source}: {name!r} must be an object of settings, not {value!r}")
-    try:
-        return kind(**chosen)  # all at once: some settings are right only together
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from error
-
-
-def read_config(path: Path) -> TrainConfig:
-    """Read the settings that a run wrote, to be used for another run: of where results go, only the folders.
-
-    Raises ConfigError when the file is not what ``to_json`` makes.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the config.json of a run") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not JSON ({reason(error)}); give the config.json of a run") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: not an object of settings; give the config.json of a run")
-    for record in ("computed", "inputs"):  # no settings
-        values.pop(record, None)
-    config = from_json(TrainConfig, values, str(path))
-    return replace(config, output=replace(config.output, run_name=None, overwrite=False, resume=False))
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings in which two ``to_json`` results differ, as ``learning.lr: 0.0003 then, 0.001 now``."""
-    found = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            found.append(f"{prefix}{key}: {before!r} then, {after!r} now")
-    return found
-
-
-def _typed(hint: Any, value: Any, place: str) -> Any:
-    """A JSON value as the type that a setting is declared with."""
-    choices = get_args(hint) or (hint,)
-    if value is None and type(None) in choices:
-        return None
-    if Path in choices and isinstance(value, str):
-        return Path(value)
-    if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        return tuple(_typed(choices[0], item, f"{place}, item {i}") for i, item in enumerate(value, start=1))
-    if get_origin(hint) is Literal:
-        if value not in choices:
-            raise ConfigError(f"{place}: unknown value {value!r}; {nearest(str(value), choices)}")
-        return value
-    if type(value) in choices or (float in choices and type(value) is int):
-        return value
-    wanted = " or ".join("null" if choice is type(None) else choice.__name__ for choice in choices)
-    raise ConfigError(f"{place} is {value!r}, which is not {wanted}")

@@ -23,7 +23,8 @@ from searchrl.agent.run_dir import settings_of
 from searchrl.cli.benchmark import BenchmarkConfig
 from searchrl.cli.evaluate import EvalConfig
 from searchrl.cli.generate_queries import GenerateConfig
-from searchrl.config import TrainConfig, from_json, read_config
+from searchrl.config import TrainConfig
+from searchrl.config_file import from_json, read_config
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.data.trec import read_trec_run

@@ -20,7 +20,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from searchrl.agent.checkpoint import PolicyCheckpoint
 from searchrl.agent.run_dir import RunDir
 from searchrl.agent.trainer import Trainer
-from searchrl.config import LearningConfig, OutputConfig, TrainConfig, to_json
+from searchrl.config import LearningConfig, OutputConfig, TrainConfig
+from searchrl.config_file import to_json
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.experiment.recorder import Recorder
 from tests.command import REPOSITORY, Shell, assert_same_weights, metrics

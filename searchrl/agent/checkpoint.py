@@ -36,7 +36,7 @@ class PolicyCheckpoint:
 
     policy: Policy
     config: dict[str, Any]
-    """The training command's settings, as ``config.to_json`` gives them."""
+    """The training command's settings, as ``config_file.to_json`` gives them."""
     dataset: str
     """What it was trained on: one collection, or several joined by commas."""
     encoder: str

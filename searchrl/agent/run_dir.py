@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from searchrl.agent.checkpoint import load_torch
-from searchrl.config import TrainConfig, differences, to_json
+from searchrl.config import TrainConfig
+from searchrl.config_file import differences, to_json
 from searchrl.device import FORMAT_VARIABLE
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.files import file_digest, load_json, remove_leftovers, write_bytes, write_text

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchrl.command import parse, run_command
-from searchrl.config import TrainConfig, read_config
+from searchrl.config import TrainConfig
+from searchrl.config_file import read_config
 from searchrl.errors import DivergedError
 
 if TYPE_CHECKING:

@@ -10,16 +10,8 @@ from typing import Any
 from searchrl.agent.checkpoint import PolicyCheckpoint, find_policy, in_words, load_policy, paid_by
 from searchrl.agent.policy import Policy as Network
 from searchrl.agent.trainer import greedy_episodes
-from searchrl.config import (
-    DataConfig,
-    EngineConfig,
-    GameConfig,
-    ModelConfig,
-    OwnDocumentName,
-    TrainConfig,
-    differences,
-    from_json,
-)
+from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, OwnDocumentName, TrainConfig
+from searchrl.config_file import differences, from_json
 from searchrl.data.dataset import QuerySet, Split
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.env.tree import action_names

@@ -12,7 +12,8 @@ from searchrl.agent import strategies
 from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import Progress, Trainer
-from searchrl.config import LearningConfig, TrainConfig, to_json
+from searchrl.config import LearningConfig, TrainConfig
+from searchrl.config_file import to_json
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.evaluation.comparison import human_first
 from searchrl.experiment.callbacks import Callback

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from searchrl.config import LanguageModelConfig, to_json
+from searchrl.config import LanguageModelConfig
+from searchrl.config_file import to_json
 from searchrl.errors import DataError
 from searchrl.files import file_digest, load_json, user_path, write_text
 from searchrl.fitting import candidates, documents, settings, training, writing

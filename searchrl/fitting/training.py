@@ -11,7 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchrl.config import DtypeName, differences, to_json
+from searchrl.config import DtypeName
+from searchrl.config_file import differences, to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.extras import install_command

@@ -193,7 +193,7 @@ class Agent:
 
     def __init__(self, path: Path, models: ModelConfig, encoder: TextEncoder) -> None:
         from searchrl.agent.checkpoint import load_policy
-        from searchrl.config import from_json
+        from searchrl.config_file import from_json
         from searchrl.experiment.evaluate import model_settings
         from searchrl.experiment.parts import make_loader, make_reward_model
 

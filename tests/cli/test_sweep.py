@@ -14,7 +14,8 @@ import pytest
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from searchrl.agent.trainer import Trainer
-from searchrl.config import GameConfig, LearningConfig, TrainConfig, read_config
+from searchrl.config import GameConfig, LearningConfig, TrainConfig
+from searchrl.config_file import read_config
 from searchrl.env.build import obtain_graph
 from searchrl.env.graph import SearchGraph
 from searchrl.errors import ConfigError

@@ -20,7 +20,8 @@ from benchmarks.bench import Bench
 from benchmarks.service_load import connection
 from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
 from searchrl.agent.policy import Policy
-from searchrl.config import TrainConfig, to_json
+from searchrl.config import TrainConfig
+from searchrl.config_file import to_json
 from searchrl.errors import ModelError
 from searchrl.models.language_model import FloatArray
 from searchrl.search.services import Services

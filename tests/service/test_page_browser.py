@@ -17,7 +17,8 @@ import uvicorn
 from benchmarks.bench import Bench
 from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
 from searchrl.agent.policy import Policy
-from searchrl.config import GameConfig, ModelConfig, TrainConfig, to_json
+from searchrl.config import GameConfig, ModelConfig, TrainConfig
+from searchrl.config_file import to_json
 from searchrl.search.corpus import Agent
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
