@@ -109,7 +109,7 @@ class Evaluated:
             "retriever": f"{game.retriever}, encoder {checkpoint.config['models']['encoder']}",
             "reformulator": game.reformulator,
             "episodes": f"at most {game.max_steps} steps, {game.step_penalty} taken off for each; fusion {game.fusion}",
-            "reranking": f"top {game.rerank_depth}, weight {game.rerank_weight}" if game.rerank_depth else "none",
+            "reranking": reranking(game),
             "best_fixed is": action_names(checkpoint.best_fixed).lower(),
             "seed": self.seed,
             "version": checkpoint.version,
@@ -150,6 +150,14 @@ def evaluate(
         return evaluate_on(
             collection, models, found, trained.game, split, limit=num_queries, seed=seed, show_progress=show_progress
         )
+
+
+def reranking(game: GameConfig) -> str:
+    """How the reward model takes part in the final ranking, in words."""
+    if not game.rerank_depth:
+        return "none"
+    shares = f"weight chosen among {', '.join(map(str, game.trust))}" if game.trust else f"weight {game.rerank_weight}"
+    return f"top {game.rerank_depth}, {shares}"
 
 
 def data_settings(

@@ -51,12 +51,8 @@ async def keep(content: AsyncIterator[bytes], file: IO[bytes], limits: LimitConf
             raise DataError(f"line {number}: the id {key!r} was used before, in line {before}")
         if len(first) > limits.max_documents:
             raise Refused(413, f"more than {limits.max_documents} documents; see the service's max_documents")
-        try:
+        with _kept():
             file.write(line + b"\n")
-        except OSError as error:
-            raise OutputError(
-                f"the upload cannot be kept ({reason(error)}); make room on the corpora's disk"
-            ) from error
     if not first:
         raise DataError("empty; one JSON object a line is expected, with '_id' and 'text'")
 
