@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from searchrl.command import parse, run_command
 from searchrl.config import TrainConfig
-from searchrl.config_file import read_config
 from searchrl.errors import DivergedError
 
 if TYPE_CHECKING:
@@ -74,8 +73,9 @@ def _train_several(config: TrainConfig, printer: Printer) -> None:
 def _defaults(arguments: Sequence[str]) -> TrainConfig:
     """``--config FILE`` sets the defaults that the other flags change."""
     for i, argument in enumerate(arguments):
-        if argument == "--config" and i + 1 < len(arguments):
-            return read_config(Path(arguments[i + 1]))
-        if argument.startswith("--config="):
-            return read_config(Path(argument.partition("=")[2]))
+        name, _, file = argument.partition("=")
+        if name == "--config" and (file or i + 1 < len(arguments)):
+            from searchrl.config_file import read_config  # reads with numpy, which the help does without
+
+            return read_config(Path(file or arguments[i + 1]))
     return TrainConfig()
