@@ -79,7 +79,7 @@ def growth_by_queries(session: Session) -> list[Growth]:
         tensors = GraphTensors(graph, RewardRules("reward"))
         config = LearningConfig(episodes=episodes)
         training.costs[size] = once(lambda: Trainer(tensors, tensors, config, graph.dim).run(lambda progress: None))[1]  # noqa: B023
-        policy = Policy(graph.dim, graph.features.shape[-1])
+        policy = Policy(graph.dim, graph.features.shape[-1], actions=graph.tree.n_actions)
         looking.costs[size] = seconds(lambda: greedy_episodes(policy, tensors), repeats=3)  # noqa: B023
     return [playing, judging, loading, training, looking]
 

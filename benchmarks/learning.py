@@ -83,7 +83,7 @@ def policy_forward(session: Session, played: Played) -> list[Figure]:
     """One step of the policy for a batch of episodes, and for one episode."""
     graph = next(iter(played.graphs.values()))
     tensors = GraphTensors(graph, RewardRules(SOURCE))
-    policy = Policy(graph.dim, tensors.features.shape[-1])
+    policy = Policy(graph.dim, tensors.features.shape[-1], actions=graph.tree.n_actions)
     took = {}
     with torch.no_grad():
         for batch in (1, BATCH):
@@ -129,7 +129,7 @@ def _episodes(train: SearchGraph, dev: SearchGraph, config: LearningConfig) -> C
 
 
 def _naive_episodes(graph: SearchGraph, count: int, estimator: EstimatorName) -> Callable[[int], float]:
-    policy = Policy(graph.dim, graph.features.shape[-1])
+    policy = Policy(graph.dim, graph.features.shape[-1], actions=graph.tree.n_actions)
     policy.standardise(torch.tensor(np.array(graph.features)))
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-4)
     chance = torch.Generator().manual_seed(0)

@@ -98,19 +98,20 @@ def _tables(session: Session, played: Played) -> Mapping[str, object]:
     from searchrl.cli import describe
     from searchrl.env.graph import GraphTensors, RewardRules
     from searchrl.evaluation.comparison import compare_methods, human_first
+    from searchrl.experiment.parts import reward_rules
 
     bench = session.bench
     split, dev = list(played.graphs.items())[-1]
     headroom = describe.headroom(bench.collection, dict(played.graphs.items()), bench.game_config)
-    best = strategies.best_fixed(dev, human_first(dev, "reward"), bench.game_config.step_penalty)
+    best = strategies.best_fixed(dev, replace(reward_rules(bench.game_config), source=human_first(dev, "reward")))
     actions = [int(a) for a in dev.tree.actions_to(best)]
     torch.manual_seed(session.seed)
-    nodes, _ = greedy_episodes(Policy(dev.dim, dev.features.shape[-1]), GraphTensors(dev, RewardRules("reward")))
+    policy = Policy(dev.dim, dev.features.shape[-1], actions=dev.tree.n_actions)
+    nodes, _ = greedy_episodes(policy, GraphTensors(dev, RewardRules("reward")))
     table = compare_methods(
         dev,
         session.played[split],
-        bench.dataset.corpus,
-        bench.retriever,
+        bench.game,
         nodes.numpy(),
         actions,
         source=human_first(dev, "reward"),

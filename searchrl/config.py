@@ -232,12 +232,13 @@ class GameConfig:
     """How an episode's rankings become one; last: only the newest counts."""
     anchor: float = 0.4
     """Weight of the first ranking in the fusion."""
-    rerank_depth: int = 0
-    """Documents at the top that the reward model may reorder; 0: none."""
-    rerank_weight: float = 0.3
-    """The reward model's share in that reordering."""
-    trust: tuple[float, ...] = ()
-    """Shares among which the agent chooses for each query when it stops, instead of one for all: 0 .3 .5 .8, say."""
+    judge_depth: int = 10
+    """Documents at the top of each search that the reward model judges; 0: no reward model."""
+    judge_penalty: float = 0.0001
+    """Taken off the return for every document that was judged."""
+    trust: tuple[float, ...] = (0.0, 0.3, 0.5, 0.8)
+    """Shares of the reward model in the final ranking, among which the agent chooses for each query when it stops; one:
+    the same for all."""
     depth: int = 100
     """Documents in a ranking."""
 
@@ -251,15 +252,15 @@ class GameConfig:
                 f"`ann_above` {self.ann_above} with `retriever` hybrid, which needs the score of every document; "
                 "use `retriever` dense, or `ann_above` 0"
             )
-        at_least("rerank_depth", self.rerank_depth, 0)
+        at_least("judge_depth", self.judge_depth, 0)
+        at_least("judge_penalty", self.judge_penalty, 0.0, 1e6)
         between("anchor", self.anchor, 0.0, 1.0)
-        between("rerank_weight", self.rerank_weight, 0.0, 1.0)
         for share in self.trust:
             between("trust", share, 0.0, 1.0)
-        if len(set(self.trust)) < len(self.trust) or len(self.trust) == 1:
-            raise ConfigError(f"`trust` {' '.join(map(str, self.trust))}: give two shares or more, each once")
-        if self.trust and not self.rerank_depth:
-            raise ConfigError("`trust` needs `rerank_depth`, the documents at the top of each search that are judged")
+        if not self.trust or len(set(self.trust)) < len(self.trust):
+            raise ConfigError(f"`trust` {' '.join(map(str, self.trust))}: give one share or more, each once")
+        if self.reward != "qrels" and not self.judge_depth:
+            raise ConfigError(f"`reward` {self.reward} with `judge_depth` 0: nothing would be judged; use 10, or more")
         at_least("step_penalty", self.step_penalty, 0.0, 1e6)
         if self.auto_search and self.max_steps > 7:
             raise ConfigError(f"`max_steps` {self.max_steps} with `auto_search`: too many states; use 7 or fewer")

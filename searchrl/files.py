@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import socket
+import sysconfig
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -77,6 +78,16 @@ def cache_path() -> Path:
         return folder.expanduser().absolute()
     except RuntimeError as error:
         raise ConfigError(f"the cache {folder}: {error}; set SEARCHRL_CACHE to a folder") from error
+
+
+def shipped(name: str) -> Path:
+    """A file or folder of ``checkpoints/`` that comes with SearchRL: in the clone, or where a wheel has put it."""
+    file = Path("checkpoints") / name
+    clone, installed = Path(__file__).parents[1], Path(sysconfig.get_path("data"), "share", "searchrl")
+    here = clone / file
+    if here.exists():
+        return file if file.exists() and file.samefile(here) else here
+    return installed / file
 
 
 def cache_dir() -> Path:

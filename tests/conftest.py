@@ -72,7 +72,9 @@ def small_folder(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactor
 def bench(small_folder: Path) -> Bench:
     """Real encoder, indexes and feedback over the small collection; human judgments; nothing stored."""
     models = ModelConfig(device="cpu", cache=False)
-    return Bench(DataConfig(dataset=str(small_folder)), models, GameConfig(reward="qrels"), show_progress=False)
+    return Bench(
+        DataConfig(dataset=str(small_folder)), models, GameConfig(reward="qrels", judge_depth=0), show_progress=False
+    )
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +97,7 @@ def shell(tmp_path: Path, command_cache: Path) -> Shell:
 def flags(small_folder: Path) -> list[str]:
     """A training command that takes a second."""
     learning = "--episodes 1280 --eval-every 256 --checkpoint-every 600"
-    return f"--dataset {small_folder} --reward qrels --device cpu {learning}".split()
+    return f"--dataset {small_folder} --reward qrels --judge-depth 0 --device cpu {learning}".split()
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def workbench(small_folder, folder, command_cache, monkeypatch):
         serving = serving or EngineConfig()
         model = {} if serving.engine == "http" else {"lm": folder, "dtype": "float32"}
         models = ModelConfig(device="cpu", judge=judge, serving=serving, **model)
-        rules = GameConfig(reward="lm", max_steps=3, depth=10, rerank_depth=5, reformulator=reformulator)
+        rules = GameConfig(reward="lm", max_steps=3, depth=10, trust=(0.3,), reformulator=reformulator)
         return closing(Bench(DataConfig(dataset=str(small_folder)), models, rules, show_progress=False))
 
     return make

@@ -35,7 +35,7 @@ def test_reaches_the_oracle_and_beats_every_fixed_sequence(seed: int, settings: 
     config = LearningConfig(seed=seed, **settings)
     trainer = Trainer(GraphTensors(train, rules), GraphTensors(held_out, rules), config, train.dim)
     trainer.run(lambda _: None)
-    paid = returns(held_out, "qrels", PENALTY)
+    paid = returns(held_out, RewardRules("qrels", PENALTY))
     oracle, fixed = float(paid.max(axis=1).mean()), float(paid.mean(axis=0).max())
     learned = expected_return(trainer.policy, GraphTensors(held_out, rules))
     assert learned >= 0.95 * oracle
@@ -50,7 +50,7 @@ def test_learns_how_far_to_trust(estimator: str) -> None:
     config = LearningConfig(seed=0, estimator=estimator, loss_aversion=1.0)
     trainer = Trainer(GraphTensors(train, rules), GraphTensors(held_out, rules), config, train.dim)
     trainer.run(lambda _: None)
-    paid = returns(held_out, "qrels", PENALTY)
+    paid = returns(held_out, RewardRules("qrels", PENALTY))
     assert trainer.evaluate().score >= 0.95 * float(paid.max(axis=1).mean())
     assert trainer.evaluate().score > float(paid.mean(axis=0).max()) + 0.1
 
@@ -59,7 +59,7 @@ def test_untrained_policy_is_far_from_it() -> None:
     graph = toy_graph(seed=100)
     tensors = GraphTensors(graph, RewardRules("qrels", PENALTY))
     trainer = Trainer(tensors, tensors, LearningConfig(seed=0), graph.dim)
-    assert expected_return(trainer.policy, tensors) < 0.7 * float(returns(graph, "qrels", PENALTY).max(axis=1).mean())
+    assert expected_return(trainer.policy, tensors) < 0.7 * float(returns(graph, tensors.rules).max(axis=1).mean())
 
 
 def test_same_seed_same_weights_other_seed_other_weights() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import sysconfig
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,7 +23,7 @@ from searchrl.agent.policy import Policy
 from searchrl.config import ObservedName, PolicyName
 from searchrl.env.tree import N_ACTIONS, action_names
 from searchrl.errors import CheckpointError, DataError, reason
-from searchrl.files import write_bytes
+from searchrl.files import shipped, write_bytes
 from searchrl.threads import LOADING
 
 FORMAT = "searchrl-policy"
@@ -46,6 +45,8 @@ class PolicyCheckpoint:
     dev_score: float | None
     best_fixed: Sequence[int]
     """Actions of the fixed sequence that was best on the dev queries."""
+    rerank_share: float = 0.0
+    """The reward model's share that was best there after a plain search."""
     version: str = __version__
     computed: Mapping[str, Any] = field(default_factory=dict)
     """Processor and numeric formats of the models, as ``Models.computed`` has them; empty before 0.2."""
@@ -108,6 +109,7 @@ class Meta(BaseModel):
     episode: Annotated[int, Field(ge=0)]
     dev_score: float | None
     best_fixed: tuple[Annotated[int, Field(ge=0, lt=64)], ...]
+    rerank_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     version: str = __version__
     computed: dict[str, Any] = {}
 
@@ -200,13 +202,8 @@ def find_policy(name: str) -> Path:
 
 
 def shipped_policy(name: str) -> Path:
-    """The file of a policy that comes with SearchRL: in the clone, or where a wheel has put it."""
-    file = Path("checkpoints") / f"{name}.pt"
-    clone, installed = Path(__file__).parents[2], Path(sysconfig.get_path("data"), "share", "searchrl")
-    here = clone / file
-    if here.is_file():
-        return file if file.is_file() and file.samefile(here) else here
-    return installed / file
+    """The file of a policy that comes with SearchRL."""
+    return shipped(f"{name}.pt")
 
 
 REWARDS = {"qrels": "human judgments", "lm": "a language model", "head": "a reward head"}
@@ -270,7 +267,8 @@ def model_card(checkpoint: PolicyCheckpoint, name: str, results: Sequence[Mappin
         f"seed {learning['seed']}",
         "retriever": f"{game['retriever']}, encoder {models['encoder']} ({checkpoint.encoder})",
         "reformulator": game["reformulator"],
-        "episodes": f"at most {game['max_steps']} steps, {game['step_penalty']} taken off for each",
+        "episodes": f"at most {game['max_steps']} steps, {game['step_penalty']} taken off for each, "
+        f"{game['judge_penalty']} for each document judged",
         "best fixed sequence": action_names(checkpoint.best_fixed),
         "SearchRL": checkpoint.version,
         **({"computed": in_words(checkpoint.computed)} if checkpoint.computed else {}),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.env.graph import SearchGraph, query_weights
+from searchrl.env.graph import RewardRules, SearchGraph, query_weights
 from searchrl.env.tree import ROOT, Action, Tree, action_names
 
 IntVector = NDArray[np.int64]
@@ -24,9 +24,16 @@ def follow(tree: Tree, actions: Sequence[int]) -> int:
     return node
 
 
-def single_pass(graph: SearchGraph) -> IntVector:
-    """One plain search, then stop: end states (n,)."""
-    return np.full(len(graph), follow(graph.tree, (Action.SEARCH,)))
+def single_pass(graph: SearchGraph, place: int | None = None) -> IntVector:
+    """One plain search, then stop, by the argument of this place where TERMINATE has one: end states (n,)."""
+    stop = () if place is None else (Action.TERMINATE + place,)
+    return np.full(len(graph), follow(graph.tree, (Action.SEARCH, *stop)))
+
+
+def best_share(graph: SearchGraph, source: str) -> int:
+    """Place of the argument of TERMINATE that is best on average after one plain search. Choose on dev queries."""
+    gains = query_weights(graph) @ np.asarray(graph.gains[source])
+    return int(gains[: graph.tree.n_shares].argmax())
 
 
 def heuristic(graph: SearchGraph) -> IntVector:
@@ -48,24 +55,24 @@ def random_actions(graph: SearchGraph, rng: np.random.Generator) -> IntVector:
     return nodes
 
 
-def best_fixed(graph: SearchGraph, source: str, step_penalty: float) -> int:
+def best_fixed(graph: SearchGraph, rules: RewardRules) -> int:
     """The sequence, given by its end state, that pays best on average over these queries. Choose on dev queries.
 
     Over several collections, each counts the same.
     """
-    return int(graph.tree.ends[(query_weights(graph) @ returns(graph, source, step_penalty)).argmax()])
+    return int(graph.tree.ends[(query_weights(graph) @ returns(graph, rules)).argmax()])
 
 
-def oracle(graph: SearchGraph, source: str, step_penalty: float = 0.0) -> IntVector:
+def oracle(graph: SearchGraph, rules: RewardRules) -> IntVector:
     """The best achievable episode of every query, known only with hindsight: end states (n,)."""
-    best = returns(graph, source, step_penalty).argmax(axis=1)
-    return np.asarray(graph.tree.ends[best], dtype=np.int64)
+    return np.asarray(graph.tree.ends[returns(graph, rules).argmax(axis=1)], dtype=np.int64)
 
 
-def returns(graph: SearchGraph, source: str, step_penalty: float) -> NDArray[np.float64]:
+def returns(graph: SearchGraph, rules: RewardRules) -> NDArray[np.float64]:
     """What each of the tree's ends pays, (n, E); TERMINATE costs a step unless the episode is truncated."""
-    steps = graph.tree.taken[graph.tree.ends]
-    return np.asarray(graph.gains[source] - step_penalty * steps, dtype=np.float64)
+    ends = graph.tree.ends
+    costs = rules.step_penalty * graph.tree.taken[ends] + rules.judge_penalty * graph.judged[:, ends]
+    return np.asarray(graph.gains[rules.source] - costs, dtype=np.float64)
 
 
 def describe(tree: Tree, node: int) -> str:

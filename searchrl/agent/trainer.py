@@ -37,7 +37,7 @@ class DevScore:
     score: float
     """Mean return; over several collections, the mean of their means."""
     gain: float
-    """Mean gain of the final ranking, step penalties aside."""
+    """Mean gain of the final ranking, penalties aside."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,9 @@ class Trainer:
         """Play the greedy policy on every dev query."""
         graph = self.dev_graph
         ends, steps = greedy_episodes(self.policy, graph)
-        gain = graph.mean(graph.end_gain[torch.arange(graph.size), ends])
-        score = DevScore(gain - graph.rules.step_penalty * graph.mean(steps.float()), gain)
+        everyone = torch.arange(graph.size)
+        paid = graph.mean(graph.end_gain[everyone, ends] - graph.rules.step_penalty * steps)
+        score = DevScore(paid, graph.mean(graph.found[everyone, ends]))
         check_finite({"return on the dev queries": score.score})
         return score
 

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +18,13 @@ from searchrl.agent.trainer import Progress, Trainer, collapsed
 from searchrl.command import held_interrupt
 from searchrl.config import GameConfig
 from searchrl.data.dataset import Split
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import RewardRules, SearchGraph
 from searchrl.env.tree import action_names
 from searchrl.evaluation.measures import reward_quality
 from searchrl.evaluation.text_table import number, text_table
 from searchrl.experiment.callbacks import Callback, Listener
 from searchrl.experiment.evaluate import compare_on
-from searchrl.experiment.parts import Models, reward_source
+from searchrl.experiment.parts import Models, reward_rules, reward_source
 from searchrl.experiment.prepare import Collection, PreparedCollection
 from searchrl.progress import progress_bar
 from searchrl.reward.gain import Judgments
@@ -77,9 +78,9 @@ def headroom(collection: Collection, graphs: Mapping[Split, SearchGraph], game: 
                 continue
             gains = graph.state_gains(source)
             everyone = np.arange(len(graph))
-            best = strategies.best_fixed(graph, source, game.step_penalty)
+            best = strategies.best_fixed(graph, replace(reward_rules(game), source=source))
             single = gains[everyone, strategies.single_pass(graph)].mean()
-            oracle = gains[everyone, strategies.oracle(graph, source)].mean()
+            oracle = gains[everyone, strategies.oracle(graph, RewardRules(source, step_penalty=0.0))].mean()
             heuristic = gains[everyone, strategies.heuristic(graph)].mean()
             cells = [single, heuristic, gains[:, best].mean(), oracle, oracle - single]
             name = f"{split}, by {collection.judged_by(split) if source == 'qrels' else 'the reward model'}"

@@ -1,8 +1,9 @@
 """Get a search graph: the stored one where there is one, else built, under a bar if wanted, and stored.
 
-To build one is to play every legal sequence of actions, state by state, all queries of a state together, in three
-stages: play every state, have everything that was found scored by the reward model, look at every state with what it
-said. Each step is kept as a part, so that a build that was killed repeats at most the step in flight.
+To build one is to play every legal sequence of actions, level by level, all queries of a state together: play the
+states that so many steps lead to, have what was found there scored by the reward model, go on with what it said. At
+last every state is looked at with all its scores. Each step is kept as a part, so that a build that was killed repeats
+at most the step in flight.
 """
 
 from __future__ import annotations
@@ -63,8 +64,7 @@ def finish(
 ) -> tuple[dict[str, Column], dict[str, Any]]:
     """Finish whatever ``parts`` lack; returns the graph's arrays, made when asked for, and its facts."""
     build = _Build(game, queries, parts, on_progress or (lambda stage, unit, done, total: None))
-    build.play()
-    pool = build.score()
+    pool = build.play()
     build.view(pool)
     return build.columns(pool), build.facts()
 
@@ -85,39 +85,41 @@ class _Build:
         self.changed = np.unique(self.tree.query_slot, return_index=True)[1].tolist()
         """The states in which each of the tree's queries is current for the first time."""
 
-    def play(self) -> None:
-        """Take every action from every state: encode, search, reformulate."""
-        exclude = own_document(self.queries, self.game.corpus)
-        for node, state in self._unfinished("playing", state_part):
-            if state.action is None:
-                at = self.game.start(self.queries.texts)
-            else:
-                before = state_of(self.parts, self.tree, state.parent)
-                at = self.game.advance(before, kind(state.action), exclude)
-            self.parts[state_part(node)] = part_of(at, state)
+    def play(self) -> JudgedPool | None:
+        """Take every action from every state: encode, search, have judged, reformulate. Returns all that was judged."""
+        exclude, pool = own_document(self.queries, self.game.corpus), self.game.pool(self.queries.texts)
+        for step in range(self.tree.max_steps + 1):
+            level = np.flatnonzero(self.tree.step[: self.tree.open_states] == step).tolist()
+            for node, state in self._unfinished(f"playing, step {step}", state_part, level):
+                if state.action is None:
+                    at = self.game.start(self.queries.texts)
+                else:
+                    before = state_of(self.parts, self.tree, state.parent)
+                    at = self.game.advance(before, kind(state.action), exclude, pool)
+                self.parts[state_part(node)] = part_of(at, state)
+            searched = [node for node in level if self.tree.states[node].searched]
+            if pool is not None and searched:
+                self._judge(step, searched, pool)
+        return pool
 
-    def score(self) -> JudgedPool | None:
-        """Have the reward model score every document that it has to for any query in any state."""
-        pool = self.game.pool(self.queries.texts)
-        if pool is None:
-            return None
-        met = [self.parts[state_part(node)].arrays["judged"] for node in self.tree.searched_nodes]
+    def _judge(self, step: int, searched: Sequence[int], pool: JudgedPool) -> None:
+        """Have the reward model score what the searches of one level found."""
+        met = [self.parts[state_part(node)].arrays["judged"] for node in searched]
         batches = pool.batches(np.concatenate(met, axis=1))
-        done, total = 0, sum(map(len, batches))
+        stage, done, total = f"judging, step {step}", 0, sum(map(len, batches))
         for i, pairs in enumerate(batches):
-            name = f"scores-{i}"
+            name = f"scores-{step}-{i}"
             if name not in self.parts:
-                self.report("judging", "pair", done, total)
+                self.report(stage, "pair", done, total)
                 self.parts[name] = Part({"scores": pool.score(pairs)})
             pool.learn(pairs, self.parts[name].arrays["scores"])
             done += len(pairs)
-        self.report("judging", "pair", done, total)
-        return pool
+        self.report(stage, "pair", done, total)
 
     def view(self, pool: JudgedPool | None) -> None:
         """What needs the scores: every state's features, and what an episode that ended there would find and earn."""
         gains_of = self._gains(pool)
-        for node, state in self._unfinished("ranking", _view_part):
+        for node, state in self._unfinished("ranking", _view_part, range(self.tree.open_states)):
             at = state_of(self.parts, self.tree, node)
             arrays: dict[str, Array] = {"features": self.game.features(at, pool)}
             if state.searched:
@@ -170,15 +172,15 @@ class _Build:
             },
         }
 
-    def _unfinished(self, stage: str, part: Callable[[int], str]) -> Iterator[tuple[int, Node]]:
-        """The states whose part is missing; reports as they are dealt with."""
-        n, states = len(self.queries), self.tree.states[: self.tree.open_states]
-        todo = [node for node in range(len(states)) if part(node) not in self.parts]
-        done = len(states) - len(todo)
-        self.report(stage, "situation", done * n, len(states) * n)
+    def _unfinished(self, stage: str, part: Callable[[int], str], nodes: Sequence[int]) -> Iterator[tuple[int, Node]]:
+        """Those of some states whose part is missing; reports as they are dealt with."""
+        n = len(self.queries)
+        todo = [node for node in nodes if part(node) not in self.parts]
+        done = len(nodes) - len(todo)
+        self.report(stage, "situation", done * n, len(nodes) * n)
         for i, node in enumerate(todo, start=1):
-            yield node, states[node]
-            self.report(stage, "situation", (done + i) * n, len(states) * n)
+            yield node, self.tree.states[node]
+            self.report(stage, "situation", (done + i) * n, len(nodes) * n)
 
     def _gains(self, pool: JudgedPool | None) -> Callable[[IntArray], dict[str, FloatArray]]:
         """What (n, depth) rankings of these queries are worth: source of gains -> (n,) nDCG@10."""

@@ -61,16 +61,14 @@ REWARD_FEATURES = (
     "reward_mean",  # reward model's mean over the top 10 found so far, as fused
     "reward_max",
     "reward_change",  # mean minus that of the first ranking
-)
-JUDGE_FEATURES = (  # where the agent chooses how far to trust the reward model; of all that was judged so far
-    "judge_best",  # highest score
-    "judge_mass",  # sum of the scores: for probabilities, how many relevant documents were found
-    "judge_spread",  # their standard deviation
-    "judge_top",  # score of the fused ranking's first document
-    "judge_gain",  # best score now, less the best before the last search
-    "judge_found",  # sum of the scores of what only the last search found
-    "judge_ndcg",  # nDCG@10 that the fused ranking has by the scores: 1 where the reward model would change nothing
-    "judge_agreement",  # correlation of the fused scores and the reward model's
+    "judged_best",  # highest score of all that was judged so far
+    "judged_mass",  # sum of the scores: for probabilities, how many relevant documents were found
+    "judged_spread",  # their standard deviation
+    "judged_top",  # score of the fused ranking's first document
+    "judged_gain",  # best score now, less the best before the last search
+    "judged_found",  # sum of the scores of what only the last search found
+    "judged_ndcg",  # nDCG@10 that the fused ranking has by the scores: 1 where the reward model would change nothing
+    "judged_agreement",  # correlation of the fused scores and the reward model's
 )
 GROUPS = {
     "level": ("level_top", "level_mean", "level_gap", "level_drop", "level_spread", "coherence"),
@@ -79,7 +77,7 @@ GROUPS = {
     "lexical": ("lexical_support", *PROBE_FEATURES[5:13]),
     "words": PROBE_FEATURES[13:],
     "query": ("drift", "lexical_share"),
-    "reward": REWARD_FEATURES + JUDGE_FEATURES,
+    "reward": REWARD_FEATURES,
 }
 """What an ablation can hide; what is left says how far the episode is."""
 
@@ -184,25 +182,26 @@ def query_features(original: Queries, current: Queries, step: int, max_steps: in
     return np.stack([drift, current.lexical, *constant], axis=1).astype(np.float32)
 
 
-def reward_features(first: FloatArray, last: FloatArray) -> FloatArray:
-    """Features from the reward model's scores of the top found first and by now, each (n, k) with NaN for none."""
-    mean_first, _ = _masked_moments(np.nan_to_num(first), ~np.isnan(first))
-    mean_last, _ = _masked_moments(np.nan_to_num(last), ~np.isnan(last))
-    stacked: FloatArray = np.stack([mean_last, _best(last), mean_last - mean_first], axis=1).astype(np.float32)
-    return stacked
+def reward_features(
+    fused: Ranking, scores: FloatArray, first: FloatArray, known: FloatArray, before: FloatArray
+) -> FloatArray:
+    """What the reward model says of what was found, (n, len(REWARD_FEATURES)), and where the two disagree.
 
-
-def judge_features(fused: Ranking, scores: FloatArray, known: FloatArray, before: FloatArray) -> FloatArray:
-    """What the reward model says of all that it has judged, (n, len(JUDGE_FEATURES)), and where it disagrees.
-
-    scores: (n, depth) of the fused ranking's documents, known: (n, k) of every document once, before: (n, k') of those
-    judged before the last search. NaN where there is none.
+    scores: (n, depth) of the fused ranking's documents; first: (n, 10) of the top of the first ranking; known: (n, k)
+    of every document judged so far, once; before: (n, k') of those judged before the last search. NaN where there is
+    none.
     """
+    top = scores[:, :TOP]
+    mean_first, _ = _masked_moments(np.nan_to_num(first), ~np.isnan(first))
+    mean, _ = _masked_moments(np.nan_to_num(top), ~np.isnan(top))
     best, worth = _best(known), np.nan_to_num(known)
     mass, earlier = worth.sum(axis=1), np.nan_to_num(before).sum(axis=1)
-    ranked = np.nan_to_num(scores[:, :TOP])
+    ranked = np.nan_to_num(top)
     both = Ranking(np.where(np.isnan(scores), NO_DOCUMENT, fused.documents), fused.scores)
     features = [
+        mean,
+        _best(top),
+        mean - mean_first,
         best,
         mass,
         _masked_moments(worth, ~np.isnan(known))[1],

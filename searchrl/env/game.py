@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from searchrl.config import FusionName
 from searchrl.data.dataset import Corpus
 from searchrl.env.features import (
-    JUDGE_FEATURES,
     PROBE_FEATURES,
     QUERY_FEATURES,
     RANKING_FEATURES,
     REWARD_FEATURES,
     TOP,
     Probe,
-    judge_features,
     probe,
     query_features,
     ranking_features,
@@ -32,10 +30,11 @@ from searchrl.env.features import (
 )
 from searchrl.env.tree import Action, Node, Tree, build_tree
 from searchrl.files import Array, Part, Parts
-from searchrl.reformulate.reformulator import Direction, Reformulator
-from searchrl.retrieval.fusion import fuse, mix, mix_judged
+from searchrl.reformulate.reformulator import Direction, Judged, Reformulator
+from searchrl.retrieval.fusion import fuse, mix
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
+from searchrl.reward.gain import calibrate
 from searchrl.reward.reward_model import JudgedPool, RewardModel
 
 
@@ -48,22 +47,15 @@ class Rules:
     fusion: FusionName = "minmax"
     anchor: float = 0.4
     """Weight of the first ranking in the final fusion; the later ones share the rest."""
-    rerank_depth: int = 0
-    """Documents at the top of the final ranking that the reward model may reorder; 0 leaves it alone."""
-    rerank_weight: float = 0.3
-    """Share of the reward model in the reordering, 0 to 1: it is mixed in, never alone."""
-    trust: tuple[float, ...] = ()
-    """Shares among which the episode chooses when it ends; none: ``rerank_weight`` for all."""
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """The shares that a final ranking can be made with."""
-        return self.trust or (self.rerank_weight,)
+    judge_depth: int = 10
+    """Documents at the top of what was found so far that the reward model judges after each search."""
+    trust: tuple[float, ...] = (0.0,)
+    """Shares of the reward model in the final ranking, 0 to 1, among which the episode chooses when it ends."""
 
     @property
     def tree(self) -> Tree:
         """All states that an episode can reach."""
-        return build_tree(self.max_steps, self.auto_search, len(self.shares))
+        return build_tree(self.max_steps, self.auto_search, len(self.trust))
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ class Game:
         """Names of an observation's features, in order."""
         names: tuple[str, ...] = RANKING_FEATURES + PROBE_FEATURES
         if self.reward_model:
-            names += REWARD_FEATURES + (JUDGE_FEATURES if self.rules.trust else ())
+            names += REWARD_FEATURES
         return names + QUERY_FEATURES
 
     @property
@@ -169,62 +161,62 @@ class Game:
         """An empty judged pool for these queries; None without a reward model."""
         return JudgedPool(self.reward_model, self.corpus, texts) if self.reward_model else None
 
-    def advance(self, at: State, action: Action, exclude: IntArray) -> State:
+    def advance(self, at: State, action: Action, exclude: IntArray, pool: JudgedPool | None = None) -> State:
         """Take one legal action (not TERMINATE). ``exclude`` (n,): each query's own document, -1 for none.
 
-        The reward model has no say in where an action leads, so all of a graph's documents can be judged together.
+        pool: what the reward model said, for a reformulation; what it has not judged yet of ``at.judged`` it judges.
         """
         at = replace(at, step=at.step + 1)
         if action == Action.SEARCH:
             return self._search(at, exclude)
         direction: Direction = "narrow" if action == Action.NARROW else "broaden"
-        current = self.reformulator.reformulate(direction, at.original, at.current, at.rankings[-1])
+        judged = self._judged(at, pool)
+        current = self.reformulator.reformulate(direction, at.original, at.current, at.rankings[-1], judged)
         at = replace(at, current=current, searched=False)
         return self._search(at, exclude) if self.rules.auto_search else at
 
-    def final_ranking(self, at: State, pool: JudgedPool | None, place: int = 0) -> Ranking:
-        """What the user would get if the episode ended here: the episode's rankings fused, then perhaps reranked.
+    def _judged(self, at: State, pool: JudgedPool | None) -> Judged | None:
+        """All that the episode has judged, with its gains."""
+        if pool is None or self.reward_model is None:
+            return None
+        documents = at.judged_once()
+        pool.ensure(documents)
+        scores = pool.lookup(documents)
+        gains = np.where(np.isnan(scores), np.nan, calibrate(scores, self.reward_model.absolute))
+        return Judged(documents, gains.astype(np.float32))
 
-        place: that of the reward model's share among ``Rules.shares``.
+    def final_ranking(self, at: State, pool: JudgedPool | None, place: int = 0) -> Ranking:
+        """What the user would get if the episode ended here: the episode's rankings fused, the reward model mixed in.
+
+        place: that of the reward model's share among ``Rules.trust``.
         """
         return self.final_rankings(at, pool, [place])[0]
 
     def final_rankings(self, at: State, pool: JudgedPool | None, places: Sequence[int]) -> list[Ranking]:
         """The same for several shares."""
         fused = fuse(at.rankings, self.rules.fusion, self.rules.anchor)
-        if pool is None or self.rules.rerank_depth == 0:
+        if pool is None or not any(self.rules.trust):
             return [fused] * len(places)
-        pool.ensure(at.judged[-1])
-        shares = [self.rules.shares[place] for place in places]
-        if self.rules.trust:
-            scores = _own_scores(at, pool, fused.documents)
-            return [mix_judged(fused, scores, share) for share in shares]
-        scores = pool.lookup(fused.documents[:, : self.rules.rerank_depth])
-        if pool.closed:  # what nobody has judged counts neither for nor against
-            known = ~np.isnan(scores)
-            mean = np.where(known, scores, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-            scores = np.where(known, scores, mean[:, None]).astype(np.float32)
-        return [mix(fused, scores, share, "minmax") for share in shares]
+        pool.ensure(at.judged_once())
+        scores = _own_scores(at, pool, fused.documents)
+        return [mix(fused, scores, self.rules.trust[place]) for place in places]
 
     def features(self, at: State, pool: JudgedPool | None) -> FloatArray:
         """The observation's named scalars, (n, len(feature_names))."""
         parts = [at.seen]
         if pool is not None:
-            for documents in at.judged:
-                pool.ensure(documents)
-            first, last = (at.judged[0], at.judged[-1]) if at.judged else (_nothing(at), _nothing(at))
-            parts.append(reward_features(pool.lookup(first[:, :TOP]), pool.lookup(last[:, :TOP])))
-            if self.rules.trust:
-                parts.append(self._judge_features(at, pool))
+            parts.append(self._reward_features(at, pool))
         parts.append(query_features(at.original, at.current, at.step, self.rules.max_steps, at.searched))
         return np.concatenate(parts, axis=1)
 
-    def _judge_features(self, at: State, pool: JudgedPool) -> FloatArray:
+    def _reward_features(self, at: State, pool: JudgedPool) -> FloatArray:
         if not at.rankings:
-            return np.zeros((len(at.original), len(JUDGE_FEATURES)), dtype=np.float32)
+            return np.zeros((len(at.original), len(REWARD_FEATURES)), dtype=np.float32)
+        pool.ensure(at.judged_once())
         fused = fuse(at.rankings, self.rules.fusion, self.rules.anchor)
         known, before = pool.lookup(at.judged_once()), pool.lookup(at.judged_once(len(at.judged) - 1))
-        return judge_features(fused, _own_scores(at, pool, fused.documents), known, before)
+        first = pool.lookup(at.judged[0][:, :TOP])
+        return reward_features(fused, _own_scores(at, pool, fused.documents), first, known, before)
 
     def _search(self, at: State, exclude: IntArray) -> State:
         ranking = self.retriever.search(at.current, exclude)
@@ -234,19 +226,20 @@ class Game:
         judged = at.judged
         if self.reward_model is not None:
             fused = fuse(rankings, self.rules.fusion, self.rules.anchor)
-            judged = (*judged, fused.documents[:, : max(TOP, self.rules.rerank_depth)])
+            judged = (*judged, fused.documents[:, : self.rules.judge_depth])
         seen = np.concatenate([about, evidence.features], axis=1)
         return replace(at, rankings=rankings, searched=True, probe=evidence, result=result, seen=seen, judged=judged)
 
 
 def _own_scores(at: State, pool: JudgedPool, documents: IntArray) -> FloatArray:
     """Scores of (n, k) documents; NaN for those that this episode has not judged, whatever others have."""
-    judged = (documents[:, :, None] == at.judged_once()[:, None, :]).any(axis=2)
-    return np.where(judged, pool.lookup(documents), np.nan).astype(np.float32)
-
-
-def _nothing(at: State) -> IntArray:
-    return np.full((len(at.original), 1), NO_DOCUMENT, dtype=np.int32)
+    judged = (documents[:, :, None] == at.judged_once()[:, None, :]).any(axis=2) & (documents != NO_DOCUMENT)
+    scores = np.where(judged, pool.lookup(documents), np.nan)
+    if pool.closed:  # what there was no time to judge counts neither for nor against
+        known = ~np.isnan(scores)
+        mean = np.where(known, scores, 0.0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+        scores = np.where(judged & ~known & known.any(axis=1, keepdims=True), mean, scores)
+    return scores.astype(np.float32)
 
 
 def state_part(node: int) -> str:

@@ -24,8 +24,9 @@ from searchrl.env.tree import ROOT, Action, Tree, build_tree
 from searchrl.errors import ConfigError, nearest
 from searchrl.files import Array, load_arrays
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.threads import lazy
 
-VERSION = 6
+VERSION = 7
 """Raised whenever a stored graph would no longer be what today's code computes."""
 
 SIZES = "sizes"
@@ -78,10 +79,15 @@ class SearchGraph:
         gains = np.concatenate([np.asarray(self.gains[source]), np.zeros((len(self), 1), dtype=np.float32)], axis=1)
         return np.asarray(gains[:, self.tree.end_slot], dtype=np.float32)
 
+    @lazy
+    def judged(self) -> IntArray:
+        """(n, S) documents that the reward model has judged by each state; 0 where nothing has been searched."""
+        calls = np.concatenate([np.asarray(self.reward_calls), np.zeros((len(self), 1), dtype=np.int32)], axis=1)
+        return np.asarray(calls[:, self.tree.search_slot], dtype=np.int32)
+
     def lm_calls(self, nodes: NDArray[np.int_]) -> IntArray:
         """(n,) language model calls up to one state of each query: reformulations and pairs scored."""
-        slots = self.tree.search_slot[nodes]
-        scored = np.where(slots >= 0, self.reward_calls[np.arange(len(self)), np.maximum(slots, 0)], 0)
+        scored = self.judged[np.arange(len(self)), nodes]
         return np.asarray(scored + self.tree.reformulations[nodes] * self.reformulation_calls, dtype=np.int32)
 
     def final_ranking(self, nodes: NDArray[np.int_]) -> Ranking:
@@ -185,6 +191,8 @@ class RewardRules:
     """``single_pass`` pays the difference from what one plain search would have earned."""
     empty_penalty: float = 1.0
     """Taken off for ending with nothing found; only possible with the mask off."""
+    judge_penalty: float = 0.0
+    """Taken off for every document that the reward model judged."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +248,8 @@ class GraphTensors:
         if rules.baseline == "single_pass":
             gains = gains - gains[:, [int(tree.ends[0])]]
         gains[:, tree.search_slot < 0] = -rules.empty_penalty
+        self.found = self._put(gains)
+        gains = gains - np.float32(rules.judge_penalty) * graph.judged.astype(np.float32)
         self.end_gain = self._put(gains)
         # How far apart one query's outcomes lie: the unit in which learning compares them, so that the weight of the
         # entropy bonus means the same whatever the data and the source of gains.

@@ -155,7 +155,7 @@ def _wanted(game: Game, tree: Tree, group: _Group) -> Sequence[IntArray]:
         return ()
     if tree.step[group.node] < tree.max_steps or tree.n_shares > 1:
         return group.at.judged
-    return group.at.judged[-1:] if game.rules.rerank_depth else ()
+    return group.at.judged if any(game.rules.trust) else ()
 
 
 def _stop(game: Game, group: _Group, episodes: list[Episode]) -> None:
@@ -183,7 +183,7 @@ def _step(policy: Player, game: Game, tree: Tree, group: _Group, episodes: list[
         part, action = group.take(which), kind(place)
         if action != Action.TERMINATE:
             nobody = np.full(len(which), NO_DOCUMENT, dtype=np.int32)
-            at = game.advance(part.at, action, nobody)
+            at = game.advance(part.at, action, nobody, part.pool)
             part = replace(part, node=int(tree.children[part.node, action]), at=at)
             going_on.append(part)
         searched = action == Action.SEARCH or (game.rules.auto_search and action != Action.TERMINATE)
@@ -196,7 +196,7 @@ def _step(policy: Player, game: Game, tree: Tree, group: _Group, episodes: list[
                 lexical_share=float(part.at.current.lexical[i]),
                 similarity=float(similarity[i]),
                 ranking=part.at.rankings[-1].row(i) if searched else None,
-                trust=game.rules.trust[place - action] if game.rules.trust and action == Action.TERMINATE else None,
+                trust=game.rules.trust[place - action] if part.pool and action == Action.TERMINATE else None,
             )
             episodes[row].steps.append(step)
         if action == Action.TERMINATE:

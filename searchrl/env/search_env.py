@@ -103,14 +103,14 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         if following >= 0:
             if chosen != Action.TERMINATE:
                 own = self._own[self._row : self._row + 1]
-                self._at = self.game.advance(self._at, chosen, own)
+                self._at = self.game.advance(self._at, chosen, own, self._pool)
             self._node = following
         # Where there is a choice left, how far to trust, an episode out of steps makes it first.
         out_of_steps = self._steps >= steps and (self.tree.n_shares == 1 or not paid)
         truncated = out_of_steps and (not terminated or not paid)
         terminated = terminated and not truncated
         self._over = terminated or truncated
-        reward = -self.reward.step_penalty * paid + (self._end_gain() if self._over else 0.0)
+        reward = -self.reward.step_penalty * paid + (self._end_gain() - self._judging() if self._over else 0.0)
         return self._observe(), reward, terminated, truncated, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -191,6 +191,10 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
             found = self._at.rankings[-1].documents[0]
             info["documents"] = [self.game.corpus.ids[d] for d in found if d >= 0]
         return info
+
+    def _judging(self) -> float:
+        """What is taken off for documents that were judged."""
+        return self.reward.judge_penalty * float(self._at.reward_calls[0])
 
     def _end_gain(self) -> float:
         if not self._at.rankings:

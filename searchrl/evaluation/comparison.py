@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,12 @@ from searchrl.agent import strategies
 from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.data.own_document import own_document
 from searchrl.device import rng
-from searchrl.env.graph import SearchGraph
+from searchrl.env.game import Game
+from searchrl.env.graph import RewardRules, SearchGraph
 from searchrl.env.tree import N_ACTIONS, ROOT, Action
 from searchrl.errors import DataError
 from searchrl.evaluation.measures import MEASURES, evaluate_ranking
+from searchrl.evaluation.rerankers import rerankers
 from searchrl.evaluation.significance import (
     PairedTest,
     bootstrap_interval,
@@ -27,7 +29,7 @@ from searchrl.evaluation.significance import (
 )
 from searchrl.evaluation.text_table import json_number, number, text_table
 from searchrl.retrieval.ranking import Ranking
-from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
+from searchrl.retrieval.retriever import LEXICAL_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -215,21 +217,22 @@ def difficulty_table(single_pass: ArrayLike, methods: Mapping[str, ArrayLike]) -
 def compare_methods(
     graph: SearchGraph,
     queries: QuerySet,
-    corpus: Corpus,
-    retriever: Retriever,
+    game: Game,
     agent: NDArray[np.int64],
     best_fixed: Sequence[int],
     *,
     source: str,
     seed: int,
+    rerank_share: float | None = None,
 ) -> ComparisonTable:
     """Measure every method on one graph: plain searches of each kind, fixed strategies, the agent, the oracle.
 
     agent: (n,) states in which the agent's episodes ended. best_fixed: the actions that were best on dev queries.
     source: the gains by which the oracle chooses; beside people's judgments, a second one chooses by the reward model.
-    Without human judgments all is by the reward model.
+    rerank_share: the reward model's share in ``rerankers``, which may judge as many documents as the agent did; None
+    leaves them out. Without human judgments all is by the reward model.
     """
-    results = []
+    results, corpus, retriever = [], game.corpus, game.retriever
     if queries.judged:
         own = own_document(queries, corpus)
         vectors = np.asarray(graph.query_vectors[:, graph.tree.query_slot[ROOT]])  # spares loading the encoder
@@ -247,6 +250,12 @@ def compare_methods(
                 actions=[[int(Action.SEARCH)]] * len(queries),
             )
             results.append(plain)
+        if rerank_share is not None and game.reward_model is not None:
+            budget = round(float(graph.judged[np.arange(len(graph)), agent].mean()))
+            for name, found in rerankers(game, queries.texts, vectors, own, budget, rerank_share):
+                metrics = evaluate_ranking(found.ranking, queries, corpus.ids)
+                calls = found.judged.astype(np.float64)
+                results.append(replace(plain, name=name, metrics=metrics, lm_calls=calls, ranking=found.ranking))
     best = strategies.follow(graph.tree, best_fixed)
     ends = {
         "single_pass": strategies.single_pass(graph),
@@ -254,10 +263,13 @@ def compare_methods(
         "random": strategies.random_actions(graph, rng(seed, "random strategy")),
         "best_fixed": np.full(len(graph), best, dtype=np.int64),
         "rl_agent": agent,
-        "oracle": strategies.oracle(graph, source),
+        "oracle": strategies.oracle(graph, RewardRules(source, step_penalty=0.0)),
     }
+    if rerank_share is not None and graph.tree.n_shares > 1:
+        place = game.rules.trust.index(rerank_share)
+        ends = {"single_pass": ends["single_pass"], "single_rerank": strategies.single_pass(graph, place), **ends}
     if source == "qrels" and "reward" in graph.gains:  # else what the reward pays would have no bound in the table
-        ends["reward_oracle"] = strategies.oracle(graph, "reward")
+        ends["reward_oracle"] = strategies.oracle(graph, RewardRules("reward", step_penalty=0.0))
     results += [method_result(name, graph, end, queries, corpus) for name, end in ends.items()]
     return ComparisonTable.build(results, measure=MEASURES[0] if queries.judged else REWARD_MEASURE, seed=seed)
 

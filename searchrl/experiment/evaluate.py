@@ -13,7 +13,7 @@ from searchrl.agent.trainer import greedy_episodes
 from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, OwnDocumentName, TrainConfig
 from searchrl.config_file import differences, from_json
 from searchrl.data.dataset import QuerySet, Split
-from searchrl.env.graph import GraphTensors, RewardRules
+from searchrl.env.graph import GraphTensors
 from searchrl.env.tree import action_names
 from searchrl.errors import CheckpointError
 from searchrl.evaluation.charts import write_pictures
@@ -21,7 +21,7 @@ from searchrl.evaluation.comparison import ComparisonTable, compare_methods, hum
 from searchrl.evaluation.report import write_report
 from searchrl.evaluation.report_data import find_run, read_curves
 from searchrl.evaluation.results import write_results
-from searchrl.experiment.parts import Models, open_models, reward_source
+from searchrl.experiment.parts import Models, open_models, reward_rules, reward_source
 from searchrl.experiment.prepare import Collection, PreparedCollection, prepare_collection, read_collection
 from searchrl.experiment.train import Trained
 
@@ -108,7 +108,8 @@ class Evaluated:
             "paid in training by": paid_by(checkpoint.config),
             "retriever": f"{game.retriever}, encoder {checkpoint.config['models']['encoder']}",
             "reformulator": game.reformulator,
-            "episodes": f"at most {game.max_steps} steps, {game.step_penalty} taken off for each; fusion {game.fusion}",
+            "episodes": f"at most {game.max_steps} steps, {game.step_penalty} taken off for each, "
+            f"{game.judge_penalty} for each document judged; fusion {game.fusion}",
             "reranking": reranking(game),
             "best_fixed is": action_names(checkpoint.best_fixed).lower(),
             "seed": self.seed,
@@ -154,10 +155,10 @@ def evaluate(
 
 def reranking(game: GameConfig) -> str:
     """How the reward model takes part in the final ranking, in words."""
-    if not game.rerank_depth:
+    if not game.judge_depth:
         return "none"
-    shares = f"weight chosen among {', '.join(map(str, game.trust))}" if game.trust else f"weight {game.rerank_weight}"
-    return f"top {game.rerank_depth}, {shares}"
+    shares = ", ".join(map(str, game.trust))
+    return f"top {game.judge_depth} of each search, share {f'chosen among {shares}' if len(game.trust) > 1 else shares}"
 
 
 def data_settings(
@@ -216,24 +217,29 @@ def evaluate_on(
             f"{policy.source}: made for other features (differing: {', '.join(sorted(differing)) or 'their order'}); "
             "train a policy with this version"
         )
-    table = compare_on(part, split, checkpoint.policy, checkpoint.best_fixed, seed)
+    table = compare_on(part, split, checkpoint.policy, checkpoint.best_fixed, seed, checkpoint.rerank_share)
     return Evaluated(policy, part, split, table, seed, models.computed)
 
 
 def compare_on(
-    part: PreparedCollection, split: Split, policy: Network, best_fixed: Sequence[int], seed: int
+    part: PreparedCollection,
+    split: Split,
+    policy: Network,
+    best_fixed: Sequence[int],
+    seed: int,
+    rerank_share: float | None = None,
 ) -> ComparisonTable:
-    """Play the policy's most probable episodes on a split's graph, and measure them beside everything else."""
+    """Play the policy's most probable episodes on a split's graph, and measure them as ``compare_methods`` does."""
     game, graph = part.settings, part.graphs[split]
-    rules = RewardRules(next(iter(graph.gains)), game.step_penalty)
+    rules = replace(reward_rules(game), source=next(iter(graph.gains)))
     ends, _ = greedy_episodes(policy, GraphTensors(graph, rules, game.mask))
     return compare_methods(
         graph,
         part.queries(split),
-        part.collection.dataset.corpus,
-        part.game.retriever,
+        part.game,
         ends.numpy(),
         best_fixed,
         source=human_first(graph, reward_source(game)),
         seed=seed,
+        rerank_share=rerank_share,
     )

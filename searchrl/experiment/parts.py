@@ -16,6 +16,7 @@ from searchrl.models.prompts import load_prompts
 
 if TYPE_CHECKING:
     from searchrl.env.game import Game, Rules
+    from searchrl.env.graph import RewardRules
     from searchrl.models.encoder import Encoder
     from searchrl.models.language_model import Engine
     from searchrl.models.lm_cache import CachedLanguageModel
@@ -84,16 +85,21 @@ def make_reward_model(models: ModelConfig, game: GameConfig, loader: ModelLoader
     Raises ModelError where it cannot be had, ConfigError where its settings do not go together, EngineError where the
     language model's server does not answer, or it and transformers do not agree on the golden pairs.
     """
-    if game.reward == "head" or (game.reward == "qrels" and models.reward_model and game.rerank_depth):
+    if game.judge_depth == 0:
+        return None
+    if judged_by_head(models, game):
         from searchrl.reward.head import HeadReward
 
         if not models.reward_model:
             raise ConfigError("reward head needs reward_model: a sequence-classification model, name or folder")
         choice = with_dtype(loader.device, models.dtype)
         return HeadReward(models.reward_model, choice.device, choice.dtype)
-    if game.reward == "qrels" and game.rerank_depth == 0:
-        return None
     return make_lm_reward(models, loader)
+
+
+def judged_by_head(models: ModelConfig, game: GameConfig) -> bool:
+    """Whether a reward head judges, not a language model."""
+    return game.reward == "head" or (game.reward == "qrels" and models.reward_model is not None)
 
 
 def make_lm_reward(models: ModelConfig, loader: ModelLoader) -> RewardModel:
@@ -101,9 +107,9 @@ def make_lm_reward(models: ModelConfig, loader: ModelLoader) -> RewardModel:
     from searchrl.reward.lm import LMReward
     from searchrl.reward.registry import KEY_WORDS, calibrated, recipe_of
 
-    method = judging_method(models, loader)
-    lm = loader.language_model(lm_name(models), judging_use(method), stop_at_newline=True)
-    recipe = recipe_of(lm_name(models), loader)
+    name, method = judge_name(models, loader), judging_method(models, loader)
+    lm = loader.language_model(name, judging_use(method), stop_at_newline=True)
+    recipe = recipe_of(name, loader)
     words = (recipe and recipe.max_key_words) or KEY_WORDS["lm"]
     return calibrated(LMReward(lm, method, load_prompts(models.prompts), words), recipe, method)
 
@@ -134,15 +140,19 @@ def make_rules(game: GameConfig) -> Rules:
         auto_search=game.auto_search,
         fusion=game.fusion,
         anchor=game.anchor,
-        rerank_depth=game.rerank_depth,
-        rerank_weight=game.rerank_weight,
-        trust=game.trust,
+        judge_depth=game.judge_depth,
+        trust=game.trust if game.judge_depth else (0.0,),
     )
 
 
 def lm_name(models: ModelConfig) -> str | None:
     """The language model as ``ModelLoader`` takes it; None for the device's, or the one that is served."""
     return None if models.lm == "auto" else models.lm
+
+
+def judge_name(models: ModelConfig, loader: ModelLoader) -> str | None:
+    """The language model that judges: the one that is named, else the device's as it was fitted for judging."""
+    return loader.reward_model_name(lm_name(models), models.judge)
 
 
 def make_game(game: GameConfig, corpus: Corpus, models: Models, show_progress: bool = False) -> Game:
@@ -169,11 +179,19 @@ def reward_source(game: GameConfig) -> str:
     return "reward" if game.ideal == "pooled" else "reward_list"
 
 
+def reward_rules(game: GameConfig) -> RewardRules:
+    """How an episode is paid."""
+    from searchrl.env.graph import RewardRules
+
+    return RewardRules(reward_source(game), game.step_penalty, game.reward_baseline, judge_penalty=game.judge_penalty)
+
+
 def judging_method(models: ModelConfig, loader: ModelLoader) -> Method:
     """How the language model judges. Raises ConfigError where that depends on a size its server does not tell."""
     from searchrl.reward.registry import lm_method, recipe_of
 
-    return lm_method(models.judge, lm_name(models), loader, recipe_of(lm_name(models), loader))
+    name = judge_name(models, loader)
+    return lm_method(models.judge, name, loader, recipe_of(name, loader))
 
 
 def judging_use(method: Method) -> Use:
@@ -229,7 +247,7 @@ def open_models(settings: ModelConfig, game: GameConfig, show_progress: bool = F
     Raises ConfigError where settings do not go together, ModelError where a model cannot be had, EngineError where a
     server does not answer, or does not agree with the golden model.
     """
-    judges, writes = game.reward == "lm", "lm" in game.reformulator
+    judges, writes = game.judge_depth > 0 and not judged_by_head(settings, game), "lm" in game.reformulator
     return _open(settings, lambda loader: make_reward_model(settings, game, loader), judges, writes, show_progress)
 
 
@@ -265,12 +283,12 @@ def _open(
 
 def _language_models(settings: ModelConfig, loader: ModelLoader, judges: bool, writes: bool) -> Mapping[str, Engine]:
     """What runs the language model, by what it does."""
-    uses: dict[str, Use] = {}
+    uses: dict[str, tuple[str | None, Use]] = {}
     if judges:
-        uses["judges"] = judging_use(judging_method(settings, loader))
+        uses["judges"] = judge_name(settings, loader), judging_use(judging_method(settings, loader))
     if writes:
-        uses["writes"] = "chat"
-    engines = {does: loader.backend(lm_name(settings), use, stop_at_newline=True) for does, use in uses.items()}
+        uses["writes"] = lm_name(settings), "chat"
+    engines = {does: loader.backend(name, use, stop_at_newline=True) for does, (name, use) in uses.items()}
     if len(engines) == 2 and engines["judges"] is engines["writes"]:
         return {"judges and writes": engines["writes"]}
     return engines

@@ -13,7 +13,7 @@ from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import load_query_bank_for
 from searchrl.errors import ConfigError, DataError
 from searchrl.experiment.callbacks import Listener
-from searchrl.experiment.parts import Models, make_game, open_models, reward_source
+from searchrl.experiment.parts import Models, make_game, open_models, reward_rules, reward_source
 
 if TYPE_CHECKING:
     from searchrl.env.game import Game
@@ -99,10 +99,11 @@ class Prepared:
 def prepare(dataset: str = "pydocs", *, seed: int = 42, show_progress: bool = False, **settings: Any) -> Prepared:
     """Read collections (several joined by commas), make the models, and build or load their search graphs.
 
-    settings: fields of ``DataConfig``, ``ModelConfig``, ``EngineConfig`` and ``GameConfig``. The reward is human
-    judgments unless ``reward="lm"`` or ``"head"`` asks for a model. Raises ConfigError on a setting that is not there.
+    settings: fields of ``DataConfig``, ``ModelConfig``, ``EngineConfig`` and ``GameConfig``. People's judgments are the
+    reward, and no reward model takes part, unless ``reward="lm"`` or ``"head"`` asks for one, or ``judge_depth`` says
+    how many documents it judges. Raises ConfigError on a setting that is not there.
     """
-    data, models, game = pick_settings({"dataset": dataset, "reward": "qrels", **settings})
+    data, models, game = pick_settings({"dataset": dataset, **_without_model(settings)})
     listener = Listener()
     listener.show_progress = show_progress
     collections = read_collections(data, seed, listener)
@@ -112,6 +113,12 @@ def prepare(dataset: str = "pydocs", *, seed: int = 42, show_progress: bool = Fa
     except BaseException:
         opened.close()
         raise
+
+
+def _without_model(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in Python, where no language model is loaded unless it is asked for."""
+    paid = {"reward": "qrels", **settings}
+    return {"judge_depth": 0, **paid} if paid["reward"] == "qrels" else paid
 
 
 def read_collection(data: DataConfig, seed: int) -> Collection:
@@ -197,11 +204,9 @@ def make_env(
 
     settings: as ``prepare`` takes them.
     """
-    from searchrl.env.graph import RewardRules
     from searchrl.env.search_env import SearchEnv
 
-    data, models, game = pick_settings({"dataset": dataset, "reward": "qrels", **settings})
+    data, models, game = pick_settings({"dataset": dataset, **_without_model(settings)})
     collection = read_collection(data, seed=42)
     played = make_game(game, collection.dataset.corpus, open_models(models, game))
-    reward = RewardRules(reward_source(game), game.step_penalty, game.reward_baseline)
-    return SearchEnv(played, collection.queries(split), reward, use_mask=game.mask, render_mode=render_mode)
+    return SearchEnv(played, collection.queries(split), reward_rules(game), use_mask=game.mask, render_mode=render_mode)

@@ -37,8 +37,8 @@ class Point:
 
     @property
     def graph_settings(self) -> GameConfig:
-        """What shapes the search graphs: not how one learns on them, and of the game not what a step costs."""
-        return replace(self.config.game, step_penalty=0.0)
+        """What shapes the search graphs: not how one learns on them, and of the game not what it costs."""
+        return replace(self.config.game, step_penalty=0.0, judge_penalty=0.0)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def train_sweep(config: TrainConfig, sweep: Sweep, listener: Listener) -> tuple[
     table = SweepTable(sweep.setting, ())
     members(config.learning.hide)
     for game, points in groupby(sweep.points, key=lambda point: point.graph_settings):
-        game = replace(game, step_penalty=config.game.step_penalty)
+        game = replace(game, step_penalty=config.game.step_penalty, judge_penalty=config.game.judge_penalty)
         with open_models(config.models, game, listener.show_progress) as models:
             listener.on_models(models)
             # Every split is made with the seed of the command, also where the sweep is over seeds.

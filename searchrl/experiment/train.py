@@ -14,9 +14,10 @@ from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import Progress, Trainer
 from searchrl.config import LearningConfig, TrainConfig
 from searchrl.config_file import to_json
-from searchrl.env.graph import GraphTensors, RewardRules
+from searchrl.env.graph import GraphTensors
 from searchrl.evaluation.comparison import human_first
 from searchrl.experiment.callbacks import Callback
+from searchrl.experiment.parts import reward_rules
 from searchrl.experiment.prepare import Prepared
 
 
@@ -51,10 +52,11 @@ def train(
     """
     learning = replace(learning or LearningConfig(), **settings)
     game = prepared.settings
-    rules = RewardRules(prepared.reward_source, game.step_penalty, game.reward_baseline)
+    rules = reward_rules(game)
     graph, dev = prepared.graph("train"), prepared.graph("dev")
     trainer = Trainer(GraphTensors(graph, rules, game.mask), GraphTensors(dev, rules, game.mask), learning, graph.dim)
-    best_fixed = strategies.best_fixed(dev, human_first(dev, prepared.reward_source), game.step_penalty)
+    people = replace(rules, source=human_first(dev, rules.source))
+    best_fixed = strategies.best_fixed(dev, people)
     config = recorded or TrainConfig(prepared.data, prepared.models.settings, game, learning)
     identity = PolicyCheckpoint(
         policy=trainer.policy,
@@ -65,6 +67,7 @@ def train(
         episode=0,
         dev_score=None,
         best_fixed=graph.tree.actions_to(best_fixed),
+        rerank_share=prepared.parts[0].game.rules.trust[strategies.best_share(dev, people.source)],
         computed=prepared.models.computed,
     )
     with ExitStack() as listening:

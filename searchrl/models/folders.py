@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from searchrl.errors import ModelError, nearest, reason
-from searchrl.files import SEAL, cache_dir, file_digest, load_json, sealed_folder, user_path
+from searchrl.files import SEAL, cache_dir, file_digest, load_json, sealed_folder, shipped, user_path
 from searchrl.threads import LOADING
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,10 @@ LANGUAGE_MODELS = {
     "qwen2.5-3b": "Qwen/Qwen2.5-3B-Instruct",
 }
 """Presets: a short name, and what the hub calls the model; the first is installed with SearchRL."""
+REWARD_ADAPTER = "smollm2-135m-reward"
+"""The embedded language model as it was fitted for judging: a LoRA adapter that comes with SearchRL."""
 DEFAULT_LANGUAGE_MODELS = {"cuda": "qwen2.5-3b", "mps": "qwen2.5-1.5b", "cpu": OFFLINE_LANGUAGE_MODEL}
-KEEPING_INT8 = {OFFLINE_LANGUAGE_MODEL}
+KEEPING_INT8 = {OFFLINE_LANGUAGE_MODEL, REWARD_ADAPTER}
 """Presets whose likelihoods in int8 were measured to rank as in float32 (correlation at least .99)."""
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
@@ -87,6 +89,10 @@ def language_model_folder(name: str) -> Path:
     """
     if name.lower() == OFFLINE_LANGUAGE_MODEL:
         return smollm2_folder()
+    if name.lower() == REWARD_ADAPTER:
+        from searchrl.models.adapters import merged_folder
+
+        return merged_folder(shipped(REWARD_ADAPTER), language_model_folder)
     source = LANGUAGE_MODELS.get(name.lower(), name)
     if "/" not in source and not Path(source).is_dir():
         raise ModelError(

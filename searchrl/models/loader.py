@@ -16,6 +16,8 @@ from searchrl.errors import ConfigError, nearest
 from searchrl.files import cache_dir
 from searchrl.models.folders import (
     DEFAULT_ENCODER,
+    OFFLINE_LANGUAGE_MODEL,
+    REWARD_ADAPTER,
     SMALL_MODEL,
     JudgingMethod,
     causal_lm_facts,
@@ -132,6 +134,11 @@ class ModelLoader:
             engine = self._make(name, choice, context_tokens, stop_at_newline)
             self._engines[key] = self.opened(engine, engine.close)
         return self._engines[key]
+
+    def reward_model_name(self, name: str | None, method: str) -> str | None:
+        """The language model that judges where none is named and no method asked for: the embedded one, as fitted."""
+        ours = self.engine == "transformers" and default_language_model(self.device.device) == OFFLINE_LANGUAGE_MODEL
+        return REWARD_ADAPTER if name is None and method == "auto" and ours else name
 
     def judging_method(self, name: str | None) -> JudgingMethod:
         """How a language model of its size judges best. Raises ConfigError where its server does not tell the size."""

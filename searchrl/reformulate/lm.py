@@ -19,7 +19,7 @@ from searchrl.data.dataset import Corpus
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import LanguageModel
 from searchrl.models.prompts import Prompts, fill
-from searchrl.reformulate.reformulator import Direction, mix_terms, mix_vectors
+from searchrl.reformulate.reformulator import Direction, Judged, mix_terms, mix_vectors
 from searchrl.retrieval.ranking import Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
 from searchrl.text import size, words
@@ -76,7 +76,9 @@ class LMReformulator:
         settings = f"{self.anchor} {self.max_new_tokens} {DOCUMENTS_SHOWN} {WORDS_SHOWN}"
         return f"lm-1 {self.lm.fingerprint} {self.prompts.digest('narrow', 'broaden')} {settings}"
 
-    def reformulate(self, direction: Direction, original: Queries, current: Queries, last: Ranking) -> Queries:
+    def reformulate(
+        self, direction: Direction, original: Queries, current: Queries, last: Ranking, judged: Judged | None = None
+    ) -> Queries:
         """Rewrite n queries in one batch. NARROW keeps the share of the lexical leg, BROADEN raises it to one half."""
         from scipy import sparse
 

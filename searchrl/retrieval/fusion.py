@@ -47,65 +47,59 @@ def list_scores(ranking: Ranking, method: FusionName) -> FloatArray:
     return minmax(ranking.scores, present)
 
 
-def mix(ranking: Ranking, reward: FloatArray, weight: float, normalisation: Normalisation) -> Ranking:
-    """Reorder the top of n rankings by ``(1 - weight) * score + weight * reward``, normalised; the rest stays below.
+def mix(ranking: Ranking, reward: FloatArray, weight: float, scale: Normalisation = "minmax") -> Ranking:
+    """Reorder n rankings by ``(1 - weight) * score + weight * reward``, whichever of their documents have a reward.
 
-    reward: (n, k) for the first k documents of each ranking; NaN where there is no score, which counts as a row's least
-    (minmax) or its mean (zscore). Both are normalised over a query's k documents. Equal ones keep the order they had.
-    weight 0 keeps the ranking's order, 1 is the reward model alone. The scores that come out are the mixed ones; for
-    ``minmax`` the top lies in [1, 2] and the rest is scaled to [0, 1]; for ``zscore`` the rest is shifted as a whole,
-    so that its first stands 1 under the last of the top. Raises ConfigError on a weight outside [0, 1].
+    reward: (n, k), k at most the rankings' depth, for the first k documents; NaN where a document was not judged. Both
+    are scaled over a row's judged documents: to [0, 1] (``minmax``), or to mean 0 and deviation 1 (``zscore``). Other
+    scores keep their distance from these. An unjudged document counts as the row's least reward, and less than that by
+    as much as its score lies below those of the judged: so what lies below all judged documents stays there. Equal ones
+    keep the order they had; weight 0 keeps the ranking's order, 1 is the reward model alone. The scores that come out
+    are the mixed ones. Raises ConfigError on a weight outside [0, 1].
     """
     if not 0.0 <= weight <= 1.0:
         raise ConfigError(f"the weight of the reward model is {weight}; it must lie between 0 and 1")
-    k = reward.shape[1]
-    documents, scores = ranking.documents.copy(), ranking.scores.astype(np.float64)
-    present = documents[:, :k] != NO_DOCUMENT
-    scale = minmax if normalisation == "minmax" else z_scores
-    mixed = (1.0 - weight) * scale(ranking.scores[:, :k], present)
-    mixed = np.where(present, mixed + weight * scale(reward, present & ~np.isnan(reward)), -np.inf)
-    order = np.argsort(-mixed, axis=1, kind="stable")
-    documents[:, :k] = np.take_along_axis(documents[:, :k], order, axis=1)
-    scores[:, :k] = np.take_along_axis(mixed, order, axis=1)
-    rest = np.isfinite(scores[:, k:])
-    if normalisation == "minmax":
-        scores[:, :k] += 1.0
-        scores[:, k:] = np.where(rest, minmax(ranking.scores[:, k:], rest), -np.inf)
-    elif rest.any():  # a short list has its gap at the end, so where there is a rest the top is full
-        full = rest[:, 0]
-        scores[full, k:] += (scores[full, k - 1] - 1.0 - scores[full, k])[:, None]
-    return Ranking(documents, scores.astype(np.float32))
-
-
-def mix_judged(ranking: Ranking, reward: FloatArray, weight: float) -> Ranking:
-    """Reorder n rankings by ``(1 - weight) * score + weight * reward``, whichever of their documents have a reward.
-
-    reward: (n, depth), NaN where a document was not judged, which counts as the row's least. Both are scaled so that
-    the judged documents of a row span [0, 1]; a score outside that range keeps its distance. Equal ones keep the order
-    they had, and weight 0 keeps the ranking's.
-    """
     present = ranking.documents != NO_DOCUMENT
-    judged = present & ~np.isnan(reward)
+    rewards = np.full(present.shape, np.nan)
+    rewards[:, : reward.shape[1]] = reward
+    judged = present & ~np.isnan(rewards)
     scores = np.where(present, ranking.scores, 0.0).astype(np.float64)
-    low = np.where(judged, scores, np.inf).min(axis=1, keepdims=True)
-    spread = np.where(judged, scores, -np.inf).max(axis=1, keepdims=True) - low
-    known = judged.any(axis=1, keepdims=True)
-    scaled = (scores - np.where(known, low, 0.0)) / np.where(known & (spread > 0), spread, 1.0)
-    mixed = np.where(present, (1.0 - weight) * scaled + weight * minmax(reward, judged), -np.inf)
+    scores, floor = _scaled(scores, judged, scale)
+    values, least = _scaled(np.where(judged, rewards, 0.0), judged, scale)
+    values = np.where(judged, values, least + np.minimum(scores - floor, 0.0))
+    mixed = np.where(present, (1.0 - weight) * scores + weight * values, -np.inf)
     order = np.argsort(-mixed, axis=1, kind="stable")
     documents, mixed = (np.take_along_axis(array, order, axis=1) for array in (ranking.documents, mixed))
     return Ranking(documents, mixed.astype(np.float32))
 
 
+def _scaled(
+    values: NDArray[np.float64], judged: Mask, scale: Normalisation
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values (n, depth) in the scale of a row's judged ones, and the least of these, (n, 1); 0 where there is none."""
+    low = np.where(judged, values, np.inf).min(axis=1, keepdims=True)
+    if scale == "minmax":
+        centre, spread = low, np.where(judged, values, -np.inf).max(axis=1, keepdims=True) - low
+    else:
+        centre, spread = moments(values, judged)
+    known = judged.any(axis=1, keepdims=True)
+    centre, unit = np.where(known, centre, 0.0), np.where(known & (spread > 0), spread, 1.0)
+    return (values - centre) / unit, np.where(known, (np.where(known, low, 0.0) - centre) / unit, 0.0)
+
+
 def z_scores(values: NDArray[np.floating[Any]], present: Mask) -> FloatArray:
     """Standard scores along each row of the values that are present; 0 for the others, and all over a constant row."""
+    mean, spread = moments(values, present)
+    return np.where(present & (spread > 0), (values - mean) / np.where(spread > 0, spread, 1.0), 0.0)
+
+
+def moments(values: NDArray[np.floating[Any]], present: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each row's present values, (n, 1) each; what rounding leaves is no deviation."""
     counts = np.maximum(present.sum(axis=1, keepdims=True), 1)
     known = np.where(present, values, 0.0).astype(np.float64)
-    centred = np.where(present, known - known.sum(axis=1, keepdims=True) / counts, 0.0)
-    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / counts)
-    # What rounding leaves of a constant row is no spread.
-    constant = spread <= 1e-9 * np.abs(known).max(axis=1, keepdims=True, initial=0.0)
-    return np.where(constant, 0.0, centred / np.where(constant, 1.0, spread))
+    mean = known.sum(axis=1, keepdims=True) / counts
+    spread = np.sqrt((np.where(present, known - mean, 0.0) ** 2).sum(axis=1, keepdims=True) / counts)
+    return mean, np.where(spread <= 1e-9 * np.abs(known).max(axis=1, keepdims=True, initial=0.0), 0.0, spread)
 
 
 def minmax(scores: FloatArray, present: Mask) -> FloatArray:

@@ -61,7 +61,8 @@ class ScorerSettings:
 def make_reward(
     model_name: str | None = None, settings: ScorerSettings | None = None, loader: ModelLoader | None = None
 ) -> RewardModel:
-    """The reward model behind a name. None: the device's language model, or the one model that a server serves.
+    """The reward model behind a name. None: the device's language model, fitted for judging if it is the embedded one,
+    or the one model that a server serves.
 
     It remembers what it has scored, where the loader has a cache: language models by their answers, others by scores.
 
@@ -76,7 +77,7 @@ def make_reward(
     if kind == "qwen3_reranker":
         return _qwen_reranker(model_name, settings, loader)
     settings.refuse("lm" if settings.name == "auto" else settings.name, "instruction")
-    return _lm_reward(model_name, settings, loader)
+    return _lm_reward(loader.reward_model_name(model_name, settings.name), settings, loader)
 
 
 def _kind(model_name: str | None, settings: ScorerSettings, loader: ModelLoader) -> ScorerKind:

@@ -168,11 +168,11 @@ class JudgedPool:
             self.learn(missing, self.score(missing))
 
     def batches(self, documents: NDArray[np.int32], size: int = PAIRS_AT_ONCE) -> list[NDArray[np.int64]]:
-        """Cut all pairs in (n, k) documents into batches of about ``size``, to be scored and learned one by one.
+        """Cut the unknown pairs in (n, k) documents into batches of about ``size``, to be scored and learned in turn.
 
         All queries that met a document stand in one batch, so that a language model reads it once for all of them.
         """
-        pairs = np.unique(self._pairs(documents)[documents != NO_DOCUMENT])
+        pairs = np.setdiff1d(self._pairs(documents)[documents != NO_DOCUMENT], self._keys)
         pairs = pairs[np.argsort(pairs % len(self._corpus), kind="stable")]
         firsts = np.flatnonzero(np.diff(pairs % len(self._corpus), prepend=-1))  # a document's first pair
         cuts = firsts[np.diff(firsts // size, prepend=0) > 0]

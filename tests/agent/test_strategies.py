@@ -45,21 +45,21 @@ def played(graph: SearchGraph, node: int) -> np.ndarray:
 
 
 def test_returns_are_what_the_episodes_earn(graph: SearchGraph) -> None:
-    paid = returns(graph, "qrels", PENALTY)
+    paid = returns(graph, RewardRules("qrels", PENALTY))
     assert paid.shape == (len(graph), len(graph.tree.searched_nodes))
     for slot, node in enumerate(graph.tree.searched_nodes.tolist()):
         np.testing.assert_allclose(paid[:, slot], played(graph, node), atol=1e-6)
 
 
 def test_the_oracle_is_at_least_as_good_as_every_sequence(graph: SearchGraph) -> None:
-    best = oracle(graph, "qrels", PENALTY)
+    best = oracle(graph, RewardRules("qrels", PENALTY))
     earned = np.array([played(graph, int(node))[row] for row, node in enumerate(best)])
     everything = np.stack([played(graph, int(node)) for node in range(len(graph.tree)) if graph.tree.searched[node]])
     np.testing.assert_allclose(earned, everything.max(axis=0), atol=1e-6)
 
 
 def test_best_fixed_pays_best_on_average(graph: SearchGraph) -> None:
-    chosen = best_fixed(graph, "qrels", PENALTY)
+    chosen = best_fixed(graph, RewardRules("qrels", PENALTY))
     means = {int(node): played(graph, int(node)).mean() for node in graph.tree.searched_nodes}
     assert means[chosen] == pytest.approx(max(means.values()))
 
@@ -68,8 +68,8 @@ def test_ties_go_to_the_shorter_episode() -> None:
     graph = toy_graph(n=5)
     graph.gains["qrels"][:] = 0.5  # type: ignore[index]
     first = graph.tree.searched_nodes[0]
-    assert oracle(graph, "qrels").tolist() == [first] * 5
-    assert best_fixed(graph, "qrels", 0.0) == first
+    assert oracle(graph, RewardRules("qrels", 0.0)).tolist() == [first] * 5
+    assert best_fixed(graph, RewardRules("qrels", 0.0)) == first
 
 
 def test_single_pass_and_heuristic_end_where_their_actions_lead() -> None:

@@ -12,7 +12,6 @@ from searchrl.agent.trainer import Trainer, greedy_episodes
 from searchrl.config import LearningConfig
 from searchrl.env.features import (
     GROUPS,
-    JUDGE_FEATURES,
     PROBE_FEATURES,
     QUERY_FEATURES,
     RANKING_FEATURES,
@@ -104,5 +103,5 @@ def test_an_unknown_group_is_refused() -> None:
 def test_every_feature_but_the_step_is_in_one_group() -> None:
     grouped = [name for group in GROUPS for name in members(group)]
     assert sorted([*grouped, "step", "searched"]) == sorted(
-        [*RANKING_FEATURES, *PROBE_FEATURES, *REWARD_FEATURES, *JUDGE_FEATURES, *QUERY_FEATURES]
+        [*RANKING_FEATURES, *PROBE_FEATURES, *REWARD_FEATURES, *QUERY_FEATURES]
     )

@@ -35,26 +35,25 @@ class OverlapJudge:
 
 
 def rebuilt(bench: Bench, judge: bool, **rules: object) -> Game:
-    game = bench.game
-    return Game(
-        game.corpus, game.retriever, game.reformulator, OverlapJudge() if judge else None, replace(game.rules, **rules)
-    )
+    game, reward = bench.game, OverlapJudge() if judge else None
+    played = replace(game.rules, **{"judge_depth": 10, **rules})
+    return Game(game.corpus, game.retriever, game.reformulator, reward, played)
 
 
 CASES = {
     "people": (False, {}, RewardRules("qrels", 0.01), True),
     "people, no mask": (False, {}, RewardRules("qrels", 0.01), False),
     "people, against single pass": (False, {"fusion": "rrf"}, RewardRules("qrels", 0.0, "single_pass"), True),
-    "judge": (True, {"rerank_depth": 5}, RewardRules("reward", 0.01), True),
+    "judge": (True, {"trust": (0.3,)}, RewardRules("reward", 0.01), True),
     "judge, trusted as far as is chosen": (
         True,
-        {"rerank_depth": 5, "trust": (0.0, 0.3, 0.8)},
+        {"judge_depth": 5, "trust": (0.0, 0.3, 0.8)},
         RewardRules("qrels", 0.01),
         True,
     ),
     "judge, trust, no mask": (
         True,
-        {"rerank_depth": 5, "trust": (0.0, 0.5), "max_steps": 3},
+        {"judge_depth": 5, "trust": (0.0, 0.5), "max_steps": 3},
         RewardRules("reward", 0.01, "single_pass"),
         False,
     ),

@@ -28,7 +28,7 @@ from searchrl.reformulate.reformulator import FeedbackReformulator
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.fusion import mix
 from searchrl.retrieval.lexical import LexicalIndex
-from searchrl.retrieval.ranking import Queries
+from searchrl.retrieval.ranking import Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.reward_model import JudgedPool
 from tests.tiny import WordEncoder, corpus_of, ranking_of, retriever_of
@@ -196,11 +196,26 @@ def test_query_features() -> None:
 
 def test_reward_features_skip_what_has_no_score() -> None:
     nan = np.nan
-    first = np.array([[1.0, 3.0, nan], [nan] * 3], np.float32)
-    last = np.array([[-4.0, nan, -2.0], [nan] * 3], np.float32)
-    values = reward_features(first, last)
+    fused = Ranking(np.array([[5, 6, 7], [-1] * 3], np.int32), np.array([[0.9, 0.5, 0.1], [-np.inf] * 3], np.float32))
+    first = np.array([[0.2, 0.6, nan], [nan] * 3], np.float32)
+    scores = np.array([[0.0, nan, 1.0], [nan] * 3], np.float32)
+    known = np.array([[nan, 0.2, 0.6, 0.0, 1.0], [nan] * 5], np.float32)
+    values = reward_features(fused, scores, first, known, known[:, :3])
     assert dict(zip(REWARD_FEATURES, values[0], strict=True)) == pytest.approx(
-        {"reward_mean": -3.0, "reward_max": -2.0, "reward_change": -5.0}
+        {
+            "reward_mean": 0.5,
+            "reward_max": 1.0,
+            "reward_change": 0.1,
+            "judged_best": 1.0,
+            "judged_mass": 1.8,
+            "judged_spread": np.std([0.2, 0.6, 0.0, 1.0]),
+            "judged_top": 0.0,
+            "judged_gain": 0.4,
+            "judged_found": 1.0,
+            "judged_ndcg": 0.5 / (1.0 + 0.6 / np.log2(3) + 0.2 / 2),
+            "judged_agreement": -1.0,
+        },
+        abs=1e-6,
     )
     assert not values[1].any()
 
@@ -251,7 +266,7 @@ def judged(documents: int) -> JudgedPool:
 
 def rerank(ranking, pool, depth, weight):
     """As ``Game.final_ranking`` does."""
-    return mix(ranking, pool.lookup(ranking.documents[:, :depth]), weight, "minmax")
+    return mix(ranking, pool.lookup(ranking.documents[:, :depth]), weight)
 
 
 RANKED = st.lists(st.integers(0, 7), max_size=8, unique=True)
@@ -286,7 +301,7 @@ def test_rerank_interpolates() -> None:
 
 
 def test_a_rerank_as_deep_as_the_ranking_is_played() -> None:
-    game = game_of(LengthJudge(), rerank_depth=5)
+    game = game_of(LengthJudge(), trust=(0.3,))
     texts, exclude = ["whale"], np.array([-1], np.int32)
     pool = game.pool(texts)
     at = game.advance(game.start(texts), Action.SEARCH, exclude)

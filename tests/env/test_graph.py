@@ -59,7 +59,7 @@ def test_the_best_fixed_sequence_is_best_for_collections_not_queries() -> None:
     gains = [np.zeros((len(graph), slots), dtype=np.float32) for graph in (SMALL, LARGE)]
     gains[0][:, 1], gains[1][:, 0] = 1.0, 0.5
     graphs = [replace(graph, gains={"qrels": g}) for graph, g in zip((SMALL, LARGE), gains, strict=True)]
-    assert strategies.best_fixed(join(graphs), "qrels", 0.0) == SMALL.tree.searched_nodes[1]
+    assert strategies.best_fixed(join(graphs), RewardRules("qrels", 0.0)) == SMALL.tree.searched_nodes[1]
 
 
 def test_batches_draw_from_every_collection_alike() -> None:

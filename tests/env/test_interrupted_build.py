@@ -23,7 +23,7 @@ from searchrl.env.build import build_graph, obtain_graph
 from searchrl.env.game import Game, Rules, State
 from searchrl.env.graph import SearchGraph
 from searchrl.env.tree import build_tree
-from searchrl.reformulate.reformulator import Direction, FeedbackReformulator
+from searchrl.reformulate.reformulator import Direction, FeedbackReformulator, Judged
 from searchrl.retrieval.ranking import Queries, Ranking
 from tests.command import REPOSITORY
 from tests.tiny import corpus_of, retriever_of
@@ -92,16 +92,18 @@ def game_of(log: Log, *, judge: bool = True, rewrites: bool = True, depth: int =
         fingerprint = "rewriter"
         lm_calls = 1
 
-        def reformulate(self, direction: Direction, original: Queries, current: Queries, last: Ranking) -> Queries:
+        def reformulate(
+            self, direction: Direction, original: Queries, current: Queries, last: Ranking, judged: Judged | None
+        ) -> Queries:
             log("reformulate")
-            new = feedback.reformulate(direction, original, current, last)
+            new = feedback.reformulate(direction, original, current, last, judged)
             if not rewrites:
                 return new
             return Queries([f"{t} {direction}" for t in current.texts], new.vectors, new.terms, new.lexical)
 
     retriever.search = logged_search  # type: ignore[method-assign]
     retriever.encoder.encode = logged_encode  # type: ignore[method-assign]
-    rules = {"max_steps": STEPS, "rerank_depth": 4 if judge else 0, **rules}
+    rules = {"max_steps": STEPS, "judge_depth": 10, "trust": (0.0, 0.3) if judge else (0.0,), **rules}
     return Game(corpus, retriever, Rewriter(), Judge() if judge else None, Rules(**rules))
 
 
@@ -140,7 +142,6 @@ def test_killed_at_any_call_it_goes_on_and_repeats_only_the_step_in_flight(tmp_p
     whole = build_graph(game_of(log), queries_of())
     total = len(log.calls)
     assert {"encode", "search", "reformulate", "score"} == set(log.calls)
-    played = log.calls.index("score")
     for fatal in range(1, total + 1):
         cache = tmp_path / str(fatal)
         killed, resumed = Log(dies_at=fatal), Log()
@@ -149,7 +150,6 @@ def test_killed_at_any_call_it_goes_on_and_repeats_only_the_step_in_flight(tmp_p
         assert_same(whole, obtain_graph(game_of(resumed), queries_of(), cache))
         again = len(killed.calls) + len(resumed.calls) - total
         assert 0 <= again <= 2, "only the first search asks for three rankings"
-        assert fatal <= played or resumed.calls == ["score"]
         assert not left_over(cache)
 
 
@@ -206,7 +206,7 @@ def test_a_real_sigkill_leaves_what_was_finished_and_no_lock(tmp_path: Path) -> 
     assert not left_over(tmp_path)
 
 
-@pytest.mark.parametrize("damaged", ["state-1/documents.npy", "state-0/meta.json", "scores-0/scores.npy"])
+@pytest.mark.parametrize("damaged", ["state-1/documents.npy", "state-0/meta.json", "scores-1-0/scores.npy"])
 def test_damaged_parts_are_discarded_after_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, damaged: str
 ) -> None:
@@ -318,16 +318,20 @@ def test_progress_counts_situations_and_goes_on_from_where_it_stopped(tmp_path: 
     n, states = len(queries_of()), len(build_tree(STEPS))
     heard: list[tuple[str, str, int, int]] = []
     obtain_graph(game_of(Log()), queries_of(), None, lambda *said: heard.append(said))
-    assert [h[0] for h in heard] == ["playing"] * (states + 1) + ["judging"] * 2 + ["ranking"] * (states + 1)
-    playing = [("playing", "situation", i * n, states * n) for i in range(states + 1)]
-    assert heard[: states + 1] == playing
-    assert heard[states + 1][1] == "pair"
-    assert heard[states + 2][2] == heard[states + 2][3]
-    with pytest.raises(Death):  # queries encoded, three rankings found, a first rewriting done
-        obtain_graph(game_of(Log(dies_at=6)), queries_of(), tmp_path)
+    stages = list(dict.fromkeys(h[0] for h in heard))
+    steps = [f"{what}, step {step}" for step in range(STEPS + 1) for what in ("playing", "judging")]
+    assert stages == [*(s for s in steps if s[0] == "p" or int(s[-1]) % 2), "ranking"], "every second step searches"
+    for stage in stages:
+        said = [h for h in heard if h[0] == stage]
+        assert {h[1] for h in said} == {"pair" if stage.startswith("judging") else "situation"}
+        assert (said[0][2], said[-1][2]) == (0, said[-1][3])
+    assert sum(h[3] for h in heard if h[0].startswith("playing") and h[2] == h[3]) == n * states
+    with pytest.raises(Death):  # queries encoded, three rankings found, judged, a first rewriting done
+        obtain_graph(game_of(Log(dies_at=7)), queries_of(), tmp_path)
     resumed: list[tuple[str, str, int, int]] = []
     obtain_graph(game_of(Log()), queries_of(), tmp_path, lambda *said: resumed.append(said))
-    assert resumed == heard[3:]
+    assert [said for said in resumed if said not in heard] == [], "and nothing that was done is counted from 0"
+    assert len(resumed) < len(heard)
     loaded: list[tuple[str, str, int, int]] = []
     obtain_graph(game_of(Log()), queries_of(), tmp_path, lambda *said: loaded.append(said))
     assert not loaded

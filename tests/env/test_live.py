@@ -22,7 +22,7 @@ from tests.service.parts import Overlap
 CASES = {
     "gru": ("gru", False, {}),
     "mlp": ("mlp", False, {"fusion": "rrf", "max_steps": 4}),
-    "judge": ("gru", True, {"rerank_depth": 5}),
+    "judge": ("gru", True, {"judge_depth": 10, "trust": (0.3,)}),
     "auto search": ("gru", False, {"auto_search": True, "max_steps": 4}),
 }
 
@@ -108,7 +108,9 @@ def test_no_queries_no_episodes(bench: Bench) -> None:
 
 def test_the_judge_is_asked_once_for_each_pair(bench: Bench) -> None:
     parts, judge = bench.game, Counting()
-    game = Game(parts.corpus, parts.retriever, parts.reformulator, judge, replace(parts.rules, rerank_depth=5))
+    game = Game(
+        parts.corpus, parts.retriever, parts.reformulator, judge, replace(parts.rules, judge_depth=10, trust=(0.3,))
+    )
     queries = bench.queries("train")
     tensors = GraphTensors(build_graph(game, queries), RewardRules("qrels", 0.001))
     judge.asked.clear()

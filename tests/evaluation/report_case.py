@@ -10,7 +10,7 @@ import numpy as np
 
 from searchrl.agent import strategies
 from searchrl.data.dataset import Corpus, QuerySet
-from searchrl.env.graph import SearchGraph
+from searchrl.env.graph import RewardRules, SearchGraph
 from searchrl.evaluation.comparison import ComparisonTable, method_result
 from searchrl.evaluation.report import write_report
 from searchrl.reward.gain import Judgments
@@ -68,7 +68,7 @@ def table(made: SearchGraph) -> ComparisonTable:
         "single_pass": strategies.single_pass(made),
         "best_fixed": strategies.heuristic(made),
         "rl_agent": ends(made),
-        "oracle": strategies.oracle(made, "qrels"),
+        "oracle": strategies.oracle(made, RewardRules("qrels", 0.0)),
     }
     return ComparisonTable.build([method_result(name, made, end, wanted, documents) for name, end in nodes.items()])
 

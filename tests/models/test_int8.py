@@ -88,7 +88,7 @@ def test_only_likelihoods_are_computed_in_int8_unasked(monkeypatch):
     assert chosen(judge="yes_no") == {"judges": "float32"}
     assert chosen(rewriting) == {"judges": "int8", "writes": "float32"}
     assert chosen(rewriting, judge="graded") == {"judges and writes": "float32"}
-    assert chosen(GameConfig(reward="qrels")) == {}
+    assert chosen(GameConfig(reward="qrels", judge_depth=0)) == {}
     assert chosen(judge="graded", dtype="int8") == {"judges": "int8"}
 
 

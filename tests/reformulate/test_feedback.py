@@ -12,8 +12,10 @@ from searchrl.reformulate.reformulator import (
     NARROW,
     FeedbackReformulator,
     FeedbackSettings,
+    Judged,
     Reformulator,
     move,
+    move_by_gain,
 )
 from searchrl.retrieval.ranking import Queries, Ranking
 from tests.tiny import corpus_of, ranking_of, retriever_of
@@ -140,10 +142,27 @@ def test_the_fingerprint_knows_every_setting(field: str) -> None:
     assert FeedbackReformulator(RETRIEVER.dense).fingerprint == default.fingerprint
 
 
-def test_the_fingerprint_is_the_one_that_graphs_are_stored_under() -> None:
-    name = FeedbackReformulator(RETRIEVER.dense).fingerprint
-    zeros = "'terms': 0, 'term_weight': 0.0"
-    assert name == (
-        f"feedback-1 {{'documents': 20, 'vector_weight': -0.6, {zeros}, 'lexical_target': 0.0, 'lexical_pull': 0.5}} "
-        f"{{'documents': 10, 'vector_weight': 0.3, {zeros}, 'lexical_target': 1.0, 'lexical_pull': 0.75}}"
-    )
+@given(gains=st.lists(st.sampled_from([0.0, 0.2, 0.9, 1.0, float("nan")]), min_size=3, max_size=3), documents=FOUND)
+def test_what_is_approved_pulls_and_what_is_rejected_pushes(gains, documents):
+    before, index = asked("whales", "order").vectors, RETRIEVER.dense.vectors
+    rows = np.array([documents, [-1, -1, -1]], np.int32)
+    judged = Judged(rows, np.array([gains, [np.nan] * 3], np.float32))
+    after = move_by_gain(before, index, judged, approved=0.2, rejected=0.5)
+    np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(after[1], before[1], atol=1e-6)
+    known = [(g, index[d]) for g, d in zip(gains, documents, strict=True) if d >= 0 and not np.isnan(g)]
+    line = before[0]
+    if good := sum(g for g, _ in known):
+        line = 0.8 * line + 0.2 * sum(g * v for g, v in known) / good
+    if bad := sum(1 - g for g, _ in known):
+        line = line - 0.5 * sum((1 - g) * v for g, v in known) / bad
+    np.testing.assert_allclose(after[0], line / np.linalg.norm(line), atol=1e-5)
+
+
+def test_a_judge_that_rejects_all_but_one_sends_narrow_to_its_like() -> None:
+    query, feedback = asked("whales sharks"), FeedbackReformulator(RETRIEVER.dense)
+    found = rows_found([1, 0, 2])
+    sure = Judged(found.documents, np.array([[0.0, 0.0, 1.0]], np.float32))
+    liked = RETRIEVER.dense.vectors[2]
+    plain, judged = (feedback.reformulate("narrow", query, query, found, j).vectors[0] for j in (None, sure))
+    assert judged @ liked > plain @ liked

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from searchrl.errors import ConfigError
-from searchrl.reformulate.reformulator import Direction, LMAndFeedback
+from searchrl.reformulate.reformulator import Direction, Judged, LMAndFeedback
 from searchrl.retrieval.ranking import Queries, Ranking
 
 NOW = Queries(["now"], np.eye(3, dtype=np.float32)[:1], sparse.csr_matrix([[1.0, 0, 0]]), np.zeros(1, np.float32))
@@ -27,7 +27,9 @@ class Fixed:
     def fingerprint(self) -> str:
         return f"fixed {self.text}"
 
-    def reformulate(self, direction: Direction, original: Queries, current: Queries, last: Ranking) -> Queries:
+    def reformulate(
+        self, direction: Direction, original: Queries, current: Queries, last: Ranking, judged: Judged | None = None
+    ) -> Queries:
         assert (original, current, last) == (NOW, NOW, LAST)
         row = np.eye(3, dtype=np.float32)[[self.place]]
         share = self.lexical if direction == "broaden" else 0.0

@@ -21,14 +21,31 @@ def test_z_scores_by_hand() -> None:
     z = 1.5**0.5  # three equally spaced values have z-scores -z, 0, z
     assert after.documents.tolist() == [[3, 7, 5, 1, 2]]
     top = [0.4 * z, 0.6 * z - 0.4 * z, -0.6 * z]
-    assert after.scores[0] == pytest.approx([*top, top[-1] - 1.0, top[-1] - 1.1], abs=1e-5)
+    unit = 0.1 / z  # what one deviation of the judged scores is
+    rest = [-z - (0.7 - score) / unit for score in (0.4, 0.3)]  # as far below the last as they were, in both parts
+    assert after.scores[0] == pytest.approx([*top, *rest], abs=1e-4)
 
 
 def test_minmax_by_hand() -> None:
     ranking = ranking_of([(7, 0.9), (3, 0.8), (5, 0.7), (1, 0.4), (2, 0.3)])
-    after = mix(ranking, np.array([[-5.0, -3.0, np.nan]], dtype=np.float32), 0.4, "minmax")
-    assert after.documents.tolist() == [[3, 7, 5, 1, 2]], "no score is as good as the least"
-    assert after.scores[0] == pytest.approx([1 + 0.6 * 0.5 + 0.4, 1.6, 1.0, 1.0, 0.0], abs=1e-5)
+    after = mix(ranking, np.array([[-5.0, -3.0, np.nan]], dtype=np.float32), 0.4)
+    # 7 and 3 are judged: their scores 1 and 0, their rewards 0 and 1; the others count as unrewarded, and below.
+    assert after.documents.tolist() == [[7, 3, 5, 1, 2]]
+    assert after.scores[0] == pytest.approx([0.6, 0.4, -1.0, -4.0, -5.0], abs=1e-5)
+
+
+def test_judged_documents_anywhere_in_the_ranking() -> None:
+    ranking = ranking_of([(7, 0.9), (3, 0.8), (5, 0.7), (1, 0.4)])
+    after = mix(ranking, np.array([[np.nan, 0.1, np.nan, 0.9]], dtype=np.float32), 0.5)
+    # Scaled by 3 and 1: the scores are 1.25, 1, .75, 0; rewards 0 of 3, 1 of 1, and 0, the least, of the others.
+    assert after.documents.tolist() == [[7, 3, 1, 5]]
+    assert after.scores[0] == pytest.approx([0.625, 0.5, 0.5, 0.375], abs=1e-5)
+
+
+def test_nothing_judged() -> None:
+    ranking = ranking_of([(7, 0.9), (3, 0.8)])
+    after = mix(ranking, np.full((1, 2), np.nan, dtype=np.float32), 0.5)
+    assert after.documents.tolist() == [[7, 3]]
 
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
@@ -63,10 +80,8 @@ def test_what_must_hold(case: tuple[Ranking, np.ndarray], weight: float, normali
     after = mix(ranking, reward, weight, normalisation)
     documents = after.documents[0].tolist()
     assert sorted(documents[:k]) == sorted(before[:k]), "the top is reordered among itself"
-    assert documents[k:] == before[k:], "the rest stays in its order"
+    assert documents[k:] == before[k:], "the rest stays in its order, below the top"
     assert (np.diff(after.scores[0]) <= 0).all()
-    if normalisation == "zscore":
-        assert k == len(before) or after.scores[0, k] < after.scores[0, k - 1], "and below the top"
     if weight == 0.0:
         assert documents == before
     if weight == 1.0:

@@ -102,7 +102,7 @@ def test_a_policy_that_listens_to_a_language_model_brings_it_along(
     folder = tmp_path_factory.mktemp("judged")
     lm = str(random_model(folder / "lm", "qwen2"))
     models = replace(MODELS, lm=lm, judge="likelihood", dtype="float32")
-    game = GameConfig(reward="lm", rerank_depth=3)
+    game = GameConfig(reward="lm", trust=(0.3,))
     judged = Bench(bench.data, models, game, show_progress=False)
     vars(judged)["retriever"] = bench.retriever  # which is encoded already
     names = judged.game.feature_names

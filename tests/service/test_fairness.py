@@ -57,7 +57,7 @@ def policy_file(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from searchrl.env.features import PROBE_FEATURES, QUERY_FEATURES, RANKING_FEATURES, REWARD_FEATURES
 
     names = RANKING_FEATURES + PROBE_FEATURES + REWARD_FEATURES + QUERY_FEATURES
-    recorded = TrainConfig(models=ModelConfig(device="cpu", cache=False), game=GameConfig(reward="lm", rerank_depth=10))
+    recorded = TrainConfig(models=ModelConfig(device="cpu", cache=False), game=GameConfig(reward="lm", trust=(0.3,)))
     return untrained_policy(tmp_path_factory.mktemp("judging") / "policy.pt", bench, names, recorded)
 
 

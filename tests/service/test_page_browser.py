@@ -58,7 +58,7 @@ def agent(tmp_path: Path, bench: Bench) -> Agent:
     names, models = bench.game.feature_names, ModelConfig(device="cpu", cache=False)
     checkpoint = PolicyCheckpoint(
         policy=Policy(encoder.dim, len(names), hidden=8),
-        config=to_json(TrainConfig(models=models, game=GameConfig(reward="qrels"))),
+        config=to_json(TrainConfig(models=models, game=GameConfig(reward="qrels", judge_depth=0))),
         dataset="none",
         encoder=encoder.fingerprint,
         feature_names=names,
