@@ -15,7 +15,7 @@ from searchrl.errors import ConfigError, nearest
 Settings = TypeVar("Settings")
 
 RetrieverName = Literal["dense", "hybrid"]
-ReformulatorName = Literal["feedback", "lm", "lm+feedback"]
+ReformulatorName = Literal["auto", "feedback", "lm", "lm+feedback"]
 RewardName = Literal["lm", "head", "qrels"]
 JudgeMethod = Literal["auto", "yes_no", "graded", "likelihood", "pmi"]
 FusionName = Literal["minmax", "rrf", "last"]
@@ -56,6 +56,10 @@ class DataConfig:
     """Seeds which train queries become dev where a dataset has no dev split; --seed if not given."""
     train_from_dev: bool = False
     """Train on half of the dev queries where a dataset has no train split."""
+    max_train: int = 0
+    """Train on the first so many queries of each dataset; 0: on all. What they find has to be judged."""
+    max_dev: int = 0
+    """Watch training on the first so many dev queries of each dataset; 0: on all."""
     own_document: OwnDocumentName = "text"
     """Which document is a query itself, and so never retrieved for it, unless it is judged relevant: text, one with the
     query's text; id, one with its id; none."""
@@ -63,6 +67,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         names = self.datasets
+        for name in ("max_train", "max_dev"):
+            at_least(name, getattr(self, name), 0)
         at_least("split_seed", self.split_seed or 0, 0)
         if len(names) > 1 and not all(names):
             raise ConfigError(f"`dataset` {self.dataset}: an empty name between commas")
@@ -212,8 +218,9 @@ class GameConfig:
     """What a plain search uses: embeddings alone, or embeddings and BM25."""
     ann_above: int = 0
     """Search larger corpora than this approximately where embeddings alone decide (needs FAISS); 0: never."""
-    reformulator: ReformulatorName = "feedback"
-    """Who rewrites queries: relevance feedback, the language model, or both."""
+    reformulator: ReformulatorName = "auto"
+    """Who rewrites queries: relevance feedback, the language model, or both; auto: both where the language model has
+    about 1B parameters or is served, feedback for smaller ones."""
     reward: RewardName = "lm"
     """Who says what a ranking is worth: a language model, a reward head, or human judgments."""
     max_steps: int = 5

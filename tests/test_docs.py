@@ -108,7 +108,7 @@ def test_python_of_the_documentation_runs(block: Block, shell: Shell, small_fold
     assert done.returncode == 0, done.stderr
 
 
-EPISODES = ["--device", "cpu", "--episodes", "640", "--eval-every", "320"]
+EPISODES = ["--device", "cpu", "--judge-depth", "0", "--episodes", "640", "--eval-every", "320"]
 RUN = {  # as they stand in the documentation -> what is added so that they are quick
     "searchrl train --dataset path/to/beir/folder --reward qrels": EPISODES,
     "searchrl train --sweep step_penalty=0,.01,.05 --reward qrels": [*EPISODES, "--dataset", "path/to/beir/folder"],

@@ -72,10 +72,14 @@ class Policy(nn.Module):
         nn.init.zeros_(self.action_head.bias)
 
     def standardise(self, features: Tensor) -> None:
-        """Take the mean and spread of (..., F) training features for all later standardisation."""
+        """Take the mean and spread of (..., F) training features for all later standardisation.
+
+        What was constant in training says nothing, whatever it is later.
+        """
         flat = features.reshape(-1, features.shape[-1]).float()
         self.feature_mean.copy_(flat.mean(dim=0))
-        self.feature_scale.copy_(flat.std(dim=0, correction=0).clamp(min=1e-3))
+        spread = flat.std(dim=0, correction=0)
+        self.feature_scale.copy_(spread.clamp(min=1e-3).masked_fill(spread < 1e-6, float("inf")))
 
     def hide(self, features: Sequence[int]) -> None:
         """Make the policy blind to some features, by their places; call it after ``standardise``."""

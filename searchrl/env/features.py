@@ -56,6 +56,7 @@ QUERY_FEATURES = (
     "lexical_share",  # of the current query
     "step",  # steps taken, as a share of max_steps
     "searched",  # 1 if the current query has been searched
+    "rewritten",  # 1 if a language model rewrites queries, 0 if relevance feedback alone does
 )
 REWARD_FEATURES = (
     "reward_mean",  # reward model's mean over the top 10 found so far, as fused
@@ -76,7 +77,7 @@ GROUPS = {
     "agreement": PROBE_FEATURES[:5],
     "lexical": ("lexical_support", *PROBE_FEATURES[5:13]),
     "words": PROBE_FEATURES[13:],
-    "query": ("drift", "lexical_share"),
+    "query": ("drift", "lexical_share", "rewritten"),
     "reward": REWARD_FEATURES,
 }
 """What an ablation can hide; what is left says how far the episode is."""
@@ -174,11 +175,13 @@ def background(retriever: Retriever, original: Queries) -> tuple[FloatArray, Flo
     return cosines.mean(axis=1), np.maximum(cosines.std(axis=1), 1e-3)
 
 
-def query_features(original: Queries, current: Queries, step: int, max_steps: int, searched: bool) -> FloatArray:
+def query_features(
+    original: Queries, current: Queries, step: int, max_steps: int, searched: bool, rewritten: bool
+) -> FloatArray:
     """Features of the current query, (n, len(QUERY_FEATURES))."""
     n = len(original)
     drift = 1.0 - np.einsum("nd,nd->n", _unit(original.vectors), _unit(current.vectors))
-    constant = [np.full(n, step / max_steps), np.full(n, float(searched))]
+    constant = [np.full(n, step / max_steps), np.full(n, float(searched)), np.full(n, float(rewritten))]
     return np.stack([drift, current.lexical, *constant], axis=1).astype(np.float32)
 
 

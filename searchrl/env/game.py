@@ -206,7 +206,8 @@ class Game:
         parts = [at.seen]
         if pool is not None:
             parts.append(self._reward_features(at, pool))
-        parts.append(query_features(at.original, at.current, at.step, self.rules.max_steps, at.searched))
+        writes = self.reformulator.lm_calls > 0
+        parts.append(query_features(at.original, at.current, at.step, self.rules.max_steps, at.searched, writes))
         return np.concatenate(parts, axis=1)
 
     def _reward_features(self, at: State, pool: JudgedPool) -> FloatArray:

@@ -210,7 +210,7 @@ def evaluate_on(
             f"{policy.source}: made for the embeddings of encoder {checkpoint.encoder}, but {models.encoder.name} in "
             f"{models.encoder.dtype} here is {models.encoder.fingerprint}; train a policy for this encoder"
         )
-    part = prepare_collection(collection, models, game, [split], limit=limit, show_progress=show_progress)
+    part = prepare_collection(collection, models, game, {split: limit}, show_progress=show_progress)
     if tuple(checkpoint.feature_names) != part.game.feature_names:
         differing = set(checkpoint.feature_names) ^ set(part.game.feature_names)
         raise CheckpointError(

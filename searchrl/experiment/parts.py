@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchrl.config import GameConfig, ModelConfig, RetrieverName
+from searchrl.config import GameConfig, ModelConfig, ReformulatorName, RetrieverName
 from searchrl.data.dataset import Corpus
 from searchrl.device import DeviceChoice, processor, with_dtype
 from searchrl.errors import ConfigError
@@ -121,14 +121,22 @@ def make_reformulator(
     from searchrl.reformulate.reformulator import FeedbackReformulator
 
     feedback = FeedbackReformulator(retriever.dense)
-    if game.reformulator == "feedback":
+    name = reformulator_name(game, models, loader)
+    if name == "feedback":
         return feedback
     from searchrl.reformulate.lm import LMReformulator
     from searchrl.reformulate.reformulator import LMAndFeedback
 
     lm, prompts = make_writer(models, loader), load_prompts(models.prompts)
     by_lm = LMReformulator(lm, retriever, corpus, prompts)
-    return by_lm if game.reformulator == "lm" else LMAndFeedback(by_lm, feedback)
+    return by_lm if name == "lm" else LMAndFeedback(by_lm, feedback)
+
+
+def reformulator_name(game: GameConfig, models: ModelConfig, loader: ModelLoader) -> ReformulatorName:
+    """Who rewrites queries, ``auto`` decided by the size of the language model: small ones make queries worse."""
+    if game.reformulator != "auto":
+        return game.reformulator
+    return "feedback" if loader.is_small(lm_name(models)) else "lm+feedback"
 
 
 def make_rules(game: GameConfig) -> Rules:
@@ -247,26 +255,33 @@ def open_models(settings: ModelConfig, game: GameConfig, show_progress: bool = F
     Raises ConfigError where settings do not go together, ModelError where a model cannot be had, EngineError where a
     server does not answer, or does not agree with the golden model.
     """
-    judges, writes = game.judge_depth > 0 and not judged_by_head(settings, game), "lm" in game.reformulator
+    judges = game.judge_depth > 0 and not judged_by_head(settings, game)
+
+    def writes(loader: ModelLoader) -> bool:
+        return "lm" in reformulator_name(game, settings, loader)
+
     return _open(settings, lambda loader: make_reward_model(settings, game, loader), judges, writes, show_progress)
 
 
 def open_writer(settings: ModelConfig, judges: bool, show_progress: bool = False) -> Models:
     """The same for a language model that writes and, if ``judges``, is the reward model too."""
-    return _open(
-        settings, lambda loader: make_lm_reward(settings, loader) if judges else None, judges, True, show_progress
-    )
+
+    def reward(loader: ModelLoader) -> RewardModel | None:
+        return make_lm_reward(settings, loader) if judges else None
+
+    return _open(settings, reward, judges, lambda _: True, show_progress)
 
 
 def _open(
     settings: ModelConfig,
     make_reward: Callable[[ModelLoader], RewardModel | None],
     judges: bool,
-    writes: bool,
+    writing: Callable[[ModelLoader], bool],
     show_progress: bool,
 ) -> Models:
     loader = make_loader(settings, show_progress)
     try:
+        writes = writing(loader)
         encoder = make_encoder(settings, loader.device)
         engines = _language_models(settings, loader, judges, writes)
         reward_model = make_reward(loader)

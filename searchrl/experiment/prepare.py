@@ -118,7 +118,7 @@ def prepare(dataset: str = "pydocs", *, seed: int = 42, show_progress: bool = Fa
 def _without_model(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings in Python, where no language model is loaded unless it is asked for."""
     paid = {"reward": "qrels", **settings}
-    return {"judge_depth": 0, **paid} if paid["reward"] == "qrels" else paid
+    return {"judge_depth": 0, "reformulator": "feedback", **paid} if paid["reward"] == "qrels" else paid
 
 
 def read_collection(data: DataConfig, seed: int) -> Collection:
@@ -168,7 +168,8 @@ def prepare_collections(
     """Build or load the search graphs to train on, collection by collection."""
     parts = []
     for one in collections:
-        parts.append(prepare_collection(one, models, game, TRAINING_SPLITS, show_progress=listener.show_progress))
+        limits: dict[Split, int] = {"train": data.max_train, "dev": data.max_dev}
+        parts.append(prepare_collection(one, models, game, limits, show_progress=listener.show_progress))
         listener.on_prepared(parts[-1])
     return Prepared(parts, models, data, game)
 
@@ -177,23 +178,23 @@ def prepare_collection(
     collection: Collection,
     models: Models,
     settings: GameConfig,
-    splits: Sequence[Split],
+    limits: Mapping[Split, int],
     *,
-    limit: int = 0,
     show_progress: bool = False,
 ) -> PreparedCollection:
     """The game over a collection, and the search graph of each split: stored, or built.
 
-    limit: only the first so many queries of a split, 0 for all.
+    limits: for each split, how many of its queries, the first ones; 0 for all.
     """
     from searchrl.env.build import build_bar, obtain_graph
 
-    asked = {split: collection.queries(split) for split in splits}
+    asked = {split: collection.queries(split) for split in limits}
+    asked = {split: queries.take(limits[split] or len(queries)) for split, queries in asked.items()}
     game = make_game(settings, collection.dataset.corpus, models, show_progress)
     graphs = {}
     for split, queries in asked.items():
         with build_bar(f"search graph, {split}", show_progress) as bar:
-            graphs[split] = obtain_graph(game, queries.take(limit) if limit else queries, models.cache, bar)
+            graphs[split] = obtain_graph(game, queries, models.cache, bar)
     return PreparedCollection(collection, game, graphs, settings)
 
 

@@ -158,6 +158,8 @@ class ModelLoader:
         if self.engine == "http":
             return False
         name = name or default_language_model("cuda" if self.engine == "vllm" else self.device.device)
+        if name.lower() in (OFFLINE_LANGUAGE_MODEL, REWARD_ADAPTER):
+            return True  # known before it is unpacked
         return causal_lm_facts(name, language_model_folder(name)).parameters < SMALL_MODEL
 
     def _make(

@@ -234,7 +234,9 @@ class Agent:
     @property
     def lane(self) -> Lane:
         """Where its steps belong: with the language model's work where that rewrites its queries."""
-        return "play" if self._game_config.reformulator == "feedback" else "agent"
+        from searchrl.experiment.parts import reformulator_name
+
+        return "play" if reformulator_name(self._game_config, self._models, self._loader) == "feedback" else "agent"
 
     @property
     def reward(self) -> RewardModel | None:
@@ -293,6 +295,7 @@ class PlayAgent:
             "query": step.query,
             "lexical_share": step.lexical_share,
             "similarity": step.similarity,
+            "trust": step.trust,
             "keys": None if step.ranking is None else self.index.found(step.ranking, k),
         }
 

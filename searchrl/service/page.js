@@ -69,7 +69,7 @@ function stepItem(step) {
     choice.append(meter);
     item.append(choice);
   }
-  item.append(element("p", `query: ${step.query} · words ${number(step.lexical_share)} · cosine with the original ${number(step.similarity)}`, "facts"));
+  item.append(element("p", `query: ${step.query} · words ${number(step.lexical_share)} · cosine with the original ${number(step.similarity)}${step.trust == null ? "" : ` · reward model's share ${number(step.trust)}`}`, "facts"));
   if (step.keys) {
     const details = element("details"), list = element("ol", undefined, "keys");
     list.append(...keyItems(step.keys));

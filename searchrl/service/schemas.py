@@ -97,6 +97,8 @@ class AgentStep(BaseModel):
     """How much BM25 joins the embeddings, 0 to 1."""
     similarity: float
     """Cosine of the query's embedding with the original one's."""
+    trust: float | None = None
+    """Of a TERMINATE: the reward model's share in the final ranking."""
     keys: list[Key] | None = None
     """What this step found, if it searched."""
 

@@ -188,9 +188,9 @@ def test_probe_of_a_query_without_a_known_word() -> None:
 
 def test_query_features() -> None:
     current = replace(ORIGINAL, vectors=np.array([[0.6, 0.8]], np.float32), lexical=np.array([0.75], np.float32))
-    values = query_features(ORIGINAL, current, step=2, max_steps=5, searched=True)[0]
+    values = query_features(ORIGINAL, current, step=2, max_steps=5, searched=True, rewritten=False)[0]
     assert dict(zip(QUERY_FEATURES, values, strict=True)) == pytest.approx(
-        {"drift": 0.4, "lexical_share": 0.75, "step": 0.4, "searched": 1.0}
+        {"drift": 0.4, "lexical_share": 0.75, "step": 0.4, "searched": 1.0, "rewritten": 0.0}
     )
 
 
