@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import tyro
 
 from searchrl.config import (
     CollectionConfig,
@@ -485,6 +487,16 @@ class TrainAdpoLoraConfig(TrainLoraConfig):
     """Fit a reward model to whole orders (Plackett and Luce's model; ListMLE, Xia et al. 2008), with a LoRA adapter."""
 
     loss: ClassVar[LossName] = "listwise"
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Make a reward model's checkpoint one that is used by name: merge an adapter, read pickled weights, find the head."""
+
+    checkpoint: Annotated[str, tyro.conf.Positional]
+    """An adapter's folder, or a model's, with safetensors or pytorch_model.bin; the head may lie in a file of its own."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """Folder to make: a sequence-classification model, or a causal language model where there is no head."""
 
 
 @dataclass(frozen=True)
