@@ -5,7 +5,7 @@ Nothing heavy is imported here, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -377,16 +377,21 @@ class TrainConfig:
 
 def pick_settings(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, GameConfig]:
     """Sort settings by name into their groups. Raises ConfigError on a name that no group has."""
-    kinds = (DataConfig, ModelConfig, EngineConfig, GameConfig)
+    chosen = sort_settings((DataConfig, ModelConfig, EngineConfig, GameConfig), values)
+    if chosen[EngineConfig]:
+        chosen[ModelConfig].setdefault("serving", EngineConfig(**chosen[EngineConfig]))
+    return DataConfig(**chosen[DataConfig]), ModelConfig(**chosen[ModelConfig]), GameConfig(**chosen[GameConfig])
+
+
+def sort_settings(kinds: Sequence[type[Any]], values: Mapping[str, Any]) -> dict[type[Any], dict[str, Any]]:
+    """Settings by the group that has one of the name, the first of several. Raises ConfigError where none has."""
     chosen: dict[type[Any], dict[str, Any]] = {kind: {} for kind in kinds}
     owners: dict[str, type[Any]] = {name: kind for kind in reversed(kinds) for name in kind.__dataclass_fields__}
     for name, value in values.items():
         if name not in owners:
             raise ConfigError(f"unknown setting {name!r}; {nearest(name, owners)}")
         chosen[owners[name]][name] = value
-    if chosen[EngineConfig]:
-        chosen[ModelConfig].setdefault("serving", EngineConfig(**chosen[EngineConfig]))
-    return DataConfig(**chosen[DataConfig]), ModelConfig(**chosen[ModelConfig]), GameConfig(**chosen[GameConfig])
+    return chosen
 
 
 LARGEST, LARGEST_SEED = 1e12, 2**32 - 1

@@ -130,7 +130,7 @@ def _assembled(folder: Path) -> tuple[Weights, Path]:
 
 
 def _stored(folder: Path) -> Weights:
-    """Tensors of all files of weights: safetensors where there are any, else pickled ones; a head's own file besides."""
+    """Tensors of all files: safetensors where there are any, else pickled ones; a head's own file besides."""
     import torch
     from safetensors.torch import load_file
 

@@ -254,10 +254,9 @@ def _said(value: object, place: str) -> str:
     """A text, or what a list of messages comes to."""
     if isinstance(value, list):
         return conversation(value, place)
-    text = checked_text(value, "a text or a list of messages", place)
-    if not text.strip():
-        raise DataError(f"{place}: is empty")
-    return text
+    if not isinstance(value, str):
+        raise DataError(f"{place}: must be a text or a list of messages, not {type(value).__name__}")
+    return text_field({"text": value}, "text", place)
 
 
 def conversation(messages: Sequence[object], place: str = "messages") -> str:

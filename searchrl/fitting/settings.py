@@ -491,10 +491,10 @@ class TrainAdpoLoraConfig(TrainLoraConfig):
 
 @dataclass(frozen=True)
 class ConvertConfig:
-    """Make a reward model's checkpoint one that is used by name: merge an adapter, read pickled weights, find the head."""
+    """Make a checkpoint a model that is used by name: merge an adapter, read pickled weights, find the head."""
 
     checkpoint: Annotated[str, tyro.conf.Positional]
-    """An adapter's folder, or a model's, with safetensors or pytorch_model.bin; the head may lie in a file of its own."""
+    """Folder of an adapter or a model, with safetensors or pytorch_model.bin; the head may have a file of its own."""
     output: Annotated[Path, tyro.conf.Positional]
     """Folder to make: a sequence-classification model, or a causal language model where there is no head."""
 

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.extras import install_command
 from searchrl.files import load_json, new_folder, write_text
 from searchrl.fitting.lists import TrainingLists, fingerprint, training_lists
+from searchrl.fitting.records import PreferenceList
 from searchrl.fitting.settings import TrackingConfig, TrainLoraConfig
 from searchrl.models.adapters import merge, name_base
 from searchrl.models.folders import default_language_model, language_model_folder
@@ -33,8 +34,10 @@ NOT_COMPARED = ("output_dir", "overwrite", "tracking", "compute", "data")
 """Settings that do not change what is computed, or are told by fingerprints."""
 
 
-def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]:
-    """Train, or go on; returns what ``metrics.json`` holds.
+def train(
+    config: TrainLoraConfig, say: Callable[[str], None], given: Sequence[PreferenceList] | None = None
+) -> dict[str, Any]:
+    """Train, or go on; returns what ``metrics.json`` holds. given: lists in the place of ``dataset_list_train``.
 
     Quality is measured before, during and after, on queries that are not trained on. The same settings and data give
     the same weights, whether or not the run was killed meanwhile. Raises ConfigError, DataError, ModelError,
@@ -44,7 +47,7 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     choice = training_device(config.compute.device, config.dtype)
     folder = RunFolder(config.output_dir)
     folder.check()
-    lists = training_lists(config, say)
+    lists = training_lists(config, say, given)
     _check_layers(config, language_model_folder(config.lora.model_name or default_language_model(choice.device)))
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
     reward, base = _trainable(config, choice, folder)

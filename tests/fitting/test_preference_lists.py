@@ -134,7 +134,7 @@ def test_pairs_of_queries(tmp_path: Path) -> None:
             [{"batch": [{"msg": [{"role": "user", "content": "both"}]}], "dpo_pairs": []}],
             "a user's message (the query)",
         ),
-        ([{"query": "q", "chosen_key": "a"}], "'rejected_key': a text or a list of messages"),
+        ([{"query": "q", "chosen_key": "a"}], "'rejected_key': must be a text or a list of messages, not NoneType"),
         ([{"query": [], "chosen_key": "a", "rejected_key": "b"}], "'query': is empty"),
         ([{"query": "q", "chosen_key": [{"content": "a"}], "rejected_key": "b"}], "a list of messages is expected"),
         ([{"query": " ", "correspond_key": "a", "less_relevant_keys": ["b"]}], "record 1: 'query' is empty"),

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from searchrl.device import DeviceChoice
+from searchrl.errors import ConfigError, DataError
 from searchrl.fitting.lists import preference_quality
 from searchrl.fitting.records import read_lists
 from searchrl.fitting.trainable import trainable_reward
@@ -19,6 +20,7 @@ from searchrl.models.loader import ModelLoader
 from searchrl.reward.calibrated import read_recipe
 from searchrl.reward.registry import ScorerSettings, make_reward
 from tests.command import Shell
+from tests.fitting.conftest import pairs
 from tests.formats import TOLERANCE, in_force
 from tests.stage_commands import fit, read
 
@@ -218,3 +220,30 @@ def test_fitting_that_diverges_stops_and_writes_nothing_that_is_not_finite(
     assert not (shell.folder / "run" / "adapter").exists()
     for path in (shell.folder / "run").rglob("adapter_model.safetensors"):
         assert all(np.isfinite(array).all() for array in load_file(path).values())
+
+
+def test_from_python_on_lists_in_memory(tmp_path: Path, tiny_lm: Path) -> None:
+    from peft import LoraConfig
+
+    from searchrl.fitting import fit as fit_lists
+
+    records = [{"query": p["query"], "chosen_key": p["chosen"], "rejected_key": p["rejected"]} for p in pairs(40, 0)]
+    peft = LoraConfig(task_type="SEQ_CLS", target_modules=["q_proj", "v_proj"], layers_to_transform=[1], r=4)
+    where = {"output_dir": tmp_path / "run", "device": "cpu", "dtype": CPU.dtype}
+    reward = fit_lists(records, tiny_lm, peft, **where, epochs=1, batch_size=8, learning_rate=0.01)
+    assert np.isfinite(reward.score(["red"], ["useful stone"])).all()
+    layers = {name for name in adapter(tmp_path / "run") if "lora_A" in name}
+    assert {name.split("layers.")[1][0] for name in layers} == {"1"}, "of the layers asked for"
+    assert any("score" in name for name in adapter(tmp_path / "run")), "SEQ_CLS puts a head on a language model"
+
+    def refused(kind: type[Exception], message: str, *given: object, **settings: object) -> None:
+        with pytest.raises(kind, match=message):
+            fit_lists(*given, output_dir=tmp_path / "other", device="cpu", **settings)
+
+    refused(DataError, "dataset_list, record 1, 'rejected_key'", [{"query": "q", "chosen_key": "c"}], tiny_lm)
+    refused(ConfigError, "unknown setting 'epoch'", records, tiny_lm, epoch=1)
+    refused(
+        ConfigError, "peft_config use_dora True: is not a setting here", records, tiny_lm, LoraConfig(use_dora=True)
+    )
+    refused(ConfigError, "must be the last of", records, tiny_lm, {"layers_to_transform": [0]})
+    assert not (tmp_path / "other").exists()
