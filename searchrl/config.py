@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
 
 from searchrl.errors import ConfigError, nearest
 
@@ -51,7 +53,10 @@ class DataConfig:
     mirror: str | None = None
     """Base address to download BEIR zips from instead of the public host."""
     query_bank: Path | None = None
-    """Train on the generated queries of this file instead of the dataset's train split."""
+    """Train on the generated queries of this file (what generate-queries writes, or a JSON list of query, documents and
+    type) instead of the dataset's train split."""
+    mix_query_bank: bool = False
+    """Train on the queries of --query-bank and on the dataset's train split together."""
     split_seed: int | None = None
     """Seeds which train queries become dev where a dataset has no dev split; --seed if not given."""
     train_from_dev: bool = False
@@ -68,6 +73,8 @@ class DataConfig:
             raise ConfigError(f"`dataset` {self.dataset}: an empty name between commas")
         if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ConfigError(f"`dataset` {self.dataset}: {repeated[0]} is named twice")
+        if self.mix_query_bank and not self.query_bank:
+            raise ConfigError("`mix_query_bank` needs `query_bank`, the queries to mix with the train split's")
         if len(names) > 1 and self.query_bank:
             raise ConfigError(
                 f"`query_bank` {self.query_bank} with `dataset` {self.dataset}: a query bank belongs to one dataset"
@@ -170,7 +177,11 @@ class ModelConfig:
     """Which models, and on what."""
 
     device: str = "auto"
-    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or N, or cpu."""
+    reward_device: Annotated[str | None, tyro.conf.arg(aliases=("--reward-gpu",))] = None
+    """Where the reward model computes; --device if not given."""
+    reformulator_device: Annotated[str | None, tyro.conf.arg(aliases=("--reformulator-gpu",))] = None
+    """Where the language model that rewrites queries computes; --device if not given."""
     encoder: str = "all-MiniLM-L6-v2"
     """Any sentence-transformers model or folder; the default comes with the installation."""
     lm: str = "auto"
@@ -195,6 +206,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Refuse what would be ignored."""
         engine = self.serving.engine
+        for name in ("reward_device", "reformulator_device"):
+            if engine == "http" and getattr(self, name) and not (name == "reward_device" and self.reward_model):
+                raise ConfigError(f"`{name}` {getattr(self, name)} with `engine` http, whose server has its own device")
         if engine == "http" and self.lm != "auto":
             raise ConfigError(
                 f"`lm` {self.lm} with `engine` http, whose server has the model: name it as the server does with "
@@ -296,7 +310,7 @@ class LearningConfig:
     """What a sampled return is compared with: the other rollouts of its query, a learned value, or nothing."""
     rollouts: int = 4
     """Episodes of the same query in a batch, for leave_one_out."""
-    entropy: float = 0.6
+    entropy: Annotated[float, tyro.conf.arg(aliases=("--entropy-coef",))] = 0.6
     """Entropy bonus at the start, falling linearly to a hundredth of it; in units of a query's spread of outcomes."""
     loss_aversion: float = 2.0
     """How many times a loss against one plain search counts while learning; above 1, the agent acts when sure."""
@@ -313,7 +327,8 @@ class LearningConfig:
     eval_every: int = 640
     """Episodes between looks at the dev queries; the run can be resumed from each."""
     checkpoint_every: int = 2_560
-    """Episodes between numbered checkpoints."""
+    """Episodes between numbered checkpoints: 1000 gives policy_1000.pt, policy_2000.pt, ..., each of the first update
+    that reaches its number."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be learned with."""
@@ -344,7 +359,7 @@ class OutputConfig:
 
     run_name: str | None = None
     """Name of the run's folder under --runs-dir; numbered by itself if not given."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Annotated[Path, tyro.conf.arg(aliases=("--log-dir",))] = Path("runs")
     """One folder a run: configuration, metrics, TensorBoard curves, checkpoints."""
     checkpoint_dir: Path = Path("checkpoints")
     """Holds the newest run's checkpoints."""

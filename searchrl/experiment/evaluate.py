@@ -168,7 +168,7 @@ def data_settings(
     own_document: OwnDocumentName | None = None,
 ) -> DataConfig:
     """What to evaluate on: the collection of training, or another one; never generated queries."""
-    data = replace(trained.data, query_bank=None)
+    data = replace(trained.data, query_bank=None, mix_query_bank=False)
     if dataset:
         data = replace(data, dataset=dataset, train_from_dev=data.train_from_dev and dataset in data.datasets)
     return replace(
@@ -182,10 +182,11 @@ def data_settings(
 def model_settings(
     trained: TrainConfig, *, device: str, cache: bool, lm: str | None = None, serving: EngineConfig | None = None
 ) -> ModelConfig:
-    """The models of training, on this device, by this engine."""
+    """The models of training, all on this device, by this engine."""
     serving = serving if serving and serving.engine != "auto" else trained.models.serving
     lm = lm or ("auto" if serving.engine == "http" else trained.models.lm)
-    return replace(trained.models, device=device, cache=cache, lm=lm, serving=serving)
+    own = {"reward_device": None, "reformulator_device": None}
+    return replace(trained.models, device=device, cache=cache, lm=lm, serving=serving, **own)
 
 
 def evaluate_on(

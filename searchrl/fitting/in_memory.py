@@ -44,7 +44,7 @@ def fit(
     """Train a LoRA adapter on preferences, and give the fitted reward model, which is loaded from its folder.
 
     dataset_list: records as ``records`` describes them, such as ``{"query", "chosen_key", "rejected_key"}``, each a
-    text or a list of messages. model: what ``train_lora`` takes as ``model_name``; None for the device's language model.
+    text or a list of messages. model: what ``train_lora`` calls ``model_name``; None for the device's language model.
     peft_config: PEFT's ``LoraConfig`` or its fields as a dictionary; with ``task_type`` SEQ_CLS a causal language model
     gets a new head. output_dir: the run's folder; the same call again goes on there. say: hears of progress. settings:
     fields of ``FittingConfig``, ``LoraSettings`` and ``PreferenceDataConfig`` (``epochs``, ``batch_size``,
