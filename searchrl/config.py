@@ -6,9 +6,11 @@ Nothing heavy is imported here, so that ``--help`` is instant.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -67,6 +69,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        check_types(self)
         names = self.datasets
         at_least("split_seed", self.split_seed or 0, 0)
         if len(names) > 1 and not all(names):
@@ -121,9 +124,15 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
+        check_types(self)
         for name in ("concurrency", "tensor_parallel_size", "pipeline_parallel_size"):
             at_least(name, getattr(self, name), 1, 10_000)
         above("request_timeout", self.request_timeout, 0.0, 1e6)
+        if self.base_url and "@" in self.base_url.partition("://")[2].partition("/")[0]:
+            raise ConfigError(
+                "`base_url` holds a name or password, which would be written down with the settings: name the variable "
+                "that holds the server's key with `api_key_env`"
+            )
         if self.engine == "http" and not self.base_url:
             raise ConfigError("`engine` http needs `base_url`: the server's address, such as http://127.0.0.1:8000")
         for name in ("base_url", "engine_model", "api_key_env"):
@@ -205,6 +214,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse what would be ignored."""
+        check_types(self)
         engine = self.serving.engine
         for name in ("reward_device", "reformulator_device"):
             if engine == "http" and getattr(self, name) and not (name == "reward_device" and self.reward_model):
@@ -257,6 +267,7 @@ class GameConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
+        check_types(self)
         at_least("max_steps", self.max_steps, 2)
         at_least("depth", self.depth, 10, 1_000_000)
         at_least("ann_above", self.ann_above, 0)
@@ -332,6 +343,7 @@ class LearningConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be learned with."""
+        check_types(self)
         for name in ("episodes", "batch_size", "hidden", "rollouts", "eval_every", "checkpoint_every"):
             at_least(name, getattr(self, name), 1)
         for name in ("batch_size", "hidden"):
@@ -368,6 +380,10 @@ class OutputConfig:
     resume: bool = False
     """Go on with the newest unfinished run of this configuration (or the one that --run-name names)."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is of another type."""
+        check_types(self)
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -386,6 +402,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be learned."""
+        check_types(self)
         if self.learning.estimator == "exact" and not self.game.mask:
             raise ConfigError("`estimator` exact needs the action mask: turn `mask` on, or use `estimator` reinforce")
 
@@ -411,6 +428,50 @@ def sort_settings(kinds: Sequence[type[Any]], values: Mapping[str, Any]) -> dict
 
 LARGEST, LARGEST_SEED = 1e12, 2**32 - 1
 """Of any number that is a setting, unless something else is said; and what every generator of random numbers takes."""
+
+
+def typed(hint: Any, value: Any, place: str) -> Any:
+    """A value as the type that a setting is declared with: lists become tuples, texts paths, NumPy's numbers Python's.
+
+    Raises ConfigError naming ``place`` on a value of another type, or none of those to choose from.
+    """
+    choices = get_args(hint) or (hint,)
+    if value is None and type(None) in choices:
+        return None
+    if Path in choices and isinstance(value, str | Path):
+        return Path(value)
+    if str in choices and isinstance(value, Path):
+        return str(value)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(typed(choices[0], item, f"{place}, item {i}") for i, item in enumerate(value, start=1))
+    if get_origin(hint) is Literal:
+        if not isinstance(value, str | int) or value not in choices:
+            raise ConfigError(f"{place}: unknown value {value!r:.60}; {nearest(str(value), map(str, choices))}")
+        return value
+    for choice in choices:
+        if is_dataclass(choice) and isinstance(choice, type) and isinstance(value, choice):
+            return value
+    number: Any = None if isinstance(value, bool) else value
+    if int in choices and isinstance(number, Integral):
+        return int(number)
+    if float in choices and isinstance(number, Real):
+        return number if type(value) in choices else float(number)
+    if type(value) in choices:
+        return value
+    wanted = " or ".join("null" if c is type(None) else getattr(c, "__name__", str(c)) for c in choices)
+    raise ConfigError(f"{place} is {value!r:.60}, which is not {wanted}")
+
+
+def check_types(settings: Any) -> None:
+    """Refuse settings of another type than they are declared with; what ``typed`` converts is converted."""
+    kind: Any = type(settings)
+    for name, hint in _hints(kind).items():
+        object.__setattr__(settings, name, typed(hint, getattr(settings, name), f"`{name}`"))
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return {name: hint for name, hint in get_type_hints(kind).items() if name in kind.__dataclass_fields__}
 
 
 def at_least(name: str, value: float, least: float, most: float = LARGEST) -> None:

@@ -10,12 +10,22 @@ from typing import Any
 from searchrl.agent.checkpoint import PolicyCheckpoint, find_policy, in_words, load_policy, paid_by
 from searchrl.agent.policy import Policy as Network
 from searchrl.agent.trainer import greedy_episodes
-from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, OwnDocumentName, TrainConfig
+from searchrl.config import (
+    DataConfig,
+    EngineConfig,
+    GameConfig,
+    ModelConfig,
+    OwnDocumentName,
+    SplitName,
+    TrainConfig,
+    at_least,
+    typed,
+)
 from searchrl.config_file import differences, from_json
 from searchrl.data.dataset import QuerySet, Split
 from searchrl.env.graph import GraphTensors, RewardRules
 from searchrl.env.tree import action_names
-from searchrl.errors import CheckpointError
+from searchrl.errors import CheckpointError, ConfigError
 from searchrl.evaluation.charts import write_pictures
 from searchrl.evaluation.comparison import ComparisonTable, compare_methods, human_first
 from searchrl.evaluation.report import write_report
@@ -138,8 +148,17 @@ def evaluate(
     """Compare a policy with fixed ways to search, with the models and rules it was trained with.
 
     policy: what ``train`` gave, a checkpoint, or what ``read_policy`` takes. dataset: by default what it was trained
-    on. num_queries: the first so many of the split, 0 for all. seed: of the random strategy and the bootstrap.
+    on. num_queries: the first so many of the split, 0 for all. seed: of the random strategy and the bootstrap. Raises
+    ConfigError on an argument of another type.
     """
+    given = {"split": split, "num_queries": num_queries, "seed": seed, "device": device, "cache": cache}
+    kinds = {"split": SplitName, "num_queries": int, "seed": int, "device": str, "cache": bool}
+    split, num_queries, seed, device, cache = (typed(kinds[name], value, f"`{name}`") for name, value in given.items())
+    dataset, data_dir = typed(str | None, dataset, "`dataset`"), typed(Path | None, data_dir, "`data_dir`")
+    at_least("num_queries", num_queries, 0)
+    at_least("seed", seed, 0)
+    if not isinstance(policy, Trained | PolicyCheckpoint | str | Path):
+        raise ConfigError(f"`policy` is {policy!r:.60}: give what train gave, a checkpoint, or a name or path of one")
     if isinstance(policy, Trained):
         policy = policy.final
     found = Policy("this process", policy) if isinstance(policy, PolicyCheckpoint) else read_policy(str(policy))
@@ -185,8 +204,8 @@ def model_settings(
     """The models of training, all on this device, by this engine."""
     serving = serving if serving and serving.engine != "auto" else trained.models.serving
     lm = lm or ("auto" if serving.engine == "http" else trained.models.lm)
-    own = {"reward_device": None, "reformulator_device": None}
-    return replace(trained.models, device=device, cache=cache, lm=lm, serving=serving, **own)
+    models = replace(trained.models, reward_device=None, reformulator_device=None)
+    return replace(models, device=device, cache=cache, lm=lm, serving=serving)
 
 
 def evaluate_on(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchrl.config import DataConfig, GameConfig, pick_settings
+from searchrl.config import DataConfig, GameConfig, at_least, pick_settings, typed
 from searchrl.data.dataset import Dataset, QuerySet, Split, train_from_dev
 from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import load_query_bank_for
@@ -107,6 +107,7 @@ def prepare(dataset: str = "pydocs", *, seed: int = 42, show_progress: bool = Fa
     judgments unless ``reward="lm"`` or ``"head"`` asks for a model. Raises ConfigError on a setting that is not there.
     """
     data, models, game = pick_settings({"dataset": dataset, "reward": "qrels", **settings})
+    at_least("seed", typed(int, seed, "`seed`"), 0)
     listener = Listener()
     listener.show_progress = show_progress
     collections = read_collections(data, seed, listener)

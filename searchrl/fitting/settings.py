@@ -17,6 +17,7 @@ from searchrl.config import (
     ScorerName,
     above,
     at_least,
+    check_types,
 )
 from searchrl.errors import ConfigError
 from searchrl.queries.cleaning import QueryKind
@@ -344,6 +345,7 @@ class PreferenceDataConfig:
     collection: CollectionConfig = field(default_factory=CollectionConfig)
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.dataset is not None and self.dataset_list_test is not None:
             raise ConfigError("dataset_list_test goes with dataset_list_train; with dataset use test_split")
         if self.dataset is not None and self.train_split == self.test_split:
@@ -387,6 +389,7 @@ class LoraSettings:
     """Write the model with the adapter worked in, OUTPUT_DIR/merged, which is used by name."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         _all_at_least(self, 1, "r", "lora_alpha", "max_key_words")
         _all_at_least(self, 0, "last_layers")
         _check_share("lora_dropout", self.lora_dropout)
@@ -433,6 +436,7 @@ class FittingConfig:
     """Seeds adapter, order and samples."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         steps = ("evaluation_steps", "save_steps", "logging_steps")
         _all_at_least(self, 1, "batch_size", "gradient_accumulation_steps", *steps)
         _all_at_least(self, 0, "weight_decay", "seed")

@@ -83,7 +83,7 @@ class HeadReward:
         self._max_batch_tokens = max_batch_tokens
         self.max_length = min(max_length, readable_tokens(self._model, self._tokenizer) or max_length)
         self._template = template
-        settings = (format_name(dtype), self.max_length, *([template] if template else []))
+        settings: list[str | int] = [format_name(dtype), self.max_length, *([template] if template else [])]
         self.fingerprint = f"head-1 {folder_fingerprint(folder, *settings)}"
         """Names weights, tokenizer, numeric format and the cut."""
         if dtype == "int8":

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, whole
-from searchrl.errors import ConfigError
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, typed, whole
+from searchrl.errors import ConfigError, nearest
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
 from searchrl.progress import progress_bar
@@ -52,6 +52,36 @@ PAIRS_AT_ONCE = 128
 
 Scored = tuple[int, IntArray, FloatArray]
 """A query's position, the keys scored for it, (m,), and their scores, (m,)."""
+
+
+OPTIONS: dict[str, Any] = {
+    "query_template": str,
+    "key_template": str,
+    "llm_template": None,
+    "device": str,
+    "dtype": DtypeName,
+    "cache": bool,
+    "retriever": CandidatesName,
+    "candidates": int,
+    "candidates_above": int,
+    "show_progress": bool,
+}
+"""Plain arguments of ``Search`` and their types; None: of several."""
+
+
+def check_options(**options: Any) -> None:
+    """Raise ConfigError where ``Search`` has no such argument, or one of another type."""
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise ConfigError(f"unknown argument {name!r}; {nearest(name, OPTIONS)}")
+        if OPTIONS[name] is not None:
+            typed(OPTIONS[name], value, f"`{name}`")
+
+
+def check_model(name: str, model: object, method: str) -> None:
+    """Raise ConfigError where a model is neither named (None: the default), nor set, nor one that has ``method``."""
+    if not (isinstance(model, str | ScorerSettings | None) or callable(getattr(model, method, None))):
+        raise ConfigError(f"`{name}` {model!r:.60}: give a name, or an object with the method {method}")
 
 
 class Search:
@@ -94,6 +124,18 @@ class Search:
         show_progress: bool = True,
         worker: Worker | None = None,
     ) -> None:
+        typed(str | None, model_name, "`model_name`")
+        check_model("scorer", scorer, "score")
+        check_model("encoder", encoder, "encode")
+        check_options(
+            query_template=query_template,
+            key_template=key_template,
+            device=device,
+            dtype=dtype,
+            cache=cache,
+            retriever=retriever,
+            show_progress=show_progress,
+        )
         candidates, candidates_above = (
             whole("candidates", candidates, 1),
             whole("candidates_above", candidates_above, 0),
@@ -105,6 +147,8 @@ class Search:
                 tensor_parallel_size=tensor_parallel_size,
                 pipeline_parallel_size=pipeline_parallel_size,
             )
+        elif not isinstance(engine, EngineConfig):
+            raise ConfigError(f"`engine` {engine!r:.60}: give a name or an EngineConfig")
         elif (base_url, tensor_parallel_size, pipeline_parallel_size) != (None, 1, 1):
             raise ConfigError("base_url and parallel sizes belong into the EngineConfig that is given as engine")
         self._loader = ModelLoader(engine, device=device, dtype=dtype, cache=cache)

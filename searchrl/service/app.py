@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 FAULTS = 10
 """Of a request, that are told."""
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def make_service(config: ServerConfig) -> Service:
@@ -61,11 +60,10 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
     app = FastAPI(title="SearchRL", version=__version__, lifespan=lifespan, redoc_url=None)
     app.state.service = service
     app.include_router(router)
-    hosts = LOOPBACK_NAMES | {config.host} if config.on_loopback else frozenset[str]()
     app.add_middleware(Disconnect)
     limits = config.limits
     app.add_middleware(
-        AccessControl, hosts=hosts, token=token, max_body=limits.max_body, body_seconds=limits.body_timeout
+        AccessControl, hosts=config.hosts, token=token, max_body=limits.max_body, body_seconds=limits.body_timeout
     )
     app.add_middleware(SafeHeaders)
     app.add_middleware(CountRequests, metrics=service.metrics)

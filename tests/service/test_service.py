@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from searchrl.models.loader import ModelLoader
 from searchrl.search.services import Services
+from searchrl.service import ServerConfig
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
 from tests.service.parts import Backwards, Overlap, client, config_of, ids, jsonl
@@ -159,6 +160,14 @@ def test_other_host_names_are_not_served(asking: TestClient) -> None:
     assert asking.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
     for name in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
         assert asking.get("/healthz", headers={"Host": name}).status_code == 200
+    for path in ("/", "/corpora", "/docs", "/openapi.json", "/metrics"):
+        assert asking.get(path, headers={"Host": "evil.example"}).status_code == 400
+    assert asking.put("/corpora/a", content=jsonl("x"), headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_a_host_name_may_be_allowed(tmp_path: Path) -> None:
+    assert ServerConfig(allow_host=("Search.Local",)).hosts >= {"search.local", "localhost", "127.0.0.1"}
+    assert not ServerConfig(host="0.0.0.0").hosts, "whoever listens on all networks has a name of his own"
 
 
 def test_metrics_count_requests_and_batches(asking: TestClient) -> None:
@@ -205,8 +214,28 @@ def test_token_is_asked_for_where_one_is_set(tmp_path: Path) -> None:
         known = {"Authorization": "Bearer sesame"}
         assert asking.put("/corpora/a", content=jsonl("x"), headers=known).status_code == 201
         assert asking.get("/corpora", headers=known).status_code == 200
-        for path in ("/", "/healthz", "/readyz", "/openapi.json"):
-            assert asking.get(path).status_code == 200
+        for path in ("/", "/page.js", "/healthz", "/readyz", "/docs", "/openapi.json"):
+            answer = asking.get(path)
+            assert answer.status_code == 200
+            assert "sesame" not in answer.text, "what is open says nothing about corpora or the token"
+            assert '"a"' not in answer.text
+
+
+def test_the_token_is_in_no_answer_and_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    known, wrong = {"Authorization": "Bearer sesame"}, {"Authorization": "Bearer sesame2"}
+    with client(tmp_path, token="sesame") as asking:
+        answers = [
+            asking.get("/corpora", headers=wrong),
+            asking.put("/corpora/a", content="no json", headers=known),
+            asking.post("/search", json={"queries": 3}, headers=known),
+            asking.post("/search", content=b"{", headers=known),
+            asking.post("/generate", json={"prompts": ["x" * 1001]}, headers=known),
+            asking.get("/metrics", headers=known),
+        ]
+    assert {answer.status_code // 100 for answer in answers} == {2, 4}
+    written = [answer.text for answer in answers] + [str(path) for path in tmp_path.rglob("*")]
+    assert "sesame" not in "".join([*written, caplog.text])
 
 
 def test_limits_of_an_upload(tmp_path: Path) -> None:
