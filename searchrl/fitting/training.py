@@ -16,7 +16,7 @@ from searchrl.config_file import differences, to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.extras import install_command
-from searchrl.files import load_json, new_folder, write_text
+from searchrl.files import load_json, new_folder, remove_leftovers, write_text
 from searchrl.fitting.lists import TrainingLists, fingerprint, training_lists
 from searchrl.fitting.records import PreferenceList
 from searchrl.fitting.settings import TrackingConfig, TrainLoraConfig
@@ -311,6 +311,7 @@ class RunFolder:
             if overwrite and self.settings.exists():
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 

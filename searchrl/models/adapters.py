@@ -49,7 +49,12 @@ def merged_folder(folder: Path, base_folder: Callable[[str], Path]) -> Path:
     from searchrl.models.folders import folder_fingerprint
 
     config = read_config(folder)
-    base = base_folder(str(config["base_model_name_or_path"]))
+    try:
+        base = base_folder(str(config["base_model_name_or_path"]))
+    except ModelError as error:
+        raise ModelError(
+            f"{folder} is an adapter, whose base is missing: {error}; or give the whole model (fit writes it as merged/)"
+        ) from error
     name = f"adapter-{folder_fingerprint(folder, folder_fingerprint(base), VERSION)}"
     return sealed_folder(cache_dir() / "models" / name, lambda place: merge(folder, base, place))
 

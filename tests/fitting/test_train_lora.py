@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from searchrl.config import ComputeConfig
 from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, DataError
 from searchrl.fitting.lists import preference_quality
 from searchrl.fitting.records import read_lists
+from searchrl.fitting.settings import LoraSettings, PreferenceDataConfig, TrainLoraConfig
 from searchrl.fitting.trainable import trainable_reward
 from searchrl.fitting.trainer import PreferenceTrainer, load
+from searchrl.fitting.training import RunFolder, _settled, _trainable, train
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.calibrated import read_recipe
 from searchrl.reward.registry import ScorerSettings, make_reward
 from tests.command import Shell
 from tests.fitting.conftest import pairs
 from tests.formats import TOLERANCE, in_force
+from tests.small_models import small_causal_lm
 from tests.stage_commands import fit, read
 
 CPU = in_force(has_int8=False)
@@ -247,3 +252,17 @@ def test_from_python_on_lists_in_memory(tmp_path: Path, tiny_lm: Path) -> None:
     )
     refused(ConfigError, "must be the last of", records, tiny_lm, {"layers_to_transform": [0]})
     assert not (tmp_path / "other").exists()
+
+
+def test_a_new_head_on_a_cpu_trains_the_last_third_of_the_layers(tmp_path: Path, train_file: Path) -> None:
+    base = small_causal_lm(tmp_path / "base", "qwen2", layers=6)
+    lora = LoraSettings(model_name=str(base), new_head=True)
+    config = TrainLoraConfig(
+        tmp_path / "run", PreferenceDataConfig(train_file), lora=lora, compute=ComputeConfig("cpu"), dtype=CPU.dtype
+    )
+    reward, _ = _trainable(config, CPU, RunFolder(config.output_dir))
+    assert _settled(config, reward, CPU).lora.last_layers == 2
+    many = replace(config, lora=replace(lora, last_layers=7), output_dir=tmp_path / "other")
+    with pytest.raises(ConfigError, match="last_layers 7: the model has 6"):
+        train(many, print)
+    assert not many.output_dir.exists(), "refused before the model is given a head"

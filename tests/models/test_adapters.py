@@ -73,6 +73,9 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps({**config, "r": None}))
     with pytest.raises(ModelError, match="lacks r"):
         language_model_folder(str(folder))
+    file.write_text(json.dumps({**config, "base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(ModelError, match=r"is an adapter, whose base is missing: .*gone.*merged/"):
+        language_model_folder(str(folder))
     file.write_text("{")
     with pytest.raises(ModelError, match=r"adapter_config\.json cannot be read"):
         language_model_folder(str(folder))
