@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from searchrl.config import TrainConfig, typed
 from searchrl.errors import ConfigError, nearest, reason
-from searchrl.files import load_json
+from searchrl.files import load_json, unsealed
 
 Settings = TypeVar("Settings")
 
@@ -53,6 +53,10 @@ def read_config(path: Path) -> TrainConfig:
         raise ConfigError(f"{path}: not JSON ({reason(error)}); give the config.json of a run") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not an object of settings; give the config.json of a run")
+    try:
+        values = unsealed(values)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     for record in ("computed", "inputs"):  # no settings
         values.pop(record, None)
     config = from_json(TrainConfig, values, str(path))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchrl.errors import ModelError, reason
-from searchrl.files import SEAL, load_json, new_folder, user_path
+from searchrl.files import SEAL, load_json, new_folder, user_path, write_seal
 from searchrl.fitting.settings import ConvertConfig
 from searchrl.models.adapters import PREFIX, is_adapter, read_config, work_in
 from searchrl.models.folders import GENERATIVE, READ, language_model_folder, loading_model
@@ -49,6 +49,7 @@ def convert(config: ConvertConfig, say: Callable[[str], None]) -> None:
     """
     with new_folder(config.output) as place:
         note = convert_folder(config.checkpoint, place)
+        write_seal(place)
     say(f"{note}\nmodel: {config.output}, used by name: {how_used(config.output)}")
 
 

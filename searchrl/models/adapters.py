@@ -53,7 +53,7 @@ def merged_folder(folder: Path, base_folder: Callable[[str], Path]) -> Path:
         base = base_folder(str(config["base_model_name_or_path"]))
     except ModelError as error:
         raise ModelError(
-            f"{folder} is an adapter, whose base is missing: {error}; or give the whole model (fit writes it as merged/)"
+            f"{folder} is an adapter, whose base is missing: {error}; or give the whole model, merged/ of a fitted one"
         ) from error
     name = f"adapter-{folder_fingerprint(folder, folder_fingerprint(base), VERSION)}"
     return sealed_folder(cache_dir() / "models" / name, lambda place: merge(folder, base, place))
