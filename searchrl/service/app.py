@@ -82,8 +82,14 @@ def _problem(status: int, detail: Any, headers: dict[str, str] | None = None) ->
     return JSONResponse({"detail": detail}, status, headers)
 
 
-async def _invalid(_: Request, error: Any) -> JSONResponse:
-    """What is wrong and where, without the value, which may be large, secret, or no valid text."""
+async def _invalid(request: Request, error: Any) -> JSONResponse:
+    """What is wrong and where, without the value, which may be large, secret, or no valid text.
+
+    A body that does not say that it is JSON is not read as such: a web page of others can send one here.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind != "application/json" and not kind.endswith("+json"):
+        return _problem(415, "the body must be JSON: send the header Content-Type: application/json")
     faults = [
         {"loc": [_printable(place) for place in fault["loc"]], "msg": _printable(fault["msg"]), "type": fault["type"]}
         for fault in error.errors()[:FAULTS]

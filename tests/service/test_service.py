@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,17 @@ def test_a_body_of_unknown_length_is_counted(asking: TestClient) -> None:
     assert answer.status_code == 413
 
 
+def test_a_body_that_does_not_say_that_it_is_json(asking: TestClient) -> None:
+    """As ``curl -d`` sends it."""
+    body = json.dumps({"texts": ["a"]})
+    for headers in ({"Content-Type": "application/x-www-form-urlencoded"}, {"Content-Type": "text/plain"}, {}):
+        answer = asking.post("/embed", content=body, headers=headers)
+        assert answer.status_code == 415
+        assert "Content-Type: application/json" in answer.json()["detail"]
+    for kind in ("application/json", "application/json; charset=utf-8", "application/vnd.api+json"):
+        assert asking.post("/embed", content=body, headers={"Content-Type": kind}).status_code == 200
+
+
 def test_other_host_names_are_not_served(asking: TestClient) -> None:
     assert asking.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
     for name in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
@@ -245,6 +257,25 @@ def test_limits_of_an_upload(tmp_path: Path) -> None:
         assert asking.put("/corpora/a", content=jsonl("x" * 6000)).status_code == 413
         assert asking.get("/corpora/a").json()["documents"] == 40
         assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["a@00000001"]
+
+
+def test_an_upload_packed_by_gzip(tmp_path: Path) -> None:
+    """Told by its first bytes, with and without the header; the limits are of what is in it."""
+    packed = gzip.compress(jsonl("bread", "tide").encode())
+    with client(tmp_path, max_corpus=5000) as asking:
+        for content, headers in ((packed, {"Content-Encoding": "gzip"}), (packed, {})):
+            assert asking.put("/corpora/a", content=content, headers=headers).status_code in (200, 201)
+            assert asking.get("/corpora/a").json()["documents"] == 2
+        assert asking.put("/corpora/a", content=iter([packed[:1], packed[1:9], packed[9:]])).is_success
+        for content, status, said in (
+            (packed[:-9], 422, "ends too early"),
+            (packed[:12] + b"\xff" * 20, 422, "damaged"),
+            (gzip.compress(jsonl("x" * 6000).encode()), 413, "max_corpus"),
+        ):
+            answer = asking.put("/corpora/a", content=content)
+            assert answer.status_code == status
+            assert said in answer.text
+        assert asking.get("/corpora/a").json()["documents"] == 2, "as it was"
 
 
 def test_very_long_line_is_refused(tmp_path: Path) -> None:
