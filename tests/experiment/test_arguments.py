@@ -21,7 +21,8 @@ from searchrl.config import (
     OutputConfig,
     pick_settings,
 )
-from searchrl.errors import ConfigError, SearchRLError
+from searchrl.errors import ConfigError, DeviceError, SearchRLError
+from searchrl.experiment.parts import open_models
 from tests.search.test_arguments import ANYTHING
 
 GROUPS = (DataConfig, ModelConfig, EngineConfig, GameConfig, LearningConfig, OutputConfig)
@@ -73,3 +74,18 @@ def test_no_name_or_password_in_an_address() -> None:
     with pytest.raises(ConfigError, match="`api_key_env`") as caught:
         EngineConfig(engine="http", base_url="http://me:sesame@127.0.0.1:8000")
     assert "sesame" not in str(caught.value)
+
+
+def test_a_device_for_each_model() -> None:
+    """A number is a CUDA device's, of which there are never ten here; the encoder stays where it is."""
+    for models, game in (
+        (ModelConfig(device="cpu", reward_device="9"), GameConfig(reward="lm")),
+        (ModelConfig(device="cpu", reformulator_device="cuda:9"), GameConfig(reward="qrels", reformulator="lm")),
+    ):
+        with pytest.raises(DeviceError, match="device 'cuda:9' is not here"):
+            open_models(models, game)
+    with pytest.raises(ConfigError, match="`reformulator_device` 0 with `engine` http"):
+        ModelConfig(reformulator_device="0", serving=EngineConfig(engine="http", base_url="http://127.0.0.1:1"))
+    with open_models(ModelConfig(device="cpu", reward_device="cpu", cache=False), GameConfig(reward="lm")) as opened:
+        assert opened.judges is not opened.loader
+        assert opened.writers is opened.loader
