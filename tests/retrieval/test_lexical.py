@@ -193,4 +193,6 @@ def test_queries_in_scripts_without_spaces_find_their_documents(language):
         *_, reward, terminated, _, _ = env.step(Action.TERMINATE)
         assert terminated
         assert reward == 1.0
-        assert env.final_ranking.documents[0, 0] == i
+        ranking = env.final_ranking()
+        assert ranking is not None
+        assert ranking.documents[0, 0] == i

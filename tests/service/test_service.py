@@ -269,7 +269,7 @@ def test_an_upload_packed_by_gzip(tmp_path: Path) -> None:
         assert asking.put("/corpora/a", content=iter([packed[:1], packed[1:9], packed[9:]])).is_success
         for content, status, said in (
             (packed[:-9], 422, "ends too early"),
-            (packed[:12] + b"\xff" * 20, 422, "damaged"),
+            (packed[:12] + b"\xff" * 20, 422, "packed by gzip"),
             (gzip.compress(jsonl("x" * 6000).encode()), 413, "max_corpus"),
         ):
             answer = asking.put("/corpora/a", content=content)
