@@ -5,10 +5,14 @@ Nothing heavy is imported here, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import tyro
 
 from searchrl.errors import ConfigError, nearest
 
@@ -51,7 +55,10 @@ class DataConfig:
     mirror: str | None = None
     """Base address to download BEIR zips from instead of the public host."""
     query_bank: Path | None = None
-    """Train on the generated queries of this file instead of the dataset's train split."""
+    """Train on the generated queries of this file (what generate-queries writes, or a JSON list of query, documents and
+    type) instead of the dataset's train split."""
+    mix_query_bank: bool = False
+    """Train on the queries of --query-bank and on the dataset's train split together."""
     split_seed: int | None = None
     """Seeds which train queries become dev where a dataset has no dev split; --seed if not given."""
     train_from_dev: bool = False
@@ -66,6 +73,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        check_types(self)
         names = self.datasets
         for name in ("max_train", "max_dev"):
             at_least(name, getattr(self, name), 0)
@@ -74,6 +82,8 @@ class DataConfig:
             raise ConfigError(f"`dataset` {self.dataset}: an empty name between commas")
         if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ConfigError(f"`dataset` {self.dataset}: {repeated[0]} is named twice")
+        if self.mix_query_bank and not self.query_bank:
+            raise ConfigError("`mix_query_bank` needs `query_bank`, the queries to mix with the train split's")
         if len(names) > 1 and self.query_bank:
             raise ConfigError(
                 f"`query_bank` {self.query_bank} with `dataset` {self.dataset}: a query bank belongs to one dataset"
@@ -120,9 +130,15 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
+        check_types(self)
         for name in ("concurrency", "tensor_parallel_size", "pipeline_parallel_size"):
             at_least(name, getattr(self, name), 1, 10_000)
         above("request_timeout", self.request_timeout, 0.0, 1e6)
+        if self.base_url and "@" in self.base_url.partition("://")[2].partition("/")[0]:
+            raise ConfigError(
+                "`base_url` holds a name or password, which would be written down with the settings: name the variable "
+                "that holds the server's key with `api_key_env`"
+            )
         if self.engine == "http" and not self.base_url:
             raise ConfigError("`engine` http needs `base_url`: the server's address, such as http://127.0.0.1:8000")
         for name in ("base_url", "engine_model", "api_key_env"):
@@ -176,7 +192,11 @@ class ModelConfig:
     """Which models, and on what."""
 
     device: str = "auto"
-    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or cpu."""
+    """auto (mps, then cuda, then cpu), mps, cuda, cuda:N or N, or cpu."""
+    reward_device: Annotated[str | None, tyro.conf.arg(aliases=("--reward-gpu",))] = None
+    """Where the reward model computes; --device if not given."""
+    reformulator_device: Annotated[str | None, tyro.conf.arg(aliases=("--reformulator-gpu",))] = None
+    """Where the language model that rewrites queries computes; --device if not given."""
     encoder: str = "all-MiniLM-L6-v2"
     """Any sentence-transformers model or folder; the default comes with the installation."""
     lm: str = "auto"
@@ -200,7 +220,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse what would be ignored."""
+        check_types(self)
         engine = self.serving.engine
+        for name in ("reward_device", "reformulator_device"):
+            if engine == "http" and getattr(self, name) and not (name == "reward_device" and self.reward_model):
+                raise ConfigError(f"`{name}` {getattr(self, name)} with `engine` http, whose server has its own device")
         if engine == "http" and self.lm != "auto":
             raise ConfigError(
                 f"`lm` {self.lm} with `engine` http, whose server has the model: name it as the server does with "
@@ -251,6 +275,7 @@ class GameConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played."""
+        check_types(self)
         at_least("max_steps", self.max_steps, 2)
         at_least("depth", self.depth, 10, 1_000_000)
         at_least("ann_above", self.ann_above, 0)
@@ -304,7 +329,7 @@ class LearningConfig:
     """What a sampled return is compared with: the other rollouts of its query, a learned value, or nothing."""
     rollouts: int = 4
     """Episodes of the same query in a batch, for leave_one_out."""
-    entropy: float = 0.6
+    entropy: Annotated[float, tyro.conf.arg(aliases=("--entropy-coef",))] = 0.6
     """Entropy bonus at the start, falling linearly to a hundredth of it; in units of a query's spread of outcomes."""
     loss_aversion: float = 2.0
     """How many times a loss against one plain search counts while learning; above 1, the agent acts when sure."""
@@ -321,10 +346,12 @@ class LearningConfig:
     eval_every: int = 640
     """Episodes between looks at the dev queries; the run can be resumed from each."""
     checkpoint_every: int = 2_560
-    """Episodes between numbered checkpoints."""
+    """Episodes between numbered checkpoints: 1000 gives policy_1000.pt, policy_2000.pt, ..., each of the first update
+    that reaches its number."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be learned with."""
+        check_types(self)
         for name in ("episodes", "batch_size", "hidden", "rollouts", "eval_every", "checkpoint_every"):
             at_least(name, getattr(self, name), 1)
         for name in ("batch_size", "hidden"):
@@ -352,7 +379,7 @@ class OutputConfig:
 
     run_name: str | None = None
     """Name of the run's folder under --runs-dir; numbered by itself if not given."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Annotated[Path, tyro.conf.arg(aliases=("--log-dir",))] = Path("runs")
     """One folder a run: configuration, metrics, TensorBoard curves, checkpoints."""
     checkpoint_dir: Path = Path("checkpoints")
     """Holds the newest run's checkpoints."""
@@ -360,6 +387,10 @@ class OutputConfig:
     """Replace the run of the same --run-name."""
     resume: bool = False
     """Go on with the newest unfinished run of this configuration (or the one that --run-name names)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is of another type."""
+        check_types(self)
 
 
 @dataclass(frozen=True)
@@ -379,26 +410,76 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be learned."""
+        check_types(self)
         if self.learning.estimator == "exact" and not self.game.mask:
             raise ConfigError("`estimator` exact needs the action mask: turn `mask` on, or use `estimator` reinforce")
 
 
 def pick_settings(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, GameConfig]:
     """Sort settings by name into their groups. Raises ConfigError on a name that no group has."""
-    kinds = (DataConfig, ModelConfig, EngineConfig, GameConfig)
+    chosen = sort_settings((DataConfig, ModelConfig, EngineConfig, GameConfig), values)
+    if chosen[EngineConfig]:
+        chosen[ModelConfig].setdefault("serving", EngineConfig(**chosen[EngineConfig]))
+    return DataConfig(**chosen[DataConfig]), ModelConfig(**chosen[ModelConfig]), GameConfig(**chosen[GameConfig])
+
+
+def sort_settings(kinds: Sequence[type[Any]], values: Mapping[str, Any]) -> dict[type[Any], dict[str, Any]]:
+    """Settings by the group that has one of the name, the first of several. Raises ConfigError where none has."""
     chosen: dict[type[Any], dict[str, Any]] = {kind: {} for kind in kinds}
     owners: dict[str, type[Any]] = {name: kind for kind in reversed(kinds) for name in kind.__dataclass_fields__}
     for name, value in values.items():
         if name not in owners:
             raise ConfigError(f"unknown setting {name!r}; {nearest(name, owners)}")
         chosen[owners[name]][name] = value
-    if chosen[EngineConfig]:
-        chosen[ModelConfig].setdefault("serving", EngineConfig(**chosen[EngineConfig]))
-    return DataConfig(**chosen[DataConfig]), ModelConfig(**chosen[ModelConfig]), GameConfig(**chosen[GameConfig])
+    return chosen
 
 
 LARGEST, LARGEST_SEED = 1e12, 2**32 - 1
 """Of any number that is a setting, unless something else is said; and what every generator of random numbers takes."""
+
+
+def typed(hint: Any, value: Any, place: str) -> Any:
+    """A value as the type that a setting is declared with: lists become tuples, texts paths, NumPy's numbers Python's.
+
+    Raises ConfigError naming ``place`` on a value of another type, or none of those to choose from.
+    """
+    choices = get_args(hint) or (hint,)
+    if value is None and type(None) in choices:
+        return None
+    if Path in choices and isinstance(value, str | Path):
+        return Path(value)
+    if str in choices and isinstance(value, Path):
+        return str(value)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(typed(choices[0], item, f"{place}, item {i}") for i, item in enumerate(value, start=1))
+    if get_origin(hint) is Literal:
+        if not isinstance(value, str | int) or value not in choices:
+            raise ConfigError(f"{place}: unknown value {value!r:.60}; {nearest(str(value), map(str, choices))}")
+        return value
+    for choice in choices:
+        if is_dataclass(choice) and isinstance(choice, type) and isinstance(value, choice):
+            return value
+    number: Any = None if isinstance(value, bool) else value
+    if int in choices and isinstance(number, Integral):
+        return int(number)
+    if float in choices and isinstance(number, Real):
+        return number if type(value) in choices else float(number)
+    if type(value) in choices:
+        return value
+    wanted = " or ".join("null" if c is type(None) else getattr(c, "__name__", str(c)) for c in choices)
+    raise ConfigError(f"{place} is {value!r:.60}, which is not {wanted}")
+
+
+def check_types(settings: Any) -> None:
+    """Refuse settings of another type than they are declared with; what ``typed`` converts is converted."""
+    kind: Any = type(settings)
+    for name, hint in _hints(kind).items():
+        object.__setattr__(settings, name, typed(hint, getattr(settings, name), f"`{name}`"))
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return {name: hint for name, hint in get_type_hints(kind).items() if name in kind.__dataclass_fields__}
 
 
 def at_least(name: str, value: float, least: float, most: float = LARGEST) -> None:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
-from searchrl.config import TrainConfig
+from searchrl.config import TrainConfig, typed
 from searchrl.errors import ConfigError, nearest, reason
-from searchrl.files import load_json
+from searchrl.files import load_json, unsealed
 
 Settings = TypeVar("Settings")
 
@@ -29,7 +29,7 @@ def from_json(kind: type[Settings], values: Mapping[str, Any], source: str) -> S
         if name not in hints:
             raise ConfigError(f"{source}: unknown setting {name!r}; {nearest(name, hints)}")
         if not is_dataclass(hints[name]):
-            chosen[name] = _typed(hints[name], value, f"{source}: {name}")
+            chosen[name] = typed(hints[name], value, f"{source}: {name}")
         elif isinstance(value, Mapping):
             chosen[name] = from_json(hints[name], value, source)
         else:
@@ -53,6 +53,10 @@ def read_config(path: Path) -> TrainConfig:
         raise ConfigError(f"{path}: not JSON ({reason(error)}); give the config.json of a run") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not an object of settings; give the config.json of a run")
+    try:
+        values = unsealed(values)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     for record in ("computed", "inputs"):  # no settings
         values.pop(record, None)
     config = from_json(TrainConfig, values, str(path))
@@ -69,22 +73,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif before != after:
             found.append(f"{prefix}{key}: {before!r} then, {after!r} now")
     return found
-
-
-def _typed(hint: Any, value: Any, place: str) -> Any:
-    """A JSON value as the type that a setting is declared with."""
-    choices = get_args(hint) or (hint,)
-    if value is None and type(None) in choices:
-        return None
-    if Path in choices and isinstance(value, str):
-        return Path(value)
-    if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        return tuple(_typed(choices[0], item, f"{place}, item {i}") for i, item in enumerate(value, start=1))
-    if get_origin(hint) is Literal:
-        if value not in choices:
-            raise ConfigError(f"{place}: unknown value {value!r}; {nearest(str(value), choices)}")
-        return value
-    if type(value) in choices or (float in choices and type(value) is int):
-        return value
-    wanted = " or ".join("null" if choice is type(None) else choice.__name__ for choice in choices)
-    raise ConfigError(f"{place} is {value!r}, which is not {wanted}")

@@ -53,11 +53,12 @@ class DeviceChoice:
 
 
 def choose_device(name: str = "auto") -> DeviceChoice:
-    """Take the device asked for, or with ``auto`` the first there is of mps, cuda, cpu.
+    """Take the device asked for, or with ``auto`` the first there is of mps, cuda, cpu; a number is a CUDA device's.
 
     Raises DeviceError where the named device is unknown or absent, saying which are there.
     """
     there = available_devices()
+    name = f"cuda:{name}" if name.isdecimal() else name
     device, why = name, f"{name} was asked for"
     if name == "auto":
         device = there[0]

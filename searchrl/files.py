@@ -307,10 +307,36 @@ def sealed_folder(folder: Path, build: Callable[[Path], None]) -> Path:
             shutil.rmtree(leftover, ignore_errors=True)  # of processes that died; the lock says nobody is building now
         with beside(folder) as temporary:
             build(temporary)
-            seal = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
-            (temporary / SEAL).write_text(json.dumps(seal, indent=1), encoding="utf-8")
+            write_seal(temporary)
             _replace(folder, temporary)
     return folder
+
+
+def write_seal(folder: Path) -> None:
+    """Write down the digest of every file of a folder, so that ``damage`` can tell."""
+    seal = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != SEAL}
+    (folder / SEAL).write_text(json.dumps(seal, indent=1), encoding="utf-8")
+
+
+DIGEST = "sha256"
+"""The field by which a JSON file tells whether it is what was written."""
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An object for a JSON file, with the digest of all that is in it."""
+    return {**values, DIGEST: _digest(values)}
+
+
+def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``sealed`` was given; files of earlier versions have no digest. Raises ValueError where it is another."""
+    values = {name: value for name, value in content.items() if name != DIGEST}
+    if DIGEST in content and content[DIGEST] != _digest(values):
+        raise ValueError(f"not what was written: damaged, or changed by hand; then remove its line {DIGEST}")
+    return values
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def damage(folder: Path) -> str:

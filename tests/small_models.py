@@ -55,7 +55,7 @@ def small_classifier(folder: Path, *, outputs: int = 1, head: bool = True, chat_
     return folder
 
 
-def small_causal_lm(folder: Path, kind: str = "qwen3", positions: int = 16384) -> Path:
+def small_causal_lm(folder: Path, kind: str = "qwen3", positions: int = 16384, layers: int = 2) -> Path:
     """A tiny causal language model with random weights, its tokenizer and chat template the embedded one's."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -64,7 +64,7 @@ def small_causal_lm(folder: Path, kind: str = "qwen3", positions: int = 16384) -
         vocab_size=49152,
         hidden_size=16,
         intermediate_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=8,

@@ -23,6 +23,7 @@ from searchrl.agent.run_dir import settings_of
 from searchrl.cli.benchmark import BenchmarkConfig
 from searchrl.cli.evaluate import EvalConfig
 from searchrl.cli.generate_queries import GenerateConfig
+from searchrl.command import parse
 from searchrl.config import TrainConfig
 from searchrl.config_file import from_json, read_config
 from searchrl.data.beir import write_beir_folder
@@ -31,7 +32,7 @@ from searchrl.data.trec import read_trec_run
 from tests.command import REPOSITORY, Outcome, Shell, assert_same_weights, files, metrics
 
 METHODS = "dense hybrid bm25 single_pass heuristic random best_fixed rl_agent oracle".split()
-POLICIES = {"policy_640.pt", "policy_1216.pt", "policy_best.pt", "policy_final.pt"}
+POLICIES = {"policy_600.pt", "policy_1200.pt", "policy_best.pt", "policy_final.pt"}
 """Of 1280 episodes in batches of 64, a numbered one each time that 600 more are over."""
 
 
@@ -155,7 +156,7 @@ def test_a_checkpoint_says_what_it_is(trained: tuple[Shell, Outcome]) -> None:
     folder = trained[0].folder / "checkpoints"
     final, best = load_policy(folder / "policy_final.pt"), load_policy(folder / "policy_best.pt")
     assert (final.dataset, final.episode, final.version) == ("small", 1280, __version__)
-    assert load_policy(folder / "policy_640.pt").episode == 640
+    assert load_policy(folder / "policy_600.pt").episode == 640, "the first update that reaches it"
     assert final.best_fixed[0] == 0, "every sequence begins with SEARCH"
     assert best.dev_score == max(line["dev_return"] for line in metrics(trained[0].folder / "runs" / "small-001"))
     settings = from_json(TrainConfig, final.config, "checkpoint")
@@ -409,3 +410,12 @@ def explained_flags(settings: type[Any]) -> list[tuple[str, str]]:
 
 def _is_class(node: ast.stmt) -> bool:
     return isinstance(node, ast.ClassDef)
+
+
+def test_flags_of_other_names() -> None:
+    """The names that the reference gives to settings, whose own names stay what help and files use."""
+    given = "--entropy-coef 0.1 --log-dir logs --reward-gpu 0 --reformulator-gpu 1 --checkpoint-every 1000"
+    config = parse(TrainConfig, given.split(), "train.py")
+    assert (config.learning.entropy, config.output.runs_dir) == (0.1, Path("logs"))
+    assert (config.models.reward_device, config.models.reformulator_device) == ("0", "1")
+    assert parse(TrainConfig, ["--entropy", "0.1", "--runs-dir", "logs"], "train.py").learning.entropy == 0.1

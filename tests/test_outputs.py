@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from searchrl.agent.run_dir import open_run
 from searchrl.command import check_output_file
+from searchrl.config import OutputConfig, TrainConfig
 from searchrl.errors import OutputError
 from searchrl.files import HOST, load_arrays, new_folder, remove_leftovers, save_arrays, write_bytes, write_text
+from searchrl.fitting.training import RunFolder
 from tests.command import REPOSITORY
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and process ids are POSIX's")
@@ -66,10 +69,30 @@ def test_any_name_that_the_file_system_takes(tmp_path: Path, name: str) -> None:
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"two")]
 
 
+def dead_process() -> int:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    return int(dead.stdout)
+
+
+@posix
+def test_the_next_run_of_a_folder_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    end = f"{HOST}-{dead_process()}-00000000.tmp"
+    run = open_run(TrainConfig(output=OutputConfig(run_name="a", runs_dir=tmp_path)))
+    fitted = RunFolder(tmp_path / "fitted")
+    fitted.open(overwrite=False)
+    for folder in (run.path, fitted.path):
+        (folder / f".state.pt.{end}").touch()
+        (folder / f".merged.{end}").mkdir()
+        (folder / f".merged.{end}" / "model.safetensors").touch()
+    open_run(TrainConfig(output=OutputConfig(run_name="a", runs_dir=tmp_path, resume=True)))
+    fitted.open(overwrite=False)
+    for folder in (run.path, fitted.path):
+        assert not [path.name for path in folder.iterdir() if path.name.endswith(".tmp")]
+
+
 @posix
 def test_what_a_killed_process_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    pid = int(dead.stdout)
+    pid = dead_process()
     for name in (f".out.{HOST}-{pid}-00000000.tmp", f".out.000000-{pid}-00000000.tmp", f".out.{HOST}-1-00000000.tmp"):
         (tmp_path / name).touch()
     (tmp_path / f".merged.{HOST}-{pid}-00000000.tmp").mkdir()

@@ -17,7 +17,7 @@ from searchrl.config import TrainConfig
 from searchrl.config_file import differences, to_json
 from searchrl.device import FORMAT_VARIABLE
 from searchrl.errors import CheckpointError, ConfigError, OutputError
-from searchrl.files import file_digest, load_json, remove_leftovers, write_bytes, write_text
+from searchrl.files import file_digest, load_json, remove_leftovers, sealed, unsealed, write_bytes, write_text
 
 # Where a run goes does not change what it computes.
 _NOT_COMPARED = ("output", "config", "computed", "inputs")
@@ -87,7 +87,7 @@ def open_run(
     for name, facts in (("computed", computed), ("inputs", inputs)):
         if facts:
             recorded[name] = dict(facts)
-    write_text(run.config, json.dumps(recorded, indent=2) + "\n")
+    write_text(run.config, json.dumps(sealed(recorded), indent=2) + "\n")
     return run
 
 
@@ -186,7 +186,7 @@ def _recorded(run: RunDir) -> dict[str, Any]:
 
 def _read(run: RunDir) -> dict[str, Any]:
     try:
-        return dict(load_json(run.config.read_text(encoding="utf-8")).items())
+        return unsealed(load_json(run.config.read_text(encoding="utf-8")))
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{run.config}: not the settings of a run ({error}); start a new run") from error
 
@@ -203,22 +203,22 @@ def seal(run: RunDir) -> dict[str, Any]:
 def read_metrics(run: RunDir) -> str:
     """The content of ``metrics.jsonl``. Raises CheckpointError where it is not what the saved state says it was."""
     metrics = run.metrics.read_bytes()
-    if run.state.exists() and (sealed := json.loads(load_torch(run.state).get("seal") or "{}")):
-        length, digest = sealed["metrics"]
+    if run.state.exists() and (found := json.loads(load_torch(run.state).get("seal") or "{}")):
+        length, digest = found["metrics"]
         if hashlib.sha256(metrics[:length]).hexdigest() != digest:
             raise CheckpointError(f"{run.metrics}: damaged, or changed since the run was saved")
     return metrics.decode("utf-8", "replace")
 
 
-def check_seal(run: RunDir, sealed: Mapping[str, Any]) -> None:
+def check_seal(run: RunDir, seal: Mapping[str, Any]) -> None:
     """Refuse to go on where settings or metrics are not what they were when the state was saved, and cut what the
     metrics have gained since, in a process that was killed. A state of an earlier version has no seal.
     """
-    if not sealed:
+    if not seal:
         return
-    if sealed["config"] and (not run.config.exists() or file_digest(run.config) != sealed["config"]):
+    if seal["config"] and (not run.config.exists() or file_digest(run.config) != seal["config"]):
         raise CheckpointError(f"{run.config}: damaged, or changed since the run was saved; start a new run")
-    length, digest = sealed["metrics"]
+    length, digest = seal["metrics"]
     metrics = run.metrics.read_bytes() if run.metrics.exists() else b""
     if hashlib.sha256(metrics[:length]).hexdigest() != digest:
         raise CheckpointError(f"{run.metrics}: damaged, or changed since the run was saved; start a new run")

@@ -52,7 +52,8 @@ def dataset(collection: Collection) -> str:
     lines = [f"dataset: {data.name}, {len(data.corpus)} documents; queries: {sizes}"]
     if collection.generated:
         counts = ", ".join(f"{len(queries)} {split}" for split, queries in collection.generated.items())
-        lines.append(f"  generated queries: {counts}; relevant is what they were written from ({collection.bank})")
+        what = "train queries and generated ones" if collection.mixed else "generated queries"
+        lines.append(f"  {what}: {counts}; relevant is what they were written from ({collection.bank})")
         return "\n".join(lines)
     return "\n".join(lines + [f"  note: {note}" for note in data.notes])
 

@@ -50,6 +50,7 @@ def say(text: str) -> None:
 def report(metrics: Mapping[str, Any], folder: RunFolder, merged: bool) -> str:
     """A training run's quality before, during and after; time and memory; how the result is used."""
     from searchrl.evaluation.text_table import text_table
+    from searchrl.fitting.convert import how_used
 
     rows = []
     if metrics["before"] is not None:
@@ -63,7 +64,7 @@ def report(metrics: Mapping[str, Any], folder: RunFolder, merged: bool) -> str:
     )
     lines.append(f"adapter: {folder.adapter}")
     if merged:
-        lines.append(f"model: {folder.merged}, used by name: {_use(folder)}")
+        lines.append(f"model: {folder.merged}, used by name: {how_used(folder.merged)}")
     return "\n".join(lines)
 
 
@@ -71,14 +72,6 @@ def _row(name: str, values: Mapping[str, Any], prefix: str) -> list[str]:
     from searchrl.evaluation.text_table import number
 
     return [name, *(number(values[f"{prefix}{column}"], ".3f") for column in COLUMNS)]
-
-
-def _use(folder: RunFolder) -> str:
-    from searchrl.files import load_json  # which loads NumPy
-
-    config = load_json((folder.merged / "config.json").read_text(encoding="utf-8"))
-    causal = any(str(kind).endswith("CausalLM") for kind in config.get("architectures") or [])
-    return f"--lm {folder.merged}" if causal else f"--reward head --reward-model {folder.merged}"
 
 
 STAGES: Stages = {
@@ -92,6 +85,7 @@ STAGES: Stages = {
     "judge_dataset": (settings.JudgeDatasetConfig, _stage("candidates.judge_dataset")),
     "make_query_and_less_relevant_keys_recs": (settings.LessRelevantKeysConfig, _stage("writing.make_key_ladders")),
     "make_query_dpo_pairs": (settings.QueryDpoPairsConfig, _stage("writing.make_query_ladders")),
+    "convert": (settings.ConvertConfig, _stage("convert.convert")),
     "train_lora": (settings.TrainLoraConfig, _stage("training.train")),
     "train_adpo_lora": (settings.TrainAdpoLoraConfig, _stage("training.train")),
 }

@@ -91,6 +91,20 @@ class QuerySet:
         """The first ``n`` queries (all, if there are fewer)."""
         return self.only(range(min(n, len(self))))
 
+    def joined(self, others: QuerySet) -> QuerySet:
+        """These queries and then others; an id of those that is taken here gets stars behind it."""
+        names: dict[str, str] = {}
+        taken = set(self.ids)
+        for name in others.ids:
+            free = name
+            while free in taken:
+                free += "*"
+            names[name] = free
+            taken.add(free)
+        qrels = {names[q]: grades for q, grades in others.qrels.items() if q in names}
+        ids, texts = [*self.ids, *names.values()], [*self.texts, *others.texts]
+        return replace(self, ids=ids, texts=texts, qrels={**self.qrels, **qrels})
+
     def only(self, places: Iterable[int]) -> QuerySet:
         """The queries at these places, with their judgments."""
         places = list(places)

@@ -2,18 +2,21 @@
 
 The first line is ``{"searchrl_query_bank": 1, "model", "prompt_version", "corpus_fingerprint", "seed", "judge",
 "settings"}`` (the last two may be missing), each further one ``{"_id", "text", "type", "source_ids", "difficulty"}``.
+
+A JSON list (``query_bank.json``) is read too: ``{"query", "documents", "type"}``, where documents are ids, or an object
+of ids and their grades, and the type may be missing. It does not say which corpus it was made from.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from searchrl.data.dataset import Corpus, Dataset, QuerySet, Split, with_dev_split
-from searchrl.data.records import at, checked_id, checked_text, read_jsonl, write_jsonl
+from searchrl.data.records import at, checked_id, checked_text, read_bytes, read_json, read_jsonl, write_jsonl
 from searchrl.errors import DataError
 
 FORMAT = "searchrl_query_bank"
@@ -46,6 +49,8 @@ class BankQuery:
     source_ids: Sequence[str]
     difficulty: float | None = None
     """nDCG@10 of a single pass, its sources being what is relevant: 1 is easiest; None where it was not measured."""
+    grades: Mapping[str, int] = field(default_factory=dict)
+    """How relevant a source is, where that is not 1."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ class QueryBank:
     queries: Sequence[BankQuery]
 
     def query_set(self) -> QuerySet:
-        """The queries with their source documents as judgments of grade 1."""
-        qrels = {q.id: dict.fromkeys(q.source_ids, 1) for q in self.queries if q.source_ids}
+        """The queries with their source documents as judgments, of grade 1 where nothing else is said."""
+        qrels = {q.id: {d: q.grades.get(d, 1) for d in q.source_ids} for q in self.queries if q.source_ids}
         return QuerySet([q.id for q in self.queries], [q.text for q in self.queries], qrels)
 
     def splits(self, seed: int) -> dict[Split, QuerySet]:
@@ -80,13 +85,14 @@ def write_query_bank(path: Path, bank: QueryBank) -> None:
     """Write a bank atomically."""
     header = {FORMAT: VERSION, **asdict(bank.header)}
     lines = ({"_id": (fields := asdict(query)).pop("id"), **fields} for query in bank.queries)
+    lines = ({name: value for name, value in line.items() if name != "grades"} for line in lines)
     write_jsonl(path, [header, *lines])
 
 
 def load_query_bank_for(path: Path, corpus: Corpus) -> QueryBank:
     """Read a bank. Raises ``DataError`` as ``load_query_bank`` does, and if it was made from another corpus."""
     bank = load_query_bank(path)
-    if bank.header.corpus_fingerprint != corpus.fingerprint:
+    if bank.header.corpus_fingerprint not in ("", corpus.fingerprint):
         raise DataError(
             f"{path}: made for another corpus ({bank.header.corpus_fingerprint}; this one is {corpus.fingerprint}); "
             "generate queries again for this one"
@@ -99,6 +105,8 @@ def load_query_bank_for(path: Path, corpus: Corpus) -> QueryBank:
 
 def load_query_bank(path: Path) -> QueryBank:
     """Read a whole bank. Raises ``DataError`` naming file and line for a foreign, damaged or empty file."""
+    if read_bytes(path)[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+        return _read_list(path)
     header: BankHeader | None = None
     queries: dict[str, BankQuery] = {}
     for number, fields in read_jsonl(path):
@@ -113,6 +121,35 @@ def load_query_bank(path: Path) -> QueryBank:
     if header is None or not queries:
         raise DataError(f"{path}: holds no queries")
     return QueryBank(header, list(queries.values()))
+
+
+def _read_list(path: Path) -> QueryBank:
+    """The queries of a JSON list, numbered where they have no ids."""
+    content, queries = read_json(path), {}
+    for number, fields in enumerate(content, start=1):
+        place = f"{path}, query {number}"
+        if not isinstance(fields, dict):
+            raise DataError(f"{place}: an object of query, documents and type is expected")
+        documents = fields.get("documents")
+        if not isinstance(documents, list | dict):
+            raise DataError(f"{place}: 'documents' must be a list of ids, or an object of ids and grades")
+        grades = documents if isinstance(documents, dict) else {}
+        for grade in grades.values():
+            if type(grade) is not int or abs(grade) > 2**31:
+                raise DataError(f"{place}: 'documents': the grade {str(grade)[:60]!r} must be an integer")
+        fields = {
+            "_id": fields.get("_id", f"generated-{number}"),
+            "text": fields.get("query"),
+            "type": fields.get("type", "single"),
+            "source_ids": list(documents),
+        }
+        query = replace(_query(fields, place), grades=grades)
+        if query.id in queries:
+            raise DataError(f"{place}: the id {query.id!r} was used before")
+        queries[query.id] = query
+    if not queries:
+        raise DataError(f"{path}: holds no queries")
+    return QueryBank(BankHeader("unknown", "", "", 0), list(queries.values()))
 
 
 def _header(fields: dict[str, Any], place: str) -> BankHeader:

@@ -89,24 +89,34 @@ class DifficultyTable:
     Since single pass defines the bins, its own means are pushed down in ``hard`` and up in ``perfect`` (regression to
     the mean). The table describes; the tests belong to the whole query set.
 
-    counts: queries in each of ``BINS``. means: method -> mean in each bin, NaN where the bin is empty.
+    counts: queries in each of ``BINS``. means, deviations: method -> mean and standard deviation (of the population) in
+    each bin, NaN where the bin is empty.
     """
 
     counts: tuple[int, ...]
     means: Mapping[str, tuple[float, ...]]
+    deviations: Mapping[str, tuple[float, ...]]
 
     def __str__(self) -> str:
         labels = [f"{name} {rule}" for name, rule in zip(BINS, BIN_RULES, strict=True)]
-        rows = [[name, *map(number, means)] for name, means in self.means.items()]
-        return text_table(["method", *labels], [["queries", *map(str, self.counts)], *rows])
+        return text_table(["method", *labels], self.rows())
+
+    def rows(self) -> list[list[str]]:
+        """Queries in each bin, then each method's means with their deviations, as text."""
+        spread = {name: zip(means, self.deviations[name], strict=True) for name, means in self.means.items()}
+        cells = {
+            n: [f"{number(m)} ± {number(d, '.2f')}" if m == m else number(m) for m, d in s] for n, s in spread.items()
+        }
+        return [["queries", *map(str, self.counts)], *([name, *row] for name, row in cells.items())]
 
     def to_json(self) -> dict[str, Any]:
-        """Return bins, counts and means as JSON values."""
+        """Return bins, counts, means and deviations as JSON values."""
         return {
             "bins": list(BINS),
             "rules": list(BIN_RULES),
             "queries": list(self.counts),
             "means": {name: [json_number(mean) for mean in means] for name, means in self.means.items()},
+            "deviations": {name: [json_number(x) for x in values] for name, values in self.deviations.items()},
         }
 
 
@@ -198,20 +208,21 @@ def difficulty_bins(single_pass: ArrayLike) -> NDArray[np.intp]:
 
 
 def difficulty_table(single_pass: ArrayLike, methods: Mapping[str, ArrayLike]) -> DifficultyTable:
-    """Average each method's (n,) values within the bins that the single pass's (n,) nDCG@10 fixes.
+    """Mean and spread of each method's (n,) values within the bins that the single pass's (n,) nDCG@10 fixes.
 
     Raises DataError if a method has another number of queries.
     """
     bins = difficulty_bins(single_pass)
     counts = np.bincount(bins, minlength=len(BINS))
-    means = {}
+    means, deviations = {}, {}
     for name, given in methods.items():
         values = np.asarray(given, dtype=np.float64)
         if values.shape != bins.shape:
             raise DataError(f"{name} has values for {values.size} queries, single pass for {bins.size}")
-        sums = np.bincount(bins, weights=values, minlength=len(BINS))
-        means[name] = tuple(float(s / c) if c else float("nan") for s, c in zip(sums, counts, strict=True))
-    return DifficultyTable(tuple(int(count) for count in counts), means)
+        parts = [values[bins == i] for i in range(len(BINS))]
+        means[name] = tuple(float(part.mean()) if len(part) else float("nan") for part in parts)
+        deviations[name] = tuple(float(part.std()) if len(part) else float("nan") for part in parts)
+    return DifficultyTable(tuple(int(count) for count in counts), means, deviations)
 
 
 def compare_methods(

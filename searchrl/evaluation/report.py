@@ -228,7 +228,7 @@ def _difficulty(table: ComparisonTable) -> dict[str, Any] | None:
     return {
         "drawing": _drawing("Means by difficulty", charts.difficulty(found, table.measure)),
         "header": ["method", *(f"{name} ({rule})" for name, rule in zip(BINS, BIN_RULES, strict=True))],
-        "rows": [["queries", *map(str, found.counts)], *([n, *map(number, means)] for n, means in found.means.items())],
+        "rows": found.rows(),
     }
 
 

@@ -10,12 +10,22 @@ from typing import Any
 from searchrl.agent.checkpoint import PolicyCheckpoint, find_policy, in_words, load_policy, paid_by
 from searchrl.agent.policy import Policy as Network
 from searchrl.agent.trainer import greedy_episodes
-from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, OwnDocumentName, TrainConfig
+from searchrl.config import (
+    DataConfig,
+    EngineConfig,
+    GameConfig,
+    ModelConfig,
+    OwnDocumentName,
+    SplitName,
+    TrainConfig,
+    at_least,
+    typed,
+)
 from searchrl.config_file import differences, from_json
 from searchrl.data.dataset import QuerySet, Split
 from searchrl.env.graph import GraphTensors
 from searchrl.env.tree import action_names
-from searchrl.errors import CheckpointError
+from searchrl.errors import CheckpointError, ConfigError
 from searchrl.evaluation.charts import write_pictures
 from searchrl.evaluation.comparison import ComparisonTable, compare_methods, human_first
 from searchrl.evaluation.report import write_report
@@ -139,8 +149,17 @@ def evaluate(
     """Compare a policy with fixed ways to search, with the models and rules it was trained with.
 
     policy: what ``train`` gave, a checkpoint, or what ``read_policy`` takes. dataset: by default what it was trained
-    on. num_queries: the first so many of the split, 0 for all. seed: of the random strategy and the bootstrap.
+    on. num_queries: the first so many of the split, 0 for all. seed: of the random strategy and the bootstrap. Raises
+    ConfigError on an argument of another type.
     """
+    given = {"split": split, "num_queries": num_queries, "seed": seed, "device": device, "cache": cache}
+    kinds = {"split": SplitName, "num_queries": int, "seed": int, "device": str, "cache": bool}
+    split, num_queries, seed, device, cache = (typed(kinds[name], value, f"`{name}`") for name, value in given.items())
+    dataset, data_dir = typed(str | None, dataset, "`dataset`"), typed(Path | None, data_dir, "`data_dir`")
+    at_least("num_queries", num_queries, 0)
+    at_least("seed", seed, 0)
+    if not isinstance(policy, Trained | PolicyCheckpoint | str | Path):
+        raise ConfigError(f"`policy` is {policy!r:.60}: give what train gave, a checkpoint, or a name or path of one")
     if isinstance(policy, Trained):
         policy = policy.final
     found = Policy("this process", policy) if isinstance(policy, PolicyCheckpoint) else read_policy(str(policy))
@@ -169,7 +188,7 @@ def data_settings(
     own_document: OwnDocumentName | None = None,
 ) -> DataConfig:
     """What to evaluate on: the collection of training, or another one; never generated queries."""
-    data = replace(trained.data, query_bank=None)
+    data = replace(trained.data, query_bank=None, mix_query_bank=False)
     if dataset:
         data = replace(data, dataset=dataset, train_from_dev=data.train_from_dev and dataset in data.datasets)
     return replace(
@@ -183,10 +202,11 @@ def data_settings(
 def model_settings(
     trained: TrainConfig, *, device: str, cache: bool, lm: str | None = None, serving: EngineConfig | None = None
 ) -> ModelConfig:
-    """The models of training, on this device, by this engine."""
+    """The models of training, all on this device, by this engine."""
     serving = serving if serving and serving.engine != "auto" else trained.models.serving
     lm = lm or ("auto" if serving.engine == "http" else trained.models.lm)
-    return replace(trained.models, device=device, cache=cache, lm=lm, serving=serving)
+    models = replace(trained.models, reward_device=None, reformulator_device=None)
+    return replace(models, device=device, cache=cache, lm=lm, serving=serving)
 
 
 def evaluate_on(

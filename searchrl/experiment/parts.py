@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from searchrl.reward.reward_model import RewardModel
 
 
-def make_loader(models: ModelConfig, show_progress: bool = False) -> ModelLoader:
-    """What makes language models, and closes them."""
+def make_loader(models: ModelConfig, show_progress: bool = False, device: str | None = None) -> ModelLoader:
+    """What makes language models, and closes them. device: another than that of the settings."""
     return ModelLoader(
         models.serving,
-        device=models.device,
+        device=device or models.device,
         dtype=models.dtype,
         cache=models.cache,
         show_progress=show_progress,
@@ -176,7 +176,7 @@ def make_game(game: GameConfig, corpus: Corpus, models: Models, show_progress: b
         ann_above=game.ann_above,
         show_progress=show_progress,
     )
-    reformulator = make_reformulator(game, models.settings, models.loader, corpus, retriever)
+    reformulator = make_reformulator(game, models.settings, models.writers, corpus, retriever)
     return Game(corpus, retriever, reformulator, models.reward_model, make_rules(game))
 
 
@@ -213,6 +213,10 @@ class Models:
 
     settings: ModelConfig
     loader: ModelLoader
+    judges: ModelLoader
+    """Makes the reward model; the same loader, unless that has a device of its own."""
+    writers: ModelLoader
+    """Makes the language model that rewrites queries; likewise."""
     encoder: Encoder
     reward_model: RewardModel | None
     """Scores documents while the agent searches; None where only people judge, after the fact."""
@@ -235,12 +239,14 @@ class Models:
         models = {"encodes": f"{self.encoder.name} in {self.encoder.dtype}"}
         models |= {does: lm.description.partition(" (")[0] for does, lm in self.language_models.items()}
         if self.reward_model is not None and not any("judges" in does for does in self.language_models):
-            models["judges"] = f"{self.settings.reward_model} in {with_dtype(self.device, self.settings.dtype).dtype}"
+            dtype = with_dtype(self.judges.device, self.settings.dtype).dtype
+            models["judges"] = f"{self.settings.reward_model} in {dtype}"
         return {"processor": processor(), "models": models}
 
     def close(self) -> None:
         """Close the language models and their cache; what was computed stays."""
-        self.loader.close()
+        for loader in {self.loader, self.judges, self.writers}:
+            loader.close()
 
     def __enter__(self) -> Models:
         return self
@@ -276,34 +282,39 @@ def _open(
     settings: ModelConfig,
     make_reward: Callable[[ModelLoader], RewardModel | None],
     judges: bool,
-    writing: Callable[[ModelLoader], bool],
+    writes_by: Callable[[ModelLoader], bool],
     show_progress: bool,
 ) -> Models:
     loader = make_loader(settings, show_progress)
+    own = (settings.reward_device, settings.reformulator_device)
+    judging, writing = (make_loader(settings, show_progress, device) if device else loader for device in own)
     try:
-        writes = writing(loader)
+        writes = writes_by(writing)
         encoder = make_encoder(settings, loader.device)
-        engines = _language_models(settings, loader, judges, writes)
-        reward_model = make_reward(loader)
+        engines = _language_models(settings, judging if judges else None, writing if writes else None)
+        reward_model = make_reward(judging)
         load_prompts(settings.prompts)
         for lm in engines.values():
             _ = lm.fingerprint
         if writes:
-            make_writer(settings, loader)  # and its golden check; the judge's came with the reward model
+            make_writer(settings, writing)  # and its golden check; the judge's came with the reward model
     except BaseException:
-        loader.close()
+        for one in {loader, judging, writing}:
+            one.close()
         raise
-    return Models(settings, loader, encoder, reward_model, engines)
+    return Models(settings, loader, judging, writing, encoder, reward_model, engines)
 
 
-def _language_models(settings: ModelConfig, loader: ModelLoader, judges: bool, writes: bool) -> Mapping[str, Engine]:
+def _language_models(
+    settings: ModelConfig, judging: ModelLoader | None, writing: ModelLoader | None
+) -> Mapping[str, Engine]:
     """What runs the language model, by what it does."""
-    uses: dict[str, tuple[str | None, Use]] = {}
-    if judges:
-        uses["judges"] = judge_name(settings, loader), judging_use(judging_method(settings, loader))
-    if writes:
-        uses["writes"] = lm_name(settings), "chat"
-    engines = {does: loader.backend(name, use, stop_at_newline=True) for does, (name, use) in uses.items()}
+    engines = {}
+    if judging:
+        use = judging_use(judging_method(settings, judging))
+        engines["judges"] = judging.backend(judge_name(settings, judging), use, stop_at_newline=True)
+    if writing:
+        engines["writes"] = writing.backend(lm_name(settings), "chat", stop_at_newline=True)
     if len(engines) == 2 and engines["judges"] is engines["writes"]:
         return {"judges and writes": engines["writes"]}
     return engines

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchrl.config import DataConfig, GameConfig, pick_settings
+from searchrl.config import DataConfig, GameConfig, at_least, pick_settings, typed
 from searchrl.data.dataset import Dataset, QuerySet, Split, train_from_dev
 from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import load_query_bank_for
@@ -32,6 +32,8 @@ class Collection:
     generated: Mapping[Split, QuerySet] = field(default_factory=dict)
     """Splits whose queries come from the bank, and their judgments from nobody: relevant is what they are about."""
     bank: Path | None = None
+    mixed: bool = False
+    """Whether the generated queries stand beside the train split's, not in their place."""
 
     def queries(self, split: Split) -> QuerySet:
         """The queries of one split. Raises DataError saying which splits there are."""
@@ -53,7 +55,9 @@ class Collection:
 
     def judged_by(self, split: Split) -> str:
         """Where the judgments of a split are from."""
-        return "source documents" if split in self.generated else "human judgments"
+        if split not in self.generated:
+            return "human judgments"
+        return "human judgments and source documents" if self.mixed else "source documents"
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def prepare(dataset: str = "pydocs", *, seed: int = 42, show_progress: bool = Fa
     how many documents it judges. Raises ConfigError on a setting that is not there.
     """
     data, models, game = pick_settings({"dataset": dataset, **_without_model(settings)})
+    at_least("seed", typed(int, seed, "`seed`"), 0)
     listener = Listener()
     listener.show_progress = show_progress
     collections = read_collections(data, seed, listener)
@@ -137,6 +142,9 @@ def read_collection(data: DataConfig, seed: int) -> Collection:
     if data.query_bank is None:
         return Collection(dataset)
     bank = load_query_bank_for(data.query_bank, dataset.corpus)
+    if data.mix_query_bank:
+        train = Collection(dataset).queries("train").joined(bank.query_set())
+        return Collection(dataset, {"train": train}, data.query_bank, mixed=True)
     generated: Mapping[Split, QuerySet] = {"train": bank.query_set()} if "dev" in dataset.splits else bank.splits(seed)
     return Collection(dataset, generated, data.query_bank)
 

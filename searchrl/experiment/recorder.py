@@ -72,7 +72,7 @@ class Recorder(Callback):
             curves.add_scalar(f"actions/{action.name.lower()}", share, episode)
         before = episode - self._trainer.config.batch_size
         if episode // self._every != before // self._every:
-            self._save(self.run.checkpoints / f"policy_{episode}.pt")
+            self._save(self.run.checkpoints / f"policy_{episode // self._every * self._every}.pt")
         if progress.improved:
             self._save_best()
         if progress.dev is not None:

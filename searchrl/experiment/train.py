@@ -12,9 +12,10 @@ from searchrl.agent import strategies
 from searchrl.agent.checkpoint import PolicyCheckpoint, save_policy
 from searchrl.agent.policy import Policy
 from searchrl.agent.trainer import Progress, Trainer
-from searchrl.config import LearningConfig, TrainConfig
+from searchrl.config import LearningConfig, TrainConfig, sort_settings
 from searchrl.config_file import to_json
 from searchrl.env.graph import GraphTensors
+from searchrl.errors import ConfigError
 from searchrl.evaluation.comparison import human_first
 from searchrl.experiment.callbacks import Callback
 from searchrl.experiment.parts import reward_rules
@@ -50,7 +51,9 @@ def train(
     learning: how; or ``settings``, fields of ``LearningConfig``. recorded: the command's settings, for the checkpoint.
     The same settings and data give the same weights.
     """
-    learning = replace(learning or LearningConfig(), **settings)
+    learning = replace(learning or LearningConfig(), **sort_settings((LearningConfig,), settings)[LearningConfig])
+    if not isinstance(prepared, Prepared):
+        raise ConfigError(f"`prepared` is {prepared!r:.60}: give what prepare gave")
     game = prepared.settings
     rules = reward_rules(game)
     graph, dev = prepared.graph("train"), prepared.graph("dev")

@@ -61,10 +61,15 @@ CALIBRATION_QUERIES, CALIBRATION_DEPTH = 40, 10
 """Queries of each collection, and documents of each of their two rankings, on which scores become probabilities."""
 
 
-def training_lists(config: TrainLoraConfig, say: Callable[[str], None]) -> TrainingLists:
-    """Lists to train on and to test on, capped as asked. Raises DataError where there are none to train on."""
+def training_lists(
+    config: TrainLoraConfig, say: Callable[[str], None], given: Sequence[PreferenceList] | None = None
+) -> TrainingLists:
+    """Lists to train on and to test on, capped as asked. Raises DataError where there are none to train on.
+
+    given: in the place of those in ``dataset_list_train``.
+    """
     data, seed = config.data, config.fitting.seed
-    sources = _from_judgments(config, say) if data.dataset is not None else [_from_files(data, seed)]
+    sources = _from_judgments(config, say) if data.dataset is not None else [_from_files(data, seed, given)]
     most = data.max_train
     if most is None:
         most = CPU_LISTS if choose_device(config.compute.device).device == "cpu" else 0
@@ -81,9 +86,9 @@ def training_lists(config: TrainLoraConfig, say: Callable[[str], None]) -> Train
     return TrainingLists(train, test, list(chain.from_iterable(pairs)))
 
 
-def _from_files(data: PreferenceDataConfig, seed: int) -> TrainingLists:
+def _from_files(data: PreferenceDataConfig, seed: int, given: Sequence[PreferenceList] | None) -> TrainingLists:
     assert data.dataset_list_train is not None
-    train = joined(read_lists(data.dataset_list_train))
+    train = joined(read_lists(data.dataset_list_train) if given is None else given)
     if data.dataset_list_test is not None:
         test = joined(read_lists(data.dataset_list_test))
     else:

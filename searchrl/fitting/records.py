@@ -6,9 +6,12 @@ repeated there, they stand in the table of documents. ``sampled_query_key_set.js
 (their texts) and ``origins`` (where each is from).
 
 Preference lists are in ``dataset_list_train.json`` and ``dataset_list_test.json``, and in what the ADPO stages write.
-A message is what a reward model reads: the query as the user's turn, the key as the assistant's.
+A message is what a reward model reads: the query as the user's turn, the key as the assistant's. Where several turns
+lead to the key, they are the query: see ``conversation``.
 
 - pairs: ``{"query_id", "chosen_msg", "rejected_msg", "chosen_sentence_id", "rejected_sentence_id"}``
+- pairs of keys: ``{"query", "chosen_key", "rejected_key"}``, each a text or a list of messages; several keys, as a list
+  of texts, are each better than each rejected one
 - lists: ``{"batch": [{"msg", "query_id", "key_id"}, ...], "dpo_pairs": [[better, worse], ...]}``
 - ``adpo_sampled_query_key_set.json``: ``{"query", "query_id", "correspond_keys", "sampled_keys"}``, best first; sampled
   keys are compared with one another where ``sampled_levels`` tells them apart
@@ -54,7 +57,11 @@ def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
     Raises DataError naming the file where it is missing, not such an array, or empty.
     """
-    content = read_json(path)
+    return placed_records(read_json(path), str(path))
+
+
+def placed_records(content: object, path: str) -> list[tuple[str, dict[str, Any]]]:
+    """The same of an array that is there; ``path`` names it."""
     if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
         raise DataError(f"{path}: a JSON array of objects is expected")
     if not content:
@@ -186,8 +193,13 @@ def held_out(family: str, seed: int, share: float, drawn: str = "held out") -> b
 
 def read_lists(path: Path) -> list[PreferenceList]:
     """Read any of these files. Raises DataError naming file and record where it is none of them, or holds nothing."""
+    return lists_of(read_records(path))
+
+
+def lists_of(records: Iterable[tuple[str, Record]]) -> list[PreferenceList]:
+    """The lists of (place for error messages, record). Raises DataError as ``read_lists``."""
     lists: list[PreferenceList] = []
-    for place, record in read_records(path):
+    for place, record in records:
         for mark, reader in READERS.items():
             if mark in record:
                 lists += reader(record, place)
@@ -222,6 +234,43 @@ def _pair(record: Record, place: str) -> list[PreferenceList]:
         _turns(record.get(name), f"{place}, {name!r}") for name in ("chosen_msg", "rejected_msg")
     )
     return [PreferenceList([query, other], [chosen, rejected], [1, 0], group_of(record, query), family_of(record))]
+
+
+def _keys(record: Record, place: str) -> list[PreferenceList]:
+    query = _said(record.get("query"), f"{place}, 'query'")
+    chosen, rejected = (_key_texts(record.get(name), f"{place}, {name!r}") for name in ("chosen_key", "rejected_key"))
+    levels = [1] * len(chosen) + [0] * len(rejected)
+    return _list(record, place, query, [query] * len(levels), chosen + rejected, levels)
+
+
+def _key_texts(value: object, place: str) -> list[str]:
+    """One key, or several as a list of texts."""
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return [_said(one, place) for one in value]
+    return [_said(value, place)]
+
+
+def _said(value: object, place: str) -> str:
+    """A text, or what a list of messages comes to."""
+    if isinstance(value, list):
+        return conversation(value, place)
+    if not isinstance(value, str):
+        raise DataError(f"{place}: must be a text or a list of messages, not {type(value).__name__}")
+    return text_field({"text": value}, "text", place)
+
+
+def conversation(messages: Sequence[object], place: str = "messages") -> str:
+    """Turns as the one text that they are read as: a single turn is its content, of several each begins with its role,
+    as ``user: ...``, and they stand one below the other. Raises DataError where one is no ``{"role", "content"}``.
+    """
+    turns = []
+    for turn in messages:
+        if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
+            raise DataError(f"{place}: a list of messages is expected, {{'role', 'content'}} each")
+        turns.append((turn["role"], text_field(turn, "content", place)))
+    if not turns:
+        raise DataError(f"{place}: is empty")
+    return turns[0][1] if len(turns) == 1 else "\n".join(f"{role}: {content}" for role, content in turns)
 
 
 def _batch(record: Record, place: str) -> list[PreferenceList]:
@@ -306,18 +355,19 @@ def _list(
 
 
 def _turns(messages: object, place: str) -> tuple[str, str]:
-    """The user's and the assistant's text of a conversation."""
+    """The query, what is said before the last turn, and the key, the assistant's last turn, of a conversation."""
     roles = [m.get("role") if isinstance(m, dict) else None for m in messages] if isinstance(messages, list) else []
-    if isinstance(messages, list) and roles == ["user", "assistant"]:
-        query, key = (text_field(turn, "content", place) for turn in messages)
-        return query, key
+    if isinstance(messages, list) and "user" in roles[:-1] and roles[-1] == "assistant":
+        return conversation(messages[:-1], place), text_field(messages[-1], "content", place)
     raise DataError(
-        f"{place}: a user's message (the query) and an assistant's (the key) are expected, {{'role', 'content'}} each"
+        f"{place}: a user's message (the query) and an assistant's last (the key) are expected, "
+        "{'role', 'content'} each"
     )
 
 
 READERS: dict[str, Callable[[Record, str], list[PreferenceList]]] = {
     "chosen_msg": _pair,
+    "chosen_key": _keys,
     "batch": _batch,
     "correspond_keys": _sampled,
     "correspond_key": _key_ladder,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import tyro
 
 from searchrl.config import (
     CollectionConfig,
@@ -15,6 +17,7 @@ from searchrl.config import (
     ScorerName,
     above,
     at_least,
+    check_types,
 )
 from searchrl.errors import ConfigError
 from searchrl.queries.cleaning import QueryKind
@@ -342,6 +345,7 @@ class PreferenceDataConfig:
     collection: CollectionConfig = field(default_factory=CollectionConfig)
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.dataset is not None and self.dataset_list_test is not None:
             raise ConfigError("dataset_list_test goes with dataset_list_train; with dataset use test_split")
         if self.dataset is not None and self.train_split == self.test_split:
@@ -385,6 +389,7 @@ class LoraSettings:
     """Write the model with the adapter worked in, OUTPUT_DIR/merged, which is used by name."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         _all_at_least(self, 1, "r", "lora_alpha", "max_key_words")
         _all_at_least(self, 0, "last_layers")
         _check_share("lora_dropout", self.lora_dropout)
@@ -431,6 +436,7 @@ class FittingConfig:
     """Seeds adapter, order and samples."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         steps = ("evaluation_steps", "save_steps", "logging_steps")
         _all_at_least(self, 1, "batch_size", "gradient_accumulation_steps", *steps)
         _all_at_least(self, 0, "weight_decay", "seed")
@@ -485,6 +491,16 @@ class TrainAdpoLoraConfig(TrainLoraConfig):
     """Fit a reward model to whole orders (Plackett and Luce's model; ListMLE, Xia et al. 2008), with a LoRA adapter."""
 
     loss: ClassVar[LossName] = "listwise"
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Make a checkpoint a model that is used by name: merge an adapter, read pickled weights, find the head."""
+
+    checkpoint: Annotated[str, tyro.conf.Positional]
+    """Folder of an adapter or a model, with safetensors or pytorch_model.bin; the head may have a file of its own."""
+    output: Annotated[Path, tyro.conf.Positional]
+    """Folder to make: a sequence-classification model, or a causal language model where there is no head."""
 
 
 @dataclass(frozen=True)

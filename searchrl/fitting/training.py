@@ -6,7 +6,7 @@ import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from searchrl.config_file import differences, to_json
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import CheckpointError, ConfigError, OutputError
 from searchrl.extras import install_command
-from searchrl.files import load_json, new_folder, write_text
+from searchrl.files import load_json, new_folder, remove_leftovers, sealed, unsealed, write_seal, write_text
 from searchrl.fitting.lists import TrainingLists, fingerprint, training_lists
+from searchrl.fitting.records import PreferenceList
 from searchrl.fitting.settings import TrackingConfig, TrainLoraConfig
 from searchrl.models.adapters import merge, name_base
 from searchrl.models.folders import default_language_model, language_model_folder
@@ -33,8 +34,10 @@ NOT_COMPARED = ("output_dir", "overwrite", "tracking", "compute", "data")
 """Settings that do not change what is computed, or are told by fingerprints."""
 
 
-def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]:
-    """Train, or go on; returns what ``metrics.json`` holds.
+def train(
+    config: TrainLoraConfig, say: Callable[[str], None], given: Sequence[PreferenceList] | None = None
+) -> dict[str, Any]:
+    """Train, or go on; returns what ``metrics.json`` holds. given: lists in the place of ``dataset_list_train``.
 
     Quality is measured before, during and after, on queries that are not trained on. The same settings and data give
     the same weights, whether or not the run was killed meanwhile. Raises ConfigError, DataError, ModelError,
@@ -44,7 +47,7 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     choice = training_device(config.compute.device, config.dtype)
     folder = RunFolder(config.output_dir)
     folder.check()
-    lists = training_lists(config, say)
+    lists = training_lists(config, say, given)
     _check_layers(config, language_model_folder(config.lora.model_name or default_language_model(choice.device)))
     folder.open(config.overwrite)  # now that nothing is missing: this may delete an earlier run
     reward, base = _trainable(config, choice, folder)
@@ -63,6 +66,7 @@ def train(config: TrainLoraConfig, say: Callable[[str], None]) -> dict[str, Any]
     if config.lora.merge and not folder.merged.exists():
         with new_folder(folder.merged) as place:
             merge(folder.adapter, base, place)
+            write_seal(place)
     return done
 
 
@@ -141,7 +145,7 @@ def _fit(
     if lists.test:
         if not folder.before.exists():  # the fresh adapter changes nothing yet
             quality = trainer.quality()
-            write_text(folder.before, json.dumps(asdict(quality)) + "\n")
+            write_text(folder.before, json.dumps(sealed(asdict(quality))) + "\n")
             say(f"before: {quality}")
         before = _read_before(folder.before)
     say(f"going on after update {step}" if checkpoint else "training")
@@ -167,6 +171,7 @@ def _fit(
         else:
             recipe = Recipe("head", None, calibration)
         recipe.write(place)
+        write_seal(place)
     during = [e for e in trainer.state.log_history if "eval_accuracy" in e and e["step"] < updates]
     metrics = {
         "before": before,
@@ -178,7 +183,7 @@ def _fit(
         "peak_memory_gb": round(_peak_memory(), 2),
         "trainable_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
     }
-    write_text(folder.metrics, json.dumps(metrics, indent=1) + "\n")
+    write_text(folder.metrics, json.dumps(sealed(metrics), indent=1) + "\n")
     return metrics
 
 
@@ -195,7 +200,7 @@ def _check_layers(config: TrainLoraConfig, folder: Path) -> None:
 
 def _read_before(path: Path) -> dict[str, Any]:
     try:
-        return dict(load_json(path.read_text(encoding="utf-8")).items())
+        return unsealed(load_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); remove the run's folder, or use `overwrite`") from error
 
@@ -308,6 +313,7 @@ class RunFolder:
             if overwrite and self.settings.exists():
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
@@ -315,7 +321,7 @@ class RunFolder:
         """Note what is asked for, or raise CheckpointError where the run here was asked for something else."""
         plain = json.loads(json.dumps(wanted))
         if not self.settings.exists():
-            write_text(self.settings, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+            write_text(self.settings, json.dumps(sealed(plain), indent=1, ensure_ascii=False) + "\n")
             return
         changed = differences(_read(self.settings), plain)
         if changed:
@@ -341,9 +347,6 @@ class RunFolder:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = load_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return unsealed(load_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); set overwrite, or another output_dir") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not what was written; set overwrite, or another output_dir")
-    return content

@@ -48,13 +48,19 @@ def merged_folder(folder: Path, base_folder: Callable[[str], Path]) -> Path:
     """
     from searchrl.models.folders import folder_fingerprint
 
-    config = _config(folder)
-    base = base_folder(str(config["base_model_name_or_path"]))
+    config = read_config(folder)
+    try:
+        base = base_folder(str(config["base_model_name_or_path"]))
+    except ModelError as error:
+        raise ModelError(
+            f"{folder} is an adapter, whose base is missing: {error}; or give the whole model, merged/ of a fitted one"
+        ) from error
     name = f"adapter-{folder_fingerprint(folder, folder_fingerprint(base), VERSION)}"
     return sealed_folder(cache_dir() / "models" / name, lambda place: merge(folder, base, place))
 
 
-def _config(folder: Path) -> Mapping[str, Any]:
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """What an adapter says of itself. Raises ModelError as ``merged_folder``."""
     file = folder / CONFIG
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -87,13 +93,12 @@ def merge(folder: Path, base: Path, place: Path) -> None:
 
     from searchrl.models.folders import READ
 
-    config = _config(folder)
+    config = read_config(folder)
     try:
         changes = {key.removeprefix(PREFIX): value.float() for key, value in load_file(folder / WEIGHTS).items()}
-        scale = float(config["lora_alpha"]) / float(config["r"]) ** (0.5 if config.get("use_rslora") else 1.0)
         for source in sorted(base.glob("*.safetensors")):
             weights = {name: value.float() for name, value in load_file(source).items()}
-            _work_in(weights, changes, scale, bool(config.get("fan_in_fan_out")))
+            work_in(weights, changes, config)
             save_file({name: value.contiguous() for name, value in weights.items()}, place / source.name, FORMAT)
     except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{folder} cannot be worked into {base} ({reason(error)})") from error
@@ -105,15 +110,14 @@ def merge(folder: Path, base: Path, place: Path) -> None:
                 shutil.copyfile(file, place / file.name)
 
 
-def _work_in(weights: dict[str, Tensor], changes: dict[str, Tensor], scale: float, transposed: bool) -> None:
-    """Change the weights that the adapter names, and take what was used out of ``changes``.
-
-    transposed: weights are (in, out), as in GPT-2, instead of (out, in).
-    """
+def work_in(weights: dict[str, Tensor], changes: dict[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Change the weights that the adapter names, and take what was used out of ``changes``. Raises ValueError."""
+    scale = float(config["lora_alpha"]) / float(config["r"]) ** (0.5 if config.get("use_rslora") else 1.0)
     for name in list(weights):
         if name in changes:
             weights[name] = changes.pop(name)
         down, up = (f"{name.removesuffix('.weight')}.lora_{side}.weight" for side in "AB")
         if down in changes and up in changes:
             change = changes.pop(up) @ changes.pop(down)
-            weights[name] += scale * (change.T if transposed else change)
+            # Weights are (out, in), but (in, out) in GPT-2.
+            weights[name] += scale * (change.T if config.get("fan_in_fan_out") else change)

@@ -16,12 +16,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from searchrl.errors import ModelError, nearest, reason
-from searchrl.files import SEAL, cache_dir, file_digest, load_json, sealed_folder, shipped, user_path
+from searchrl.files import SEAL, cache_dir, damage, file_digest, load_json, sealed_folder, shipped, user_path
 from searchrl.threads import LOADING
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,24 @@ def model_folder(name: str, offline_choice: str) -> Path:
     from searchrl.models.adapters import is_adapter, merged_folder
 
     folder = _folder(name, offline_choice)
+    _refuse_damaged(folder)
     return merged_folder(folder, language_model_folder) if is_adapter(folder) else folder
+
+
+def _refuse_damaged(folder: Path) -> None:
+    """Hold a folder that was written here to what was written. Raises ModelError, naming the file."""
+    try:
+        state = tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()))
+    except OSError:
+        return  # who loads from it will say what is wrong
+    if (folder / SEAL).exists() and (fault := _damage(folder, state)):
+        raise ModelError(f"{folder}: {fault}: write it anew; or, if you changed it yourself, remove {SEAL} there")
+
+
+@lru_cache
+def _damage(folder: Path, state: object) -> str:
+    """Asked once while the files stay as they are: every byte is read."""
+    return damage(folder)
 
 
 def _folder(name: str, offline_choice: str) -> Path:

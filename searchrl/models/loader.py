@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from searchrl.config import DtypeName, EngineConfig, EngineName, LanguageModelConfig
 from searchrl.device import DeviceChoice, choose_device, with_dtype
-from searchrl.errors import ConfigError, nearest
+from searchrl.errors import ConfigError
 from searchrl.files import cache_dir
 from searchrl.models.folders import (
     DEFAULT_ENCODER,
@@ -60,10 +60,6 @@ class ModelLoader:
         show_progress: bool = False,
     ) -> None:
         self.config = EngineConfig(engine=engine) if isinstance(engine, str) else engine
-        if self.config.engine not in get_args(EngineName):
-            raise ConfigError(
-                f"unknown engine {self.config.engine!r}: {nearest(str(self.config.engine), get_args(EngineName))}"
-            )
         self.engine = "transformers" if self.config.engine == "auto" else self.config.engine
         """Who runs the models."""
         self._device, self._dtype, self._cache, self._show_progress = device, dtype, cache, show_progress

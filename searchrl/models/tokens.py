@@ -146,6 +146,20 @@ def data_tokens(tokenizer: Any, text: str) -> list[int]:
     return ids + _ids(tokenizer, text[start:])
 
 
+def template_tokens(tokenizer: Any, template: str, texts: Mapping[str, str]) -> list[int]:
+    """Ids of a template with ``{name}`` for each of ``texts``: its control tokens are tokens, those in texts are text.
+
+    The token that a tokenizer puts before every text is put here too, once.
+    """
+    pieces = re.split("{(" + "|".join(map(re.escape, texts)) + ")}", template)
+    ids: list[int] = []
+    for k, piece in enumerate(pieces):
+        ids += data_tokens(tokenizer, texts[piece]) if k % 2 else _ids(tokenizer, piece)
+    begin = tokenizer.bos_token_id
+    begins = begin is not None and tokenizer("a")["input_ids"][0] == begin
+    return [begin, *ids] if begins and ids[:1] != [begin] else ids
+
+
 def readable_tokens(model: Any, tokenizer: Any) -> int | None:
     """Tokens that a transformer reads at once, by its table of positions and what its tokenizer says; None: no limit.
 

@@ -71,7 +71,7 @@ class Filters:
         return list(map(Verdict, reasons, self._difficulty(drafts, dense)))
 
     def _wins(self, drafts: Sequence[Draft], rivals: IntArray) -> list[bool]:
-        """Whether the reward model likes all sources of a draft better than the first few rivals that are none."""
+        """Whether the reward model likes none of the first few rivals better than any source of a draft."""
         if self.reward_model is None or not drafts:
             return [True] * len(drafts)
         others = [
@@ -83,7 +83,7 @@ class Filters:
         queries = [draft.text for draft, documents in zip(drafts, judged, strict=True) for _ in documents]
         scores = iter(checked_scores(self.reward_model, queries, texts).tolist())
         return [
-            min(islice(scores, len(draft.source))) > max(islice(scores, len(other)), default=-np.inf)
+            min(islice(scores, len(draft.source))) >= max(islice(scores, len(other)), default=-np.inf)
             for draft, other in zip(drafts, others, strict=True)
         ]
 

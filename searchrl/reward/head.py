@@ -20,7 +20,15 @@ from searchrl.models.answers import RerankedList
 from searchrl.models.folders import folder_fingerprint, format_name, loading_model, model_folder
 from searchrl.models.http_client import ServedModel
 from searchrl.models.language_model import FloatArray
-from searchrl.models.tokens import chat_tokens, pad, readable_tokens, scrub, text_is_data, token_batches
+from searchrl.models.tokens import (
+    chat_tokens,
+    pad,
+    readable_tokens,
+    scrub,
+    template_tokens,
+    text_is_data,
+    token_batches,
+)
 from searchrl.reward.reward_model import check_finite
 from searchrl.threads import one_at_a_time
 
@@ -42,8 +50,11 @@ class HeadReward:
     model: a folder or a hub name. Weights must be safetensors; code that comes with a model is never run.
     max_length: tokens that query and document together may take, never more than the model has positions. A query is
     cut to half of that, a document to what is left. max_batch_tokens: tokens in one forward pass, padding included.
-    Raises ConfigError on an impossible limit; ModelError when the model is not available or cannot be loaded, has other
-    than one output, or lacks weights for its head.
+    template: what the model reads instead of its chat template, a text in which ``{query}`` and ``{key}`` stand for
+    theirs; its own control tokens are tokens, those in query and document are text.
+
+    Raises ConfigError on an impossible limit or template; ModelError when the model is not available or cannot be
+    loaded, has other than one output, or lacks weights for its head.
     """
 
     absolute = False
@@ -56,7 +67,10 @@ class HeadReward:
         dtype: str = "float32",
         max_length: int = 512,
         max_batch_tokens: int = 8192,
+        template: str | None = None,
     ) -> None:
+        if template is not None and ("{query}" not in template or "{key}" not in template):
+            raise ConfigError(f"llm_template {template!r:.80}: write {{query}} and {{key}} where the texts go")
         if max_length < SMALLEST_MAX_LENGTH:
             raise ConfigError(f"max_length {max_length}: must be at least {SMALLEST_MAX_LENGTH} tokens")
         if max_batch_tokens < 1:
@@ -68,7 +82,9 @@ class HeadReward:
         self._pad = _pad_token(self._model, self._tokenizer)
         self._max_batch_tokens = max_batch_tokens
         self.max_length = min(max_length, readable_tokens(self._model, self._tokenizer) or max_length)
-        self.fingerprint = f"head-1 {folder_fingerprint(folder, format_name(dtype), self.max_length)}"
+        self._template = template
+        settings: list[str | int] = [format_name(dtype), self.max_length, *([template] if template else [])]
+        self.fingerprint = f"head-1 {folder_fingerprint(folder, *settings)}"
         """Names weights, tokenizer, numeric format and the cut."""
         if dtype == "int8":
             from searchrl.models.int8 import to_int8
@@ -95,7 +111,7 @@ class HeadReward:
     def _encode(self, query: str, document: str) -> Encoded:
         """Token ids (and token types, where the model has them) of one pair, at most ``max_length`` long."""
         query, document = self._cut(scrub(query), self.max_length // 2), scrub(document)
-        if not self._tokenizer.chat_template:
+        if not self._tokenizer.chat_template and not self._template:
             cut = {"truncation": "only_second", "max_length": self.max_length}
             return dict(self._tokenizer(query, document, split_special_tokens=True, **cut))
         # The head reads the conversation's last token, so the cut falls inside the document, not at the end.
@@ -110,8 +126,13 @@ class HeadReward:
             room -= excess
 
     def _conversation(self, query: str, document: str) -> Encoded:
+        if self._template:
+            return self._typed(template_tokens(self._tokenizer, self._template, {"query": query, "key": document}))
         turns = [{"role": "user", "content": query}, {"role": "assistant", "content": document}]
         (ids,) = chat_tokens(self._tokenizer, [turns])
+        return self._typed(ids)
+
+    def _typed(self, ids: list[int]) -> Encoded:
         typed = {"token_type_ids": [0] * len(ids)} if "token_type_ids" in self._tokenizer.model_input_names else {}
         return {"input_ids": ids, **typed}
 

@@ -35,7 +35,7 @@ class ScorerSettings:
 
     name: ``auto`` looks into the model's folder; a language model then judges by likelihood below about 1B parameters,
     else by grades. instruction: ``qwen3_reranker`` only. max_key_words: language models only; None for ``KEY_WORDS``.
-    prompts: TOML file laid over ``searchrl/prompts.toml``.
+    prompts: TOML file laid over ``searchrl/prompts.toml``. llm_template: ``head`` only, see ``HeadReward``.
 
     Raises ConfigError on an unknown name or an impossible limit.
     """
@@ -44,6 +44,7 @@ class ScorerSettings:
     instruction: str | None = None
     max_key_words: int | None = None
     prompts: Path | None = None
+    llm_template: str | None = None
 
     def __post_init__(self) -> None:
         if self.name not in get_args(ScorerName):
@@ -72,8 +73,11 @@ def make_reward(
     kind = _kind(model_name, settings, loader)
     if kind in ("head", "cross_encoder"):
         settings.refuse(kind, "instruction", "max_key_words", "prompts")
-        reward = _remembering(_classifier(model_name, kind, loader), loader)
+        if kind == "cross_encoder" or loader.engine == "http":
+            settings.refuse(kind, "llm_template")
+        reward = _remembering(_classifier(model_name, kind, loader, settings.llm_template), loader)
         return calibrated(reward, recipe_of(model_name, loader), kind)
+    settings.refuse(kind, "llm_template")
     if kind == "qwen3_reranker":
         return _qwen_reranker(model_name, settings, loader)
     settings.refuse("lm" if settings.name == "auto" else settings.name, "instruction")
@@ -95,7 +99,7 @@ def _kind(model_name: str | None, settings: ScorerSettings, loader: ModelLoader)
     return detect_kind(model_name, language_model_folder(model_name))
 
 
-def _classifier(model_name: str | None, kind: ScorerKind, loader: ModelLoader) -> RewardModel:
+def _classifier(model_name: str | None, kind: ScorerKind, loader: ModelLoader, template: str | None) -> RewardModel:
     if loader.engine == "http":
         from searchrl.reward.head import HttpReranker
 
@@ -112,7 +116,7 @@ def _classifier(model_name: str | None, kind: ScorerKind, loader: ModelLoader) -
         return CrossEncoderReward(model_name, choice.device, choice.dtype)
     from searchrl.reward.head import HeadReward
 
-    return HeadReward(model_name, choice.device, choice.dtype)
+    return HeadReward(model_name, choice.device, choice.dtype, template=template)
 
 
 def _remembering(reward: RewardModel, loader: ModelLoader) -> RewardModel:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, whole
-from searchrl.errors import ConfigError
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, typed, whole
+from searchrl.errors import ConfigError, nearest
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
 from searchrl.progress import progress_bar
@@ -54,15 +54,46 @@ Scored = tuple[int, IntArray, FloatArray]
 """A query's position, the keys scored for it, (m,), and their scores, (m,)."""
 
 
+OPTIONS: dict[str, Any] = {
+    "query_template": str,
+    "key_template": str,
+    "llm_template": None,
+    "device": str,
+    "dtype": DtypeName,
+    "cache": bool,
+    "retriever": CandidatesName,
+    "candidates": int,
+    "candidates_above": int,
+    "show_progress": bool,
+}
+"""Plain arguments of ``Search`` and their types; None: of several."""
+
+
+def check_options(**options: Any) -> None:
+    """Raise ConfigError where ``Search`` has no such argument, or one of another type."""
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise ConfigError(f"unknown argument {name!r}; {nearest(name, OPTIONS)}")
+        if OPTIONS[name] is not None:
+            typed(OPTIONS[name], value, f"`{name}`")
+
+
+def check_model(name: str, model: object, method: str) -> None:
+    """Raise ConfigError where a model is neither named (None: the default), nor set, nor one that has ``method``."""
+    if not (isinstance(model, str | ScorerSettings | None) or callable(getattr(model, method, None))):
+        raise ConfigError(f"`{name}` {model!r:.60}: give a name, or an object with the method {method}")
+
+
 class Search:
     """Ranks keys for queries by a reward model's relevance.
 
     model_name: a folder, a hub name or a preset; None for the device's language model (on a CPU the installed
     smollm2-135m). scorer: how it scores, which ``auto`` tells from its files; a ``ScorerSettings``, which has more to
     set; or a reward model, ready made, instead of a name. query_template, key_template: texts with ``{query}`` and
-    ``{key}`` in them, put around what the model reads. engine: ``transformers``, ``http`` (needs ``base_url``) or
-    ``vllm`` (the only one with parallel sizes above 1); or an ``EngineConfig``, which has more to set. device, dtype,
-    cache: see ``ModelLoader``.
+    ``{key}`` in them, put around what the model reads. llm_template: the whole prompt of a reward model with a head,
+    instead of its chat template: a text with both in it, or a function of query and key that gives one. engine:
+    ``transformers``, ``http`` (needs ``base_url``) or ``vllm`` (the only one with parallel sizes above 1); or an
+    ``EngineConfig``, which has more to set. device, dtype, cache: see ``ModelLoader``.
 
     With more than ``candidates_above`` keys, the ``candidates`` best of them for each query (k, if that is more), found
     by ``retriever`` with ``encoder`` (a name, or one ready made), are scored, and no others.
@@ -74,9 +105,10 @@ class Search:
     def __init__(
         self,
         model_name: str | None = None,
-        *,
         tensor_parallel_size: int = 1,
         pipeline_parallel_size: int = 1,
+        llm_template: str | Callable[[str, str], str] | None = None,
+        *,
         scorer: ScorerName | ScorerSettings | RewardModel = "auto",
         query_template: str = QUERY,
         key_template: str = KEY,
@@ -92,6 +124,18 @@ class Search:
         show_progress: bool = True,
         worker: Worker | None = None,
     ) -> None:
+        typed(str | None, model_name, "`model_name`")
+        check_model("scorer", scorer, "score")
+        check_model("encoder", encoder, "encode")
+        check_options(
+            query_template=query_template,
+            key_template=key_template,
+            device=device,
+            dtype=dtype,
+            cache=cache,
+            retriever=retriever,
+            show_progress=show_progress,
+        )
         candidates, candidates_above = (
             whole("candidates", candidates, 1),
             whole("candidates_above", candidates_above, 0),
@@ -103,13 +147,15 @@ class Search:
                 tensor_parallel_size=tensor_parallel_size,
                 pipeline_parallel_size=pipeline_parallel_size,
             )
+        elif not isinstance(engine, EngineConfig):
+            raise ConfigError(f"`engine` {engine!r:.60}: give a name or an EngineConfig")
         elif (base_url, tensor_parallel_size, pipeline_parallel_size) != (None, 1, 1):
             raise ConfigError("base_url and parallel sizes belong into the EngineConfig that is given as engine")
         self._loader = ModelLoader(engine, device=device, dtype=dtype, cache=cache)
         self._encoder_given = encoder
         self._finder = CandidateFinder(lambda: self._encoder, retriever, self._loader.cache)
         self._candidates, self._candidates_above = candidates, candidates_above
-        self.reward = self._reward(model_name, scorer)
+        self.reward = self._reward(model_name, scorer, llm_template)
         """What scores; the templates, where they are not the plain ones, included."""
         if (query_template, key_template) != (QUERY, KEY):
             self.reward = TemplatedReward(self.reward, query_template, key_template)
@@ -121,10 +167,19 @@ class Search:
         self._show_progress = show_progress
         self._results: list[SearchResult] | None = None
 
-    def _reward(self, model_name: str | None, scorer: ScorerName | ScorerSettings | RewardModel) -> RewardModel:
+    def _reward(
+        self,
+        model_name: str | None,
+        scorer: ScorerName | ScorerSettings | RewardModel,
+        llm_template: str | Callable[[str, str], str] | None,
+    ) -> RewardModel:
         if isinstance(scorer, str):
             scorer = ScorerSettings(scorer)
+        template = llm_template(QUERY, KEY) if callable(llm_template) else llm_template
+        if template is not None and (not isinstance(template, str) or not isinstance(scorer, ScorerSettings)):
+            raise ConfigError("llm_template must be, or give, a text, and needs a model that is named")
         if isinstance(scorer, ScorerSettings):
+            scorer = scorer if template is None else replace(scorer, llm_template=template)
             return make_reward(model_name, scorer, self._loader)
         if model_name is not None:
             raise ConfigError(f"model_name {model_name!r} with a scorer that is ready made: give one of the two")

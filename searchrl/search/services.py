@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, at_least, typed, whole
+from searchrl.errors import ConfigError, DataError
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.registry import ScorerSettings, make_reward
-from searchrl.search.api import Search
+from searchrl.search.api import Search, check_model, check_options
 from searchrl.search.results import SearchResult, text_list
 from searchrl.search.worker import Embed, Generate, Score, Worker
 from searchrl.threads import lazy
@@ -51,6 +52,16 @@ class Services:
         cache: bool = True,
         **search_options: Any,
     ) -> None:
+        typed(str | None, search_model, "`search_model`")
+        check_model("generation_model", generation_model, "generate")
+        check_model("embedding_model", embedding_model, "encode")
+        check_model("scorer", scorer, "score")
+        engines = {"engine": engine, "generation_engine": generation_engine, "embedding_engine": embedding_engine}
+        for name, given in engines.items():
+            if not isinstance(given, str | EngineConfig | ModelLoader | None):
+                raise ConfigError(f"`{name}` {given!r:.60}: give a name or an EngineConfig")
+        check_options(device=device, dtype=dtype, cache=cache, **search_options)
+
         def loader(engine: EngineName | EngineConfig | ModelLoader) -> ModelLoader:
             if isinstance(engine, ModelLoader):
                 return engine
@@ -110,6 +121,12 @@ class Services:
 
     async def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The relevance of (query, key) pairs, one after another as they are."""
+        given: Any = pairs
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise DataError(f"pairs must be a list of (query, key), not {given!r:.60}")
+        for i, pair in enumerate(given):
+            if len(text_list(f"pairs[{i}]", pair)) != 2:
+                raise DataError(f"pairs[{i}] must be a query and a key, not {pair!r:.60}")
         return await self.worker.submit(Score(await self.loaded("reward")), pairs)
 
     async def generate(
@@ -117,12 +134,15 @@ class Services:
     ) -> list[str]:
         """What the language model writes after each prompt; see ``LanguageModel.generate``."""
         texts = text_list("prompts", prompts)
+        max_new_tokens, seed = whole("max_new_tokens", max_new_tokens, 1), whole("seed", seed, 0)
+        at_least("temperature", typed(float, temperature, "`temperature`"), 0.0)
         work = Generate(await self.loaded("lm"), max_new_tokens, temperature, seed)
         return await self.worker.submit(work, texts)
 
     async def embed(self, texts: Sequence[str], kind: Literal["query", "document"] = "document") -> FloatArray:
         """Unit vectors of the texts, (n, dim)."""
         texts = text_list("texts", texts)
+        typed(Literal["query", "document"], kind, "`kind`")
         encoder: TextEncoder = await self.loaded("encoder")
         vectors = await self.worker.submit(Embed(encoder, kind), texts)
         return np.array(vectors, dtype=np.float32).reshape(len(texts), encoder.dim)

@@ -9,6 +9,8 @@ from pathlib import Path
 from searchrl.config import ModelConfig, at_least, between
 from searchrl.errors import ConfigError
 
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
 
 @dataclass(frozen=True)
 class LimitConfig:
@@ -60,6 +62,9 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     """Address to listen on; only this machine can reach the default. 0.0.0.0: every network there is."""
+    allow_host: tuple[str, ...] = ()
+    """Further names that a request's Host header may give where --host is of this machine: a proxy's, say. Others are
+    refused, so that no web page reaches the service under a name of its own (DNS rebinding)."""
     port: int = 8000
     """Port to listen on; 0: a free one, which the log names."""
     corpora: Path = Path("runs/corpora")
@@ -76,6 +81,11 @@ class ServerConfig:
     def __post_init__(self) -> None:
         between("port", self.port, 0, 65535)
         at_least("shutdown_timeout", self.shutdown_timeout, 0)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Names that a Host header may give; empty for any."""
+        return frozenset({*LOOPBACK_NAMES, self.host, *map(str.lower, self.allow_host)} if self.on_loopback else ())
 
     @property
     def on_loopback(self) -> bool:

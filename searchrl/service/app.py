@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 FAULTS = 10
 """Of a request, that are told."""
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def make_service(config: ServerConfig) -> Service:
@@ -61,11 +60,10 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
     app = FastAPI(title="SearchRL", version=__version__, lifespan=lifespan, redoc_url=None)
     app.state.service = service
     app.include_router(router)
-    hosts = LOOPBACK_NAMES | {config.host} if config.on_loopback else frozenset[str]()
     app.add_middleware(Disconnect)
     limits = config.limits
     app.add_middleware(
-        AccessControl, hosts=hosts, token=token, max_body=limits.max_body, body_seconds=limits.body_timeout
+        AccessControl, hosts=config.hosts, token=token, max_body=limits.max_body, body_seconds=limits.body_timeout
     )
     app.add_middleware(SafeHeaders)
     app.add_middleware(CountRequests, metrics=service.metrics)
@@ -84,8 +82,14 @@ def _problem(status: int, detail: Any, headers: dict[str, str] | None = None) ->
     return JSONResponse({"detail": detail}, status, headers)
 
 
-async def _invalid(_: Request, error: Any) -> JSONResponse:
-    """What is wrong and where, without the value, which may be large, secret, or no valid text."""
+async def _invalid(request: Request, error: Any) -> JSONResponse:
+    """What is wrong and where, without the value, which may be large, secret, or no valid text.
+
+    A body that does not say that it is JSON is not read as such: a web page of others can send one here.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind != "application/json" and not kind.endswith("+json"):
+        return _problem(415, "the body must be JSON: send the header Content-Type: application/json")
     faults = [
         {"loc": [_printable(place) for place in fault["loc"]], "msg": _printable(fault["msg"]), "type": fault["type"]}
         for fault in error.errors()[:FAULTS]

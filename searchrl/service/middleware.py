@@ -52,7 +52,7 @@ class AccessControl:
             return
         headers = Headers(scope=scope)
         if self._hosts and _host_name(headers.get("host", "")) not in self._hosts:
-            refusal = _refusal(400, "this Host is not served here; start the service with another host")
+            refusal = _refusal(400, "this Host is not served here: the service's setting allow_host names others")
         elif self._token is not None and scope["path"] not in OPEN and not self._knows(headers):
             refusal = _refusal(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         elif scope["method"] == "PUT" and scope["path"].startswith(UPLOADS):

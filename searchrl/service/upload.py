@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from searchrl.data.records import checked_id, checked_text
+from searchrl.data.records import GZIP, checked_id, checked_text
 from searchrl.errors import DataError, OutputError, reason
 from searchrl.search.corpus import Document
 from searchrl.search.worker import Embed, Worker
 from searchrl.service import LimitConfig
 from searchrl.service.corpora import Collection, CorpusStore
 
+GZIP_FORMAT = 16 + zlib.MAX_WBITS
+"""What zlib calls gzip."""
 MAX_LINE = 1_000_000
 """Bytes of one document."""
 BLOCK = 32
@@ -44,7 +47,7 @@ async def keep(content: AsyncIterator[bytes], file: IO[bytes], limits: LimitConf
     cannot be written.
     """
     first: dict[str, int] = {}
-    async for number, line in lines_of(in_time(content, limits), limits.max_corpus):
+    async for number, line in lines_of(unpacked(in_time(content, limits)), limits.max_corpus):
         key = document(line, f"line {number}")[0]
         before = first.setdefault(key, number)
         if before != number:
@@ -91,6 +94,37 @@ async def in_time(content: AsyncIterator[bytes], limits: LimitConfig) -> AsyncIt
         waited += time.monotonic() - begun
         size += len(piece)
         yield piece
+
+
+async def unpacked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, unpacked where they begin as gzip does, in pieces of at most ``MAX_LINE`` bytes; whatever the header
+    ``Content-Encoding`` says. Raises DataError where they are damaged.
+    """
+    packed: Any = None
+    begin: bytes | None = b""
+    async for piece in pieces:
+        if begin is not None:  # the first bytes tell
+            begin += piece
+            if len(begin) < len(GZIP):
+                continue
+            packed = zlib.decompressobj(wbits=GZIP_FORMAT) if begin.startswith(GZIP) else None
+            piece, begin = begin, None
+        if packed is None:
+            yield piece
+        while packed is not None and piece:
+            if packed.eof:  # another file is packed behind the first
+                packed = zlib.decompressobj(wbits=GZIP_FORMAT)
+            try:
+                yield packed.decompress(piece, MAX_LINE)
+            except zlib.error as error:
+                raise DataError(f"the upload is packed by gzip, and damaged ({error})") from error
+            piece = packed.unconsumed_tail or packed.unused_data
+    if begin:
+        yield begin
+    if packed is not None:
+        yield packed.flush()
+    if packed is not None and not packed.eof:
+        raise DataError("the upload is packed by gzip, and ends too early")
 
 
 async def lines_of(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[tuple[int, bytes]]:

@@ -14,7 +14,8 @@ import torch
 from searchrl.agent.checkpoint import load_policy, load_torch, save_torch
 from searchrl.agent.run_dir import RunDir, append_metrics, check_seal, open_run, read_metrics, seal
 from searchrl.config import OutputConfig, TrainConfig
-from searchrl.errors import CheckpointError
+from searchrl.config_file import read_config
+from searchrl.errors import CheckpointError, ConfigError
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "pydocs.pt"
 
@@ -41,7 +42,7 @@ def refused_or_same(path: Path, read: Callable[[Path], object], flips: int) -> i
         path.write_bytes(flipped(content, draw.randrange(8 * len(content))))
         try:
             found = read(path)
-        except CheckpointError:
+        except (CheckpointError, ConfigError):
             refused += 1
         else:
             assert same(found, before)
@@ -64,6 +65,19 @@ def test_bit_flips_in_a_policy_are_refused(tmp_path: Path) -> None:
         return {"weights": dict(found.policy.state_dict()), "facts": repr(replace(found, policy=None))}  # type: ignore[arg-type]
 
     assert refused_or_same(path, read, 40) > 35
+
+
+def test_bit_flips_in_settings_are_refused(tmp_path: Path) -> None:
+    path = run_of(tmp_path).config
+    assert refused_or_same(path, read_config, 300) > 200
+    content = path.read_text()
+    path.write_text(content.replace('"lr": 0.0003', '"lr": 0.3'))
+    with pytest.raises(ConfigError, match="damaged, or changed by hand; then remove its line sha256"):
+        read_config(path)
+    changed = json.loads(path.read_text())
+    del changed["sha256"]
+    path.write_text(json.dumps(changed))
+    assert read_config(path).learning.lr == 0.3
 
 
 def run_of(tmp_path: Path, **inputs: str) -> RunDir:

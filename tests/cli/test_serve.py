@@ -11,8 +11,13 @@ import pytest
 from benchmarks import service_load as load
 from benchmarks.bench import Bench
 from searchrl.cli import serve as command
+from searchrl.search import server
 
 Wrong = Callable[..., str]
+
+
+def test_the_reference_knows_it_by_another_name() -> None:
+    assert server.main is command.main
 
 
 @pytest.fixture

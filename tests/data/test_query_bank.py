@@ -133,3 +133,51 @@ def test_a_damaged_bank_names_file_and_line(tmp_path, text, message):
     with pytest.raises(DataError, match=message) as caught:
         load_query_bank_for(path, CORPUS)
     assert str(path) in str(caught.value)
+
+
+LIST = [
+    {"query": "what is a whale", "documents": ["d1"], "type": "single"},
+    {"query": "whale or shark", "documents": {"d2": 2, "d1": 1}, "type": "multi"},
+    {"query": "a shark that is a mammal", "documents": []},
+]
+
+
+def test_a_json_list_of_queries_documents_and_types(tmp_path):
+    path = tmp_path / "query_bank.json"
+    path.write_text(json.dumps(LIST))
+    bank = load_query_bank_for(path, CORPUS)
+    assert [query.type for query in bank.queries] == ["single", "multi", "single"]
+    assert bank.query_set() == QuerySet(
+        ["generated-1", "generated-2", "generated-3"],
+        [fields["query"] for fields in LIST],
+        {"generated-1": {"d1": 1}, "generated-2": {"d2": 2, "d1": 1}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "holds no queries"),
+        ("[1]", "query 1: an object of query, documents and type"),
+        ('[{"query": "q"}]', "query 1: 'documents' must be a list of ids"),
+        ('[{"query": "q", "documents": {"d1": 1.5}}]', "the grade '1.5' must be an integer"),
+        ('[{"query": "q", "documents": ["d1"], "type": "odd"}]', "'type' must be one of"),
+        ('[{"query": "q", "documents": ["d9"]}]', "'generated-1' names 'd9', which is not in the corpus"),
+        ("[", "not JSON"),
+    ],
+)
+def test_damage_in_a_json_list_is_named(tmp_path, content, message):
+    path = tmp_path / "query_bank.json"
+    path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        load_query_bank_for(path, CORPUS)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_real_and_generated_queries_together():
+    real = QuerySet(["q1", "g1"], ["whales", "sharks"], {"q1": {"d1": 2}})
+    both = real.joined(BANK.query_set())
+    assert both.ids == ["q1", "g1", "g1*", "g2", "g3"]
+    assert both.texts[2:] == [query.text for query in BANK.queries]
+    assert both.qrels == {"q1": {"d1": 2}, "g1*": {"d1": 1}, "g2": {"d2": 1, "d1": 1}}

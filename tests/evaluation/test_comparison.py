@@ -169,6 +169,7 @@ def test_all_methods_share_the_single_passs_bins():
     table = difficulty_table(single, {"single_pass": single, "rl_agent": [0.5, 0.1, 0.4, 0.8]})
     assert table.counts == (2, 1, 0, 1)
     assert table.means["rl_agent"][:2] == pytest.approx((0.3, 0.4))
+    assert table.deviations["rl_agent"][:2] == pytest.approx((0.2, 0.0))
     assert math.isnan(table.means["rl_agent"][EASY])
     assert table.means["single_pass"][PERFECT] == 1
 
@@ -189,8 +190,10 @@ def test_empty_bins_show_a_dash_and_json_null():
     assert lines[0].split("  ")[0] == "method"
     assert all(name in lines[0] for name in BINS)
     assert lines[2].split() == ["queries", "1", "1", "0", "0"]
-    assert lines[3].split() == ["single_pass", "0.0000", "0.2000", "-", "-"]
-    assert json.loads(json.dumps(table.to_json(), allow_nan=False))["means"]["single_pass"] == [0, 0.2, None, None]
+    assert lines[3].split() == ["single_pass", *"0.0000 ± 0.00 0.2000 ± 0.00 - -".split()]
+    told = json.loads(json.dumps(table.to_json(), allow_nan=False))
+    assert told["means"]["single_pass"] == [0, 0.2, None, None]
+    assert told["deviations"]["single_pass"] == [0, 0, None, None]
 
 
 def test_methods_need_the_same_queries():

@@ -148,7 +148,8 @@ def test_eval_writes_a_page_that_says_what_the_table_says(evaluated: Path) -> No
     bins = cells(page, "By difficulty")
     assert bins["queries"] == [str(n) for n in results["difficulty"]["queries"]]
     for name, means in results["difficulty"]["means"].items():
-        assert bins[name] == ["-" if mean is None else f"{mean:.4f}" for mean in means]
+        spread = zip(means, results["difficulty"]["deviations"][name], strict=True)
+        assert bins[name] == ["-" if mean is None else f"{mean:.4f} ± {deviation:.2f}" for mean, deviation in spread]
 
 
 def test_eval_embeds_every_query(evaluated: Path) -> None:

@@ -77,6 +77,43 @@ def test_every_kind_of_record(tmp_path: Path, record: dict, levels: list[int]) -
     assert list(one.levels) == levels
 
 
+ASKED = [{"role": "user", "content": "q"}]
+TALK = [{"role": "system", "content": "s"}, *ASKED, {"role": "assistant", "content": "a"}, *ASKED]
+
+
+@pytest.mark.parametrize(
+    ("record", "query", "documents", "levels"),
+    [
+        ({"query": "q", "chosen_key": "c", "rejected_key": "r"}, "q", ["c", "r"], [1, 0]),
+        ({"query": "q", "chosen_key": ["c"], "rejected_key": ["r", "s"]}, "q", ["c", "r", "s"], [1, 0, 0]),
+        (
+            {"query": ASKED, "chosen_key": message("q", "c")[1:], "rejected_key": message("q", "r")[1:]},
+            "q",
+            ["c", "r"],
+            [1, 0],
+        ),
+        (
+            {"query": TALK, "chosen_key": "c", "rejected_key": "r"},
+            "system: s\nuser: q\nassistant: a\nuser: q",
+            ["c", "r"],
+            [1, 0],
+        ),
+        (
+            {"chosen_msg": [*TALK, *message("q", "c")[1:]], "rejected_msg": [*TALK, *message("q", "r")[1:]]},
+            "system: s\nuser: q\nassistant: a\nuser: q",
+            ["c", "r"],
+            [1, 0],
+        ),
+    ],
+)
+def test_keys_and_conversations(
+    tmp_path: Path, record: dict, query: str, documents: list[str], levels: list[int]
+) -> None:
+    (tmp_path / "r.json").write_text(json.dumps([{"query_id": 1, **record}]))
+    (one,) = read_lists(tmp_path / "r.json")
+    assert (set(one.queries), one.documents, one.levels, one.group) == ({query}, documents, levels, "query_id 1")
+
+
 def test_pairs_of_queries(tmp_path: Path) -> None:
     record = {"key": "k", "chosen_queries": ["a", "b"], "rejected_queries": ["c", "d"], "df_id": 0}
     (tmp_path / "r.json").write_text(json.dumps([record]))
@@ -97,6 +134,9 @@ def test_pairs_of_queries(tmp_path: Path) -> None:
             [{"batch": [{"msg": [{"role": "user", "content": "both"}]}], "dpo_pairs": []}],
             "a user's message (the query)",
         ),
+        ([{"query": "q", "chosen_key": "a"}], "'rejected_key': must be a text or a list of messages, not NoneType"),
+        ([{"query": [], "chosen_key": "a", "rejected_key": "b"}], "'query': is empty"),
+        ([{"query": "q", "chosen_key": [{"content": "a"}], "rejected_key": "b"}], "a list of messages is expected"),
         ([{"query": " ", "correspond_key": "a", "less_relevant_keys": ["b"]}], "record 1: 'query' is empty"),
         ([{"query": "q", "correspond_key": "a", "less_relevant_keys": "b"}], "must be a list of texts"),
         (

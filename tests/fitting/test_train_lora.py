@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from searchrl.config import ComputeConfig
 from searchrl.device import DeviceChoice
+from searchrl.errors import ConfigError, DataError
 from searchrl.fitting.lists import preference_quality
 from searchrl.fitting.records import read_lists
+from searchrl.fitting.settings import LoraSettings, PreferenceDataConfig, TrainLoraConfig
 from searchrl.fitting.trainable import trainable_reward
 from searchrl.fitting.trainer import PreferenceTrainer, load
+from searchrl.fitting.training import RunFolder, _settled, _trainable, train
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.calibrated import read_recipe
 from searchrl.reward.registry import ScorerSettings, make_reward
 from tests.command import Shell
+from tests.fitting.conftest import pairs
 from tests.formats import TOLERANCE, in_force
+from tests.small_models import small_causal_lm
 from tests.stage_commands import fit, read
 
 CPU = in_force(has_int8=False)
@@ -218,3 +225,44 @@ def test_fitting_that_diverges_stops_and_writes_nothing_that_is_not_finite(
     assert not (shell.folder / "run" / "adapter").exists()
     for path in (shell.folder / "run").rglob("adapter_model.safetensors"):
         assert all(np.isfinite(array).all() for array in load_file(path).values())
+
+
+def test_from_python_on_lists_in_memory(tmp_path: Path, tiny_lm: Path) -> None:
+    from peft import LoraConfig
+
+    from searchrl.fitting import fit as fit_lists
+
+    records = [{"query": p["query"], "chosen_key": p["chosen"], "rejected_key": p["rejected"]} for p in pairs(40, 0)]
+    peft = LoraConfig(task_type="SEQ_CLS", target_modules=["q_proj", "v_proj"], layers_to_transform=[1], r=4)
+    where = {"output_dir": tmp_path / "run", "device": "cpu", "dtype": CPU.dtype}
+    reward = fit_lists(records, tiny_lm, peft, **where, epochs=1, batch_size=8, learning_rate=0.01)
+    assert np.isfinite(reward.score(["red"], ["useful stone"])).all()
+    layers = {name for name in adapter(tmp_path / "run") if "lora_A" in name}
+    assert {name.split("layers.")[1][0] for name in layers} == {"1"}, "of the layers asked for"
+    assert any("score" in name for name in adapter(tmp_path / "run")), "SEQ_CLS puts a head on a language model"
+
+    def refused(kind: type[Exception], message: str, *given: object, **settings: object) -> None:
+        with pytest.raises(kind, match=message):
+            fit_lists(*given, output_dir=tmp_path / "other", device="cpu", **settings)
+
+    refused(DataError, "dataset_list, record 1, 'rejected_key'", [{"query": "q", "chosen_key": "c"}], tiny_lm)
+    refused(ConfigError, "unknown setting 'epoch'", records, tiny_lm, epoch=1)
+    refused(
+        ConfigError, "peft_config use_dora True: is not a setting here", records, tiny_lm, LoraConfig(use_dora=True)
+    )
+    refused(ConfigError, "must be the last of", records, tiny_lm, {"layers_to_transform": [0]})
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_new_head_on_a_cpu_trains_the_last_third_of_the_layers(tmp_path: Path, train_file: Path) -> None:
+    base = small_causal_lm(tmp_path / "base", "qwen2", layers=6)
+    lora = LoraSettings(model_name=str(base), new_head=True)
+    config = TrainLoraConfig(
+        tmp_path / "run", PreferenceDataConfig(train_file), lora=lora, compute=ComputeConfig("cpu"), dtype=CPU.dtype
+    )
+    reward, _ = _trainable(config, CPU, RunFolder(config.output_dir))
+    assert _settled(config, reward, CPU).lora.last_layers == 2
+    many = replace(config, lora=replace(lora, last_layers=7), output_dir=tmp_path / "other")
+    with pytest.raises(ConfigError, match="last_layers 7: the model has 6"):
+        train(many, print)
+    assert not many.output_dir.exists(), "refused before the model is given a head"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from searchrl.device import DeviceChoice
 from searchrl.errors import ModelError
+from searchrl.files import SEAL, write_seal
 from searchrl.fitting.trainer import without_deprecations
 from searchrl.models.folders import language_model_folder
 from searchrl.models.transformers_lm import TransformersLM
+from searchrl.reward.calibrated import Calibration, Recipe
 from tests.small_models import small_causal_lm
 
 EXACT = DeviceChoice("cpu", "float32", "for tests")
@@ -73,6 +76,9 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps({**config, "r": None}))
     with pytest.raises(ModelError, match="lacks r"):
         language_model_folder(str(folder))
+    file.write_text(json.dumps({**config, "base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(ModelError, match=r"is an adapter, whose base is missing: .*gone.*merged/"):
+        language_model_folder(str(folder))
     file.write_text("{")
     with pytest.raises(ModelError, match=r"adapter_config\.json cannot be read"):
         language_model_folder(str(folder))
@@ -84,3 +90,29 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
     weights.write_bytes(b"nothing")
     with pytest.raises(ModelError, match="cannot be worked into"):
         language_model_folder(str(folder))
+
+
+def test_a_sealed_folder_is_held_to_what_was_written(base: Path, tmp_path: Path) -> None:
+    """Weights, settings, and how the model scores: a flipped bit of any file is refused."""
+    folder = adapter_of(base, tmp_path / "adapter")
+    Recipe("pmi", 80, Calibration(2.0, -1.0)).write(folder)
+    write_seal(folder)
+    language_model_folder(str(folder))
+    draw = random.Random(0)
+    for file in sorted(folder.iterdir()):
+        content = bytearray(file.read_bytes())
+        for _ in range(3):
+            bit = draw.randrange(8 * len(content))
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(flipped)
+            if file.name == SEAL:
+                continue  # a seal that cannot be read is none, or names another digest
+            with pytest.raises(ModelError, match=f"{file.name} is not what was written: .* remove seal.json"):
+                language_model_folder(str(folder))
+        file.write_bytes(content)
+    (folder / "reward.json").unlink()
+    with pytest.raises(ModelError, match=r"reward\.json cannot be read"):
+        language_model_folder(str(folder))
+    (folder / SEAL).unlink()
+    language_model_folder(str(folder))

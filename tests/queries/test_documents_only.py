@@ -12,7 +12,7 @@ from searchrl.config import DataConfig
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Dataset
 from searchrl.data.query_bank import BankHeader, BankQuery, QueryBank, write_query_bank
-from searchrl.errors import DataError
+from searchrl.errors import ConfigError, DataError
 from searchrl.experiment.prepare import read_collection
 from tests.command import Shell
 
@@ -64,3 +64,20 @@ def test_without_a_bank_it_says_what_to_do(folder: Path) -> None:
     bench = read_collection(DataConfig(dataset=str(folder)), seed=42)
     with pytest.raises(DataError, match="`query_bank`"):
         bench.queries("train")
+
+
+def test_generated_queries_beside_real_ones(small_dataset: Dataset, bank: Path, tmp_path: Path) -> None:
+    write_beir_folder(small_dataset, tmp_path / "whole")
+    data = DataConfig(dataset=str(tmp_path / "whole"), query_bank=bank)
+    real, alone = read_collection(replace(data, query_bank=None), seed=3), read_collection(data, seed=3)
+    mixed = read_collection(replace(data, mix_query_bank=True), seed=3)
+    assert len(mixed.queries("train")) == len(real.queries("train")) + len(alone.queries("train"))
+    assert mixed.queries("dev") == real.queries("dev")
+    assert mixed.judged_by("train") == "human judgments and source documents"
+
+
+def test_mixing_needs_both(folder: Path, bank: Path) -> None:
+    with pytest.raises(DataError, match="has no train queries"):
+        read_collection(DataConfig(dataset=str(folder), query_bank=bank, mix_query_bank=True), seed=3)
+    with pytest.raises(ConfigError, match="`mix_query_bank` needs `query_bank`"):
+        DataConfig(mix_query_bank=True)

@@ -136,6 +136,8 @@ def test_the_judge_compares_a_source_with_others_at_the_top() -> None:
     lost = generator_of(corpus, by_document(lm), judge=Favours(corpus.texts[2])).make("single", 1)
     assert not lost.queries
     assert lost.rejected["judged lower"] == 1
+    equal = generator_of(corpus, by_document(lm), judge=Favours("none of them")).make("single", 1)
+    assert equal.queries, "no other is liked better by a judge to whom all are alike"
 
 
 def test_a_question_has_two_words_to_search_for() -> None:

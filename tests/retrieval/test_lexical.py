@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from searchrl.data.dataset import QuerySet
+from searchrl.env.game import Game, Rules
+from searchrl.env.graph import RewardRules
+from searchrl.env.search_env import SearchEnv
+from searchrl.env.tree import Action
+from searchrl.reformulate.reformulator import FeedbackReformulator
 from searchrl.retrieval.lexical import LexicalIndex
-from tests.tiny import corpus_of
+from tests.tiny import corpus_of, retriever_of
 
 WORDS = ["whale", "shark", "fish", "list", "order", "item"]  # no two share a stem, none is a stopword
 TEXT = st.lists(st.sampled_from(WORDS), max_size=8)
@@ -149,3 +155,44 @@ def test_a_letter_weighs_little_and_does_not_make_a_document_longer() -> None:
     assert whale[0] == whale[1]
     assert 0 < x[1] < whale[1]
     assert not index.scores(index.query_terms(["a", "it's", "don't"])).any()
+
+
+UNSPACED = {
+    "Chinese": (
+        ["故宫位于北京市中心，是皇家宫殿。", "长城是古代中国修建的防御工程。", "熊猫主要以竹子为食。"],
+        ["故宫在北京的什么位置？", "谁修建了长城？", "熊猫吃什么"],
+    ),
+    "Japanese": (
+        ["富士山は日本で一番高い山です。", "東京タワーは赤い電波塔である。", "寿司は酢飯と魚で作る料理だ。"],
+        ["日本で高い山は？", "赤い電波塔の名前", "魚で作る料理"],
+    ),
+    "Thai": (
+        ["กรุงเทพเป็นเมืองหลวงของประเทศไทย", "ช้างเป็นสัตว์บกที่ใหญ่ที่สุด", "ข้าวผัดทำจากข้าวและไข่"],
+        ["เมืองหลวงของไทยคืออะไร", "สัตว์บกที่ใหญ่", "อาหารทำจากข้าวและไข่"],
+    ),
+}
+
+
+@pytest.mark.parametrize("language", UNSPACED)
+def test_queries_in_scripts_without_spaces_find_their_documents(language):
+    """By BM25 itself, and as the agent's first search where words decide; nothing else is found by them."""
+    documents, queries = UNSPACED[language]
+    corpus = corpus_of(
+        *documents, *(document for name, (d, _) in UNSPACED.items() if name != language for document in d)
+    )
+    index = LexicalIndex(corpus)
+    assert index.scores(index.query_terms(queries)).argmax(1).tolist() == [0, 1, 2]
+    retriever = retriever_of(corpus, share=1.0)
+    rules = Rules(max_steps=5)
+    game = Game(corpus, retriever, FeedbackReformulator(retriever.dense), None, rules)
+    asked = QuerySet(["q0", "q1", "q2"], queries, {f"q{i}": {f"d{i}": 1} for i in range(3)})
+    env = SearchEnv(game, asked, RewardRules("qrels", 0.0))
+    for i in range(3):
+        env.reset(options={"query": f"q{i}"})
+        env.step(Action.SEARCH)
+        *_, reward, terminated, _, _ = env.step(Action.TERMINATE)
+        assert terminated
+        assert reward == 1.0
+        ranking = env.final_ranking()
+        assert ranking is not None
+        assert ranking.documents[0, 0] == i

@@ -126,7 +126,7 @@ def test_each_engine_says_what_it_cannot_do(models: dict[str, Path]) -> None:
         make_reward(None, ScorerSettings(), served)
     with pytest.raises(ConfigError, match="does not run in-process on vLLM"):
         make_reward(str(models["head"]), ScorerSettings(), ModelLoader("vllm", cache=False))
-    with pytest.raises(ConfigError, match="unknown engine 'trasformers': did you mean 'transformers'"):
+    with pytest.raises(ConfigError, match="`engine`: unknown value 'trasformers'; did you mean 'transformers'"):
         ModelLoader("trasformers")  # type: ignore[arg-type]
 
 

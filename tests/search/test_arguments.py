@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchrl import Search
+from searchrl import Search, Services
 from searchrl.errors import ConfigError, SearchRLError
+from searchrl.search.api import OPTIONS
 from tests.small_models import OverlapReward
+from tests.tiny import WordEncoder
 
 ANYTHING = st.recursive(
     st.one_of(
@@ -31,6 +34,7 @@ ANYTHING = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=2)),
     max_leaves=5,
 )
+SETTINGS = [*OPTIONS, "scorer", "encoder", "engine", "tensor_parallel_size", "worker"]
 TEXTS = st.lists(st.text(), max_size=3)
 
 
@@ -98,3 +102,62 @@ def test_no_queries_and_no_keys_are_a_result() -> None:
     empty, _ = search("search_by_df", pd.DataFrame({"query": []}), pd.DataFrame({"key": []}))
     assert list(empty.columns) == ["query_id", "query", "rank", "key_id", "key", "relevance"]
     assert search("get_relevance", ["q"], [])[0].shape == (1, 0)
+
+
+@given(
+    st.sampled_from([*OPTIONS, "scorer", "encoder", "engine", "tensor_parallel_size", "worker", "llm_template"]),
+    ANYTHING,
+)
+def test_settings_of_any_type(name: str, value: Any) -> None:
+    """Of ``Search`` and ``Services``: taken, or refused with one error before any model is loaded."""
+    for make in (Search, Services):
+        given: dict[str, Any] = {"scorer": OverlapReward(), "cache": False, name: value}
+        if make is Services and name in ("encoder", "worker", "tensor_parallel_size"):
+            continue
+        if name == "scorer" and (value is None or value == "auto"):
+            continue  # the device's language model
+        with contextlib.suppress(SearchRLError):
+            make(**given).close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"search_model": 3}, "`search_model` is 3"),
+        ({"generation_model": 3}, "`generation_model` 3: give a name, or an object with the method generate"),
+        ({"embedding_model": [1]}, "an object with the method encode"),
+        ({"engine": 1.5}, "`engine` 1.5: give a name or an EngineConfig"),
+        ({"candidats": 3}, "unknown argument 'candidats'; did you mean 'candidates'"),
+        ({"device": 0}, "`device` is 0, which is not str"),
+        ({"cache": "no"}, "`cache` is 'no', which is not bool"),
+    ],
+)
+def test_services_say_what_is_wrong_at_once(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Services(**settings)
+
+
+class Writes:
+    fingerprint = "writes"
+
+    def generate(self, prompts: list[str], **settings: Any) -> list[str]:
+        return prompts
+
+
+@given(st.one_of(TEXTS, ANYTHING), ANYTHING, ANYTHING, ANYTHING)
+def test_services_take_anything_or_refuse_it(texts: Any, one: Any, two: Any, three: Any) -> None:
+    async def run() -> None:
+        async with Services(
+            generation_model=Writes(), embedding_model=WordEncoder(), scorer=OverlapReward(), cache=False
+        ) as services:
+            for work in (
+                services.generate(texts, max_new_tokens=one, temperature=two, seed=three),
+                services.embed(texts, kind=one),
+                services.score(texts),
+                services.score([texts, (one, two)]),
+                services.relevance(texts, one),
+            ):
+                with contextlib.suppress(SearchRLError):
+                    await work
+
+    asyncio.run(run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from searchrl.models.loader import ModelLoader
 from searchrl.search.services import Services
+from searchrl.service import ServerConfig
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
 from tests.service.parts import Backwards, Overlap, client, config_of, ids, jsonl
@@ -155,10 +157,29 @@ def test_a_body_of_unknown_length_is_counted(asking: TestClient) -> None:
     assert answer.status_code == 413
 
 
+def test_a_body_that_does_not_say_that_it_is_json(asking: TestClient) -> None:
+    """As ``curl -d`` sends it."""
+    body = json.dumps({"texts": ["a"]})
+    for headers in ({"Content-Type": "application/x-www-form-urlencoded"}, {"Content-Type": "text/plain"}, {}):
+        answer = asking.post("/embed", content=body, headers=headers)
+        assert answer.status_code == 415
+        assert "Content-Type: application/json" in answer.json()["detail"]
+    for kind in ("application/json", "application/json; charset=utf-8", "application/vnd.api+json"):
+        assert asking.post("/embed", content=body, headers={"Content-Type": kind}).status_code == 200
+
+
 def test_other_host_names_are_not_served(asking: TestClient) -> None:
     assert asking.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
     for name in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
         assert asking.get("/healthz", headers={"Host": name}).status_code == 200
+    for path in ("/", "/corpora", "/docs", "/openapi.json", "/metrics"):
+        assert asking.get(path, headers={"Host": "evil.example"}).status_code == 400
+    assert asking.put("/corpora/a", content=jsonl("x"), headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_a_host_name_may_be_allowed(tmp_path: Path) -> None:
+    assert ServerConfig(allow_host=("Search.Local",)).hosts >= {"search.local", "localhost", "127.0.0.1"}
+    assert not ServerConfig(host="0.0.0.0").hosts, "whoever listens on all networks has a name of his own"
 
 
 def test_metrics_count_requests_and_batches(asking: TestClient) -> None:
@@ -205,8 +226,28 @@ def test_token_is_asked_for_where_one_is_set(tmp_path: Path) -> None:
         known = {"Authorization": "Bearer sesame"}
         assert asking.put("/corpora/a", content=jsonl("x"), headers=known).status_code == 201
         assert asking.get("/corpora", headers=known).status_code == 200
-        for path in ("/", "/healthz", "/readyz", "/openapi.json"):
-            assert asking.get(path).status_code == 200
+        for path in ("/", "/page.js", "/healthz", "/readyz", "/docs", "/openapi.json"):
+            answer = asking.get(path)
+            assert answer.status_code == 200
+            assert "sesame" not in answer.text, "what is open says nothing about corpora or the token"
+            assert '"a"' not in answer.text
+
+
+def test_the_token_is_in_no_answer_and_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    known, wrong = {"Authorization": "Bearer sesame"}, {"Authorization": "Bearer sesame2"}
+    with client(tmp_path, token="sesame") as asking:
+        answers = [
+            asking.get("/corpora", headers=wrong),
+            asking.put("/corpora/a", content="no json", headers=known),
+            asking.post("/search", json={"queries": 3}, headers=known),
+            asking.post("/search", content=b"{", headers=known),
+            asking.post("/generate", json={"prompts": ["x" * 1001]}, headers=known),
+            asking.get("/metrics", headers=known),
+        ]
+    assert {answer.status_code // 100 for answer in answers} == {2, 4}
+    written = [answer.text for answer in answers] + [str(path) for path in tmp_path.rglob("*")]
+    assert "sesame" not in "".join([*written, caplog.text])
 
 
 def test_limits_of_an_upload(tmp_path: Path) -> None:
@@ -216,6 +257,25 @@ def test_limits_of_an_upload(tmp_path: Path) -> None:
         assert asking.put("/corpora/a", content=jsonl("x" * 6000)).status_code == 413
         assert asking.get("/corpora/a").json()["documents"] == 40
         assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["a@00000001"]
+
+
+def test_an_upload_packed_by_gzip(tmp_path: Path) -> None:
+    """Told by its first bytes, with and without the header; the limits are of what is in it."""
+    packed = gzip.compress(jsonl("bread", "tide").encode())
+    with client(tmp_path, max_corpus=5000) as asking:
+        for content, headers in ((packed, {"Content-Encoding": "gzip"}), (packed, {})):
+            assert asking.put("/corpora/a", content=content, headers=headers).status_code in (200, 201)
+            assert asking.get("/corpora/a").json()["documents"] == 2
+        assert asking.put("/corpora/a", content=iter([packed[:1], packed[1:9], packed[9:]])).is_success
+        for content, status, said in (
+            (packed[:-9], 422, "ends too early"),
+            (packed[:12] + b"\xff" * 20, 422, "packed by gzip"),
+            (gzip.compress(jsonl("x" * 6000).encode()), 413, "max_corpus"),
+        ):
+            answer = asking.put("/corpora/a", content=content)
+            assert answer.status_code == status
+            assert said in answer.text
+        assert asking.get("/corpora/a").json()["documents"] == 2, "as it was"
 
 
 def test_very_long_line_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from searchrl.data.dataset import Corpus
 from searchrl.data.records import checked_id, checked_text, read_json
 from searchrl.errors import DataError
-from searchrl.files import write_text
+from searchrl.files import DIGEST, sealed, unsealed, write_text
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, lengths, unit_rows
 from searchrl.retrieval.tagtree.settings import TagSettings, TreeSettings
@@ -238,7 +238,8 @@ def write_inventory(path: Path, inventory: Inventory) -> None:
     for name, entries in (("documents", inventory.documents), ("tags", inventory.tags())):
         lines = ",\n".join(f" {_json(key)}: {_json(list(values))}" for key, values in entries.items())
         parts.append(f'"{name}": {{\n{lines}\n}}')
-    write_text(path, "{" + ",\n".join(parts) + "}\n")
+    digest = sealed({"header": asdict(inventory.header), "documents": _plain(inventory)})[DIGEST]
+    write_text(path, "{" + ",\n".join([*parts, f'"{DIGEST}": {_json(digest)}']) + "}\n")
 
 
 def read_inventory_for(path: Path, corpus: Corpus) -> Inventory:
@@ -267,6 +268,11 @@ def read_inventory(path: Path) -> Inventory:
         if len(set(tags)) < len(tags) or not all(tag.strip() for tag in tags):
             raise DataError(f"{place}: a tag is empty or given twice")
     inventory = Inventory(_header(_object(content, "header", str(path)), str(path)), documents)
+    try:
+        plain = {"header": asdict(inventory.header), "documents": documents}
+        unsealed({**plain, DIGEST: content[DIGEST]} if DIGEST in content else plain)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
     if not any(documents.values()):
         raise DataError(f"{path}: holds no tags")
     if _object(content, "tags", str(path)) != inventory.tags():
@@ -291,6 +297,10 @@ def _object(content: dict[str, Any], name: str, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{place}: {name!r} must be an object")
     return value
+
+
+def _plain(inventory: Inventory) -> dict[str, list[str]]:
+    return {document: list(tags) for document, tags in inventory.documents.items()}
 
 
 def _json(value: object) -> str:

@@ -1,0 +1,91 @@
+"""Settings given from Python: of the declared type, or refused with one error before anything is read."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import searchrl
+from searchrl.config import (
+    DataConfig,
+    EngineConfig,
+    GameConfig,
+    LearningConfig,
+    ModelConfig,
+    OutputConfig,
+    pick_settings,
+)
+from searchrl.errors import ConfigError, DeviceError, SearchRLError
+from searchrl.experiment.parts import open_models
+from tests.search.test_arguments import ANYTHING
+
+GROUPS = (DataConfig, ModelConfig, EngineConfig, GameConfig, LearningConfig, OutputConfig)
+NAMES = [(kind, name) for kind in GROUPS for name in kind.__dataclass_fields__]
+
+
+@given(st.sampled_from(NAMES), ANYTHING)
+def test_settings_of_any_type(field: tuple[type[Any], str], value: Any) -> None:
+    kind, name = field
+    with contextlib.suppress(SearchRLError):
+        kind(**{name: value})
+    if kind not in (LearningConfig, OutputConfig):
+        with contextlib.suppress(SearchRLError):
+            pick_settings({name: value})
+
+
+def test_numbers_and_paths_are_taken_by_value() -> None:
+    game = GameConfig(max_steps=np.int64(4), anchor=np.float32(0.5), trust=[0, 0.5], rerank_depth=20)  # type: ignore[arg-type]
+    assert (game.max_steps, game.anchor, game.trust) == (4, 0.5, (0, 0.5))
+    assert type(game.max_steps) is int
+    data = DataConfig(dataset=Path("here"), data_dir="there")  # type: ignore[arg-type]
+    assert (data.dataset, data.data_dir) == ("here", Path("there"))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: searchrl.prepare("pydocs", depth="ten"), "`depth` is 'ten', which is not int"),
+        (lambda: searchrl.prepare(3), "`dataset` is 3, which is not str"),
+        (lambda: searchrl.prepare("pydocs", seed=1.5), "`seed` is 1.5, which is not int"),
+        (lambda: searchrl.prepare("pydocs", retriever="densest"), "`retriever`: unknown value 'densest'"),
+        (lambda: searchrl.train(None, lr="fast"), "`lr` is 'fast', which is not float"),
+        (lambda: searchrl.train(None, learning_rate=1), "unknown setting 'learning_rate'"),
+        (lambda: searchrl.train(3), "`prepared` is 3: give what prepare gave"),
+        (lambda: searchrl.evaluate(3), "`policy` is 3: give what train gave"),
+        (lambda: searchrl.evaluate(split="tests"), "`split`: unknown value 'tests'"),
+        (lambda: searchrl.evaluate(num_queries="all"), "`num_queries` is 'all', which is not int"),
+        (lambda: searchrl.evaluate(dataset=["a"]), "`dataset` is ['a']"),
+    ],
+)
+def test_one_error_before_work_begins(call: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        call()
+    assert message in str(caught.value)
+
+
+def test_no_name_or_password_in_an_address() -> None:
+    """It would be written down: in config.json, checkpoints and errors."""
+    with pytest.raises(ConfigError, match="`api_key_env`") as caught:
+        EngineConfig(engine="http", base_url="http://me:sesame@127.0.0.1:8000")
+    assert "sesame" not in str(caught.value)
+
+
+def test_a_device_for_each_model() -> None:
+    """A number is a CUDA device's, of which there are never ten here; the encoder stays where it is."""
+    for models, game in (
+        (ModelConfig(device="cpu", reward_device="9"), GameConfig(reward="lm")),
+        (ModelConfig(device="cpu", reformulator_device="cuda:9"), GameConfig(reward="qrels", reformulator="lm")),
+    ):
+        with pytest.raises(DeviceError, match="device 'cuda:9' is not here"):
+            open_models(models, game)
+    with pytest.raises(ConfigError, match="`reformulator_device` 0 with `engine` http"):
+        ModelConfig(reformulator_device="0", serving=EngineConfig(engine="http", base_url="http://127.0.0.1:1"))
+    with open_models(ModelConfig(device="cpu", reward_device="cpu", cache=False), GameConfig(reward="lm")) as opened:
+        assert opened.judges is not opened.loader
+        assert opened.writers is opened.loader
