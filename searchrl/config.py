@@ -44,8 +44,9 @@ class DataConfig:
     """Which documents and queries."""
 
     dataset: str = "pydocs"
-    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded). To train on several,
-    join them by commas: each counts the same."""
+    """pydocs (embedded), a BEIR folder, also of parquet files, or nfcorpus, scifact, fiqa, arguana, scidocs
+    (downloaded); hf:OWNER/NAME, irds:ID and mteb:TASK read the hub, ir_datasets and MTEB. To train on several, join
+    them by commas: each counts the same."""
     data_dir: Path | None = None
     """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
     mirror: str | None = None
@@ -85,7 +86,7 @@ class DataConfig:
     @property
     def label(self) -> str:
         """What a run on them is called: their names without folders."""
-        return "+".join(Path(name).resolve().name for name in self.datasets)
+        return "+".join(Path(name.rpartition(":")[2]).resolve().name for name in self.datasets)
 
 
 @dataclass(frozen=True)

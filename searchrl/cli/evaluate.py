@@ -23,6 +23,8 @@ class EvalConfig:
     """Queries to evaluate on."""
     num_queries: int = 200
     """Queries at most, the first of the split; 0 for all."""
+    also: tuple[str, ...] = ()
+    """Further columns of the table, as ir_measures names them: AP, RR@10, P@5, ERR@20, P(rel=2)@5 ..."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     collection: CollectionConfig = field(default_factory=CollectionConfig)
     lm: str | None = None
@@ -49,10 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _evaluate(arguments: Sequence[str]) -> None:
     config = parse(EvalConfig, arguments, "eval.py")
     from searchrl.cli import describe
+    from searchrl.evaluation.measures import parse_measure
     from searchrl.experiment.evaluate import data_settings, evaluate_on, model_settings, read_policy
     from searchrl.experiment.parts import open_models
     from searchrl.experiment.prepare import read_collection
 
+    for measure in config.also:
+        parse_measure(measure)  # what is unknown is said before anything slow
     policy = read_policy(config.checkpoint)
     trained, checkpoint = policy.trained, policy.checkpoint
     where = config.collection
@@ -77,6 +82,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
             config.split,
             limit=config.num_queries,
             seed=config.seed,
+            also=config.also,
             show_progress=True,
         )
         print(evaluated)

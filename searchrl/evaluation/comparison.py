@@ -222,12 +222,13 @@ def compare_methods(
     *,
     source: str,
     seed: int,
+    measures: Sequence[str] = MEASURES,
 ) -> ComparisonTable:
     """Measure every method on one graph: plain searches of each kind, fixed strategies, the agent, the oracle.
 
     agent: (n,) states in which the agent's episodes ended. best_fixed: the actions that were best on dev queries.
     source: the gains by which the oracle chooses; beside people's judgments, a second one chooses by the reward model.
-    Without human judgments all is by the reward model.
+    Without human judgments all is by the reward model. measures: what human judgments are measured by; the first ranks.
     """
     results = []
     if queries.judged:
@@ -238,7 +239,7 @@ def compare_methods(
             ranking = retriever.search(retriever.queries(queries.texts, share, vectors), own)
             plain = MethodResult(
                 name=name,
-                metrics=evaluate_ranking(ranking, queries, corpus.ids),
+                metrics=evaluate_ranking(ranking, queries, corpus.ids, measures),
                 steps=np.ones(len(queries)),
                 searches=np.ones(len(queries)),
                 lm_calls=np.zeros(len(queries)),
@@ -258,8 +259,8 @@ def compare_methods(
     }
     if source == "qrels" and "reward" in graph.gains:  # else what the reward pays would have no bound in the table
         ends["reward_oracle"] = strategies.oracle(graph, "reward")
-    results += [method_result(name, graph, end, queries, corpus) for name, end in ends.items()]
-    return ComparisonTable.build(results, measure=MEASURES[0] if queries.judged else REWARD_MEASURE, seed=seed)
+    results += [method_result(name, graph, end, queries, corpus, measures=measures) for name, end in ends.items()]
+    return ComparisonTable.build(results, measure=measures[0] if queries.judged else REWARD_MEASURE, seed=seed)
 
 
 def _warn_of_unknown_words(terms: Any, queries: QuerySet) -> None:
@@ -285,6 +286,7 @@ def method_result(
     queries: QuerySet,
     corpus: Corpus,
     steps: NDArray[np.int64] | None = None,
+    measures: Sequence[str] = MEASURES,
 ) -> MethodResult:
     """Measure episodes that ended in the given states, one a query.
 
@@ -301,7 +303,7 @@ def method_result(
     ranking = graph.final_ranking(ends)
     metrics: dict[str, NDArray[np.float64]] = {}
     if queries.judged:
-        metrics |= evaluate_ranking(ranking, queries, corpus.ids)
+        metrics |= evaluate_ranking(ranking, queries, corpus.ids, measures)
     if "reward" in graph.gains:
         metrics[REWARD_MEASURE] = graph.state_gains("reward")[np.arange(len(graph)), ends].astype(np.float64)
     return MethodResult(

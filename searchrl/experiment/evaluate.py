@@ -18,6 +18,7 @@ from searchrl.env.tree import action_names
 from searchrl.errors import CheckpointError
 from searchrl.evaluation.charts import write_pictures
 from searchrl.evaluation.comparison import ComparisonTable, compare_methods, human_first
+from searchrl.evaluation.measures import MEASURES
 from searchrl.evaluation.report import write_report
 from searchrl.evaluation.report_data import find_run, read_curves
 from searchrl.evaluation.results import write_results
@@ -130,6 +131,7 @@ def evaluate(
     split: Split = "test",
     num_queries: int = 0,
     seed: int = 42,
+    also: Sequence[str] = (),
     device: str = "auto",
     cache: bool = True,
     data_dir: Path | None = None,
@@ -138,7 +140,8 @@ def evaluate(
     """Compare a policy with fixed ways to search, with the models and rules it was trained with.
 
     policy: what ``train`` gave, a checkpoint, or what ``read_policy`` takes. dataset: by default what it was trained
-    on. num_queries: the first so many of the split, 0 for all. seed: of the random strategy and the bootstrap.
+    on. num_queries: the first so many of the split, 0 for all. seed: of the random strategy and the bootstrap. also:
+    further measures, as ir_measures names them.
     """
     if isinstance(policy, Trained):
         policy = policy.final
@@ -148,7 +151,15 @@ def evaluate(
     with open_models(model_settings(trained, device=device, cache=cache), trained.game, show_progress) as models:
         collection = read_collection(data, trained.learning.seed)
         return evaluate_on(
-            collection, models, found, trained.game, split, limit=num_queries, seed=seed, show_progress=show_progress
+            collection,
+            models,
+            found,
+            trained.game,
+            split,
+            limit=num_queries,
+            seed=seed,
+            also=also,
+            show_progress=show_progress,
         )
 
 
@@ -197,6 +208,7 @@ def evaluate_on(
     *,
     limit: int = 0,
     seed: int = 42,
+    also: Sequence[str] = (),
     show_progress: bool = False,
 ) -> Evaluated:
     """Prepare a split, and measure the policy on it as ``compare_on`` does.
@@ -216,12 +228,17 @@ def evaluate_on(
             f"{policy.source}: made for other features (differing: {', '.join(sorted(differing)) or 'their order'}); "
             "train a policy with this version"
         )
-    table = compare_on(part, split, checkpoint.policy, checkpoint.best_fixed, seed)
+    table = compare_on(part, split, checkpoint.policy, checkpoint.best_fixed, seed, also)
     return Evaluated(policy, part, split, table, seed, models.computed)
 
 
 def compare_on(
-    part: PreparedCollection, split: Split, policy: Network, best_fixed: Sequence[int], seed: int
+    part: PreparedCollection,
+    split: Split,
+    policy: Network,
+    best_fixed: Sequence[int],
+    seed: int,
+    also: Sequence[str] = (),
 ) -> ComparisonTable:
     """Play the policy's most probable episodes on a split's graph, and measure them beside everything else."""
     game, graph = part.settings, part.graphs[split]
@@ -236,4 +253,5 @@ def compare_on(
         best_fixed,
         source=human_first(graph, reward_source(game)),
         seed=seed,
+        measures=tuple(dict.fromkeys([*MEASURES, *also])),
     )

@@ -24,7 +24,9 @@ def test_a_registered_dataset_reads_as_any_other(small_dataset: Dataset) -> None
     assert found.docs_count() == len(corpus)
     assert list(found.docs_iter()[2:5]) == docs[2:5]
     assert found.docs_store().get(docs[-1].doc_id) == docs[-1]
-    assert [(q.query_id, q.default_text()) for q in found.queries_iter()] == list(zip(queries.ids, queries.texts))
+    assert [(q.query_id, q.default_text()) for q in found.queries_iter()] == list(
+        zip(queries.ids, queries.texts, strict=True)
+    )
     assert found.qrels_dict() == {q: dict(judged) for q, judged in queries.qrels.items()}
     assert set(found.qrels_defs()) == {q.relevance for q in found.qrels_iter()}
     with pytest.raises(ConfigError, match="already"):
