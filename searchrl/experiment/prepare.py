@@ -17,8 +17,9 @@ from searchrl.experiment.parts import Models, make_game, open_models, reward_sou
 
 if TYPE_CHECKING:
     from searchrl.env.game import Game
-    from searchrl.env.graph import SearchGraph
+    from searchrl.env.graph import RewardRules, SearchGraph
     from searchrl.env.search_env import SearchEnv
+    from searchrl.env.vector import VectorSearchEnv
 
 
 TRAINING_SPLITS: tuple[Split, ...] = ("train", "dev")
@@ -197,11 +198,31 @@ def make_env(
 
     settings: as ``prepare`` takes them.
     """
-    from searchrl.env.graph import RewardRules
     from searchrl.env.search_env import SearchEnv
 
     data, models, game = pick_settings({"dataset": dataset, "reward": "qrels", **settings})
     collection = read_collection(data, seed=42)
     played = make_game(game, collection.dataset.corpus, open_models(models, game))
-    reward = RewardRules(reward_source(game), game.step_penalty, game.reward_baseline)
-    return SearchEnv(played, collection.queries(split), reward, use_mask=game.mask, render_mode=render_mode)
+    return SearchEnv(played, collection.queries(split), _rules(game), use_mask=game.mask, render_mode=render_mode)
+
+
+def make_vector_env(
+    num_envs: int = 1, dataset: str = "pydocs", split: Split = "train", **settings: Any
+) -> VectorSearchEnv:
+    """The same for ``gymnasium.make_vec(..., vectorization_mode="vector_entry_point")``: the search graph is built, or
+    loaded, and played on.
+    """
+    from searchrl.env.vector import VectorSearchEnv
+
+    data, models, game = pick_settings({"dataset": dataset, "reward": "qrels", **settings})
+    collection = read_collection(data, seed=42)
+    with open_models(models, game) as opened:
+        similarity = opened.encoder.similarity
+        graph = prepare_collection(collection, opened, game, [split]).graphs[split]
+    return VectorSearchEnv(num_envs, graph, _rules(game), game.mask, similarity)
+
+
+def _rules(game: GameConfig) -> RewardRules:
+    from searchrl.env.graph import RewardRules
+
+    return RewardRules(reward_source(game), game.step_penalty, game.reward_baseline)
