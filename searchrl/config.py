@@ -29,6 +29,7 @@ EncoderDtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 SplitName = Literal["train", "dev", "test"]
 OwnDocumentName = Literal["text", "id", "none"]
+TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow", "none"]
 EngineName = Literal["auto", "transformers", "http", "vllm"]
 
 
@@ -349,6 +350,8 @@ class OutputConfig:
     """One folder a run: configuration, metrics, TensorBoard curves, checkpoints."""
     checkpoint_dir: Path = Path("checkpoints")
     """Holds the newest run's checkpoints."""
+    tracker: TrackerName = "tensorboard"
+    """Who draws the curves: tensorboard, trackio, wandb (offline unless $WANDB_MODE says otherwise), mlflow, none."""
     overwrite: bool = False
     """Replace the run of the same --run-name."""
     resume: bool = False

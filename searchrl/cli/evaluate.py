@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from searchrl.command import parse, run_command
-from searchrl.config import CollectionConfig, ComputeConfig, EngineConfig, SplitName, at_least
+from searchrl.config import CollectionConfig, ComputeConfig, EngineConfig, SplitName, TrackerName, at_least
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class EvalConfig:
     """Folder for TREC runs and per-query results; runs/eval-<dataset>-<split>-<number> if not given."""
     overwrite: bool = False
     """Replace results in --output-dir."""
+    tracker: TrackerName = "none"
+    """Who gets the table's means besides the report: tensorboard, trackio, wandb, mlflow."""
     seed: int = 42
     """Seeds the random strategy and the bootstrap."""
 
@@ -55,9 +57,11 @@ def _evaluate(arguments: Sequence[str]) -> None:
     from searchrl.experiment.evaluate import data_settings, evaluate_on, model_settings, read_policy
     from searchrl.experiment.parts import open_models
     from searchrl.experiment.prepare import read_collection
+    from searchrl.tracking import check_tracker
 
     for measure in config.also:
         parse_measure(measure)  # what is unknown is said before anything slow
+    check_tracker(config.tracker)
     policy = read_policy(config.checkpoint)
     trained, checkpoint = policy.trained, policy.checkpoint
     where = config.collection
@@ -87,6 +91,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
         )
         print(evaluated)
         evaluated.write(output)
+        evaluated.track(config.tracker, output)
     print(f"results: {output}, to be read from {output / 'report.html'}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from searchrl.agent.checkpoint import PolicyCheckpoint, find_policy, in_words, load_policy, paid_by
 from searchrl.agent.policy import Policy as Network
 from searchrl.agent.trainer import greedy_episodes
-from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, OwnDocumentName, TrainConfig
+from searchrl.config import DataConfig, EngineConfig, GameConfig, ModelConfig, OwnDocumentName, TrackerName, TrainConfig
 from searchrl.config_file import differences, from_json
 from searchrl.data.dataset import QuerySet, Split
 from searchrl.env.graph import GraphTensors, RewardRules
@@ -25,6 +25,7 @@ from searchrl.evaluation.results import write_results
 from searchrl.experiment.parts import Models, open_models, reward_source
 from searchrl.experiment.prepare import Collection, PreparedCollection, prepare_collection, read_collection
 from searchrl.experiment.train import Trained
+from searchrl.tracking import open_tracker
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,18 @@ class Evaluated:
             curves=read_curves(run) if run else None,
         )
         write_pictures(folder, self.table)
+
+    def track(self, tracker: TrackerName, folder: Path) -> None:
+        """Tell a tracker each method's means, and where the report is that ``write`` wrote into ``folder``."""
+        page = open_tracker(tracker, folder, folder.name)
+        page.note("report", str((folder / "report.html").resolve()))
+        means = {
+            f"{self.split}/{measure}/{method.name}": mean
+            for method in self.table.methods
+            for measure, mean in method.means.items()
+        }
+        page.log(means, len(self.queries))
+        page.close()
 
     def _facts(self) -> dict[str, object]:
         """What the report says about how it came to be."""
