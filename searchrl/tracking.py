@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,7 +47,7 @@ def open_tracker(name: TrackerName, folder: Path, run: str, done: int = 0) -> Tr
     Raises ConfigError where the package is missing.
     """
     check_tracker(name)
-    kinds = {
+    kinds: dict[TrackerName, Callable[[Path, str, int], Tracker]] = {
         "none": Nobody,
         "tensorboard": TensorBoard,
         "trackio": Trackio,
