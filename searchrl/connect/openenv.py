@@ -59,9 +59,9 @@ class SearchEnvironment(Environment):
             raise RuntimeError("there is no episode yet: call reset first")
         if self._done:
             return SearchObservation(text="the episode is over: call reset", done=True, reward=0.0)
-        arguments = {"search": [action.query], "submit": [action.ids]}.get(action.tool, [])
+        arguments: dict[str, list[Any]] = {"search": [action.query], "submit": [action.ids]}
         try:
-            text = getattr(self._tools, action.tool)(*arguments)
+            text = getattr(self._tools, action.tool)(*arguments.get(action.tool, []))
         except ValueError as error:
             text = f"error: {error}"
         self._state.step_count += 1
