@@ -113,7 +113,7 @@ class VectorSearchEnv(gymnasium.vector.VectorEnv[Obs, NDArray[np.int64], NDArray
 
     def _seen(self) -> tuple[Obs, dict[str, Any]]:
         seen = self.graph.observe(self._rows, self._nodes, self._steps)
-        seen.features[:, self.graph.step_feature] = self._steps / self.graph.max_steps  # illegal actions cost steps, too
+        seen.features[:, self.graph.step_feature] = self._steps / self.graph.max_steps  # illegal ones cost steps
         mask = seen.mask.numpy().astype(np.int8)
         everywhere = np.ones(self.num_envs, dtype=np.bool_)
         info = {"action_mask": mask.copy(), "query_id": self._ids[self._rows.numpy()]}
