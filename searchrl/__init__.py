@@ -57,5 +57,8 @@ def _register(gymnasium: Any) -> None:
     """Register the environment once Gymnasium is there; importing it here would slow every ``--help``."""
     if "searchrl/Search-v0" not in gymnasium.registry:
         gymnasium.register(
-            "searchrl/Search-v0", entry_point="searchrl.experiment.prepare:make_env", order_enforce=False
+            "searchrl/Search-v0",
+            entry_point="searchrl.experiment.prepare:make_env",
+            vector_entry_point="searchrl.experiment.prepare:make_vector_env",
+            order_enforce=False,
         )

@@ -33,6 +33,7 @@ EncoderDtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 ScorerName = Literal["auto", "yes_no", "graded", "likelihood", "pmi", "head", "cross_encoder", "qwen3_reranker"]
 SplitName = Literal["train", "dev", "test"]
 OwnDocumentName = Literal["text", "id", "none"]
+TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow", "none"]
 EngineName = Literal["auto", "transformers", "http", "vllm"]
 
 
@@ -48,8 +49,9 @@ class DataConfig:
     """Which documents and queries."""
 
     dataset: str = "pydocs"
-    """pydocs (embedded), a BEIR folder, or nfcorpus, scifact, fiqa, arguana, scidocs (downloaded). To train on several,
-    join them by commas: each counts the same."""
+    """pydocs (embedded), a BEIR folder, also of parquet files, or nfcorpus, scifact, fiqa, arguana, scidocs
+    (downloaded); hf:OWNER/NAME, irds:ID and mteb:TASK read the hub, ir_datasets and MTEB. To train on several, join
+    them by commas: each counts the same."""
     data_dir: Path | None = None
     """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
     mirror: str | None = None
@@ -101,7 +103,7 @@ class DataConfig:
     @property
     def label(self) -> str:
         """What a run on them is called: their names without folders."""
-        return "+".join(Path(name).resolve().name for name in self.datasets)
+        return "+".join(Path(name.rpartition(":")[2]).resolve().name for name in self.datasets)
 
 
 @dataclass(frozen=True)
@@ -383,6 +385,8 @@ class OutputConfig:
     """One folder a run: configuration, metrics, TensorBoard curves, checkpoints."""
     checkpoint_dir: Path = Path("checkpoints")
     """Holds the newest run's checkpoints."""
+    tracker: TrackerName = "tensorboard"
+    """Who draws the curves: tensorboard, trackio, wandb (offline unless $WANDB_MODE says otherwise), mlflow, none."""
     overwrite: bool = False
     """Replace the run of the same --run-name."""
     resume: bool = False

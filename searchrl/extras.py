@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, requires
+
+from searchrl.errors import ConfigError
 
 
 def install_command(extra: str) -> str:
@@ -22,3 +26,12 @@ def install_command(extra: str) -> str:
     packages = [one.partition(";")[0].strip().replace(" ", "") for one in wanted if marked.search(one)]
     quoted = " ".join(f"'{one}'" for one in packages)
     return f"pip install {quoted}" if packages else f"pip install -e '.[{extra}]'"
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """What is imported within needs an extra. Raises ConfigError with the command that installs what is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f"the package {error.name} is missing: {install_command(extra)}") from error

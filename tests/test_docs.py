@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from searchrl import cli
+from searchrl.errors import ConfigError
 from tests.command import REPOSITORY, Shell
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -101,6 +102,11 @@ SNIPPETS = blocks("python")
 @pytest.mark.parametrize("block", SNIPPETS, ids=[block.place for block in SNIPPETS])
 def test_python_of_the_documentation_runs(block: Block, shell: Shell, small_folder: Path) -> None:
     """In a process of its own and an empty folder; pydocs is swapped for a corner of it, for speed."""
+    for module in re.findall(r"^from (searchrl\.connect\.\w+)", block.text, re.MULTILINE):
+        try:
+            import_module(module)
+        except ConfigError as error:  # its tool is not installed
+            pytest.skip(str(error))
     code = block.text.replace('"pydocs"', repr(str(small_folder)))
     environment = shell.environment | {"PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-W", "ignore", "-c", code]

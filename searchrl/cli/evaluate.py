@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from searchrl.command import parse, run_command
-from searchrl.config import CollectionConfig, ComputeConfig, EngineConfig, SplitName, at_least
+from searchrl.config import CollectionConfig, ComputeConfig, EngineConfig, SplitName, TrackerName, at_least
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class EvalConfig:
     """Queries to evaluate on."""
     num_queries: int = 200
     """Queries at most, the first of the split; 0 for all."""
+    also: tuple[str, ...] = ()
+    """Further columns of the table, as ir_measures names them: AP, RR@10, P@5, ERR@20, P(rel=2)@5 ..."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     collection: CollectionConfig = field(default_factory=CollectionConfig)
     lm: str | None = None
@@ -32,6 +34,8 @@ class EvalConfig:
     """Folder for TREC runs and per-query results; runs/eval-<dataset>-<split>-<number> if not given."""
     overwrite: bool = False
     """Replace results in --output-dir."""
+    tracker: TrackerName = "none"
+    """Who gets the table's means besides the report: tensorboard, trackio, wandb, mlflow."""
     seed: int = 42
     """Seeds the random strategy and the bootstrap."""
 
@@ -49,10 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _evaluate(arguments: Sequence[str]) -> None:
     config = parse(EvalConfig, arguments, "eval.py")
     from searchrl.cli import describe
+    from searchrl.evaluation.measures import parse_measure
     from searchrl.experiment.evaluate import data_settings, evaluate_on, model_settings, read_policy
     from searchrl.experiment.parts import open_models
     from searchrl.experiment.prepare import read_collection
+    from searchrl.tracking import check_tracker
 
+    for measure in config.also:
+        parse_measure(measure)  # what is unknown is said before anything slow
+    check_tracker(config.tracker)
     policy = read_policy(config.checkpoint)
     trained, checkpoint = policy.trained, policy.checkpoint
     where = config.collection
@@ -77,10 +86,12 @@ def _evaluate(arguments: Sequence[str]) -> None:
             config.split,
             limit=config.num_queries,
             seed=config.seed,
+            also=config.also,
             show_progress=True,
         )
         print(evaluated)
         evaluated.write(output)
+        evaluated.track(config.tracker, output)
     print(f"results: {output}, to be read from {output / 'report.html'}")
 
 

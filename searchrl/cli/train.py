@@ -40,9 +40,11 @@ def _train_once(config: TrainConfig, printer: Printer) -> None:
     from searchrl.experiment.prepare import inputs, prepare_collections, read_collections
     from searchrl.experiment.recorder import Recorder, check_target
     from searchrl.experiment.train import train
+    from searchrl.tracking import check_tracker
 
     output, learning = config.output, config.learning
     members(learning.hide)
+    check_tracker(output.tracker)
     with open_models(config.models, config.game, show_progress=True) as models:
         printer.on_models(models)
         collections = read_collections(config.data, learning.seed, printer)
@@ -50,7 +52,7 @@ def _train_once(config: TrainConfig, printer: Printer) -> None:
         run = open_run(config, models.computed, inputs(collections))
         print(f"run: {run.path}")
         prepared = prepare_collections(collections, models, config.data, config.game, printer)
-        recorder = Recorder(run, learning.checkpoint_every, output.checkpoint_dir, output.resume)
+        recorder = Recorder(run, learning.checkpoint_every, output.checkpoint_dir, output.resume, output.tracker)
         try:
             trained = train(prepared, learning, [recorder, *printer.callbacks(recorder)], config)
         except DivergedError as error:

@@ -2,6 +2,9 @@
 
 The layout is that of BEIR (Thakur et al. 2021, arXiv:2104.08663). A qrels file has one header line, then
 ``query-id <tab> corpus-id <tab> score``.
+
+TREC's files will do, too: ``topics.txt`` (``topics.py`` has the names) in place of ``queries.jsonl``, and qrels of four
+columns as ``qrels/test.tsv``, ``qrels/test.txt`` or ``qrels.txt``, which is test.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from searchrl.data.dataset import SPLITS, Corpus, Dataset, Qrels, QuerySet, Split
 from searchrl.data.records import at, checked_id, numbered_lines, plain_or_gz, read_records, write_jsonl
+from searchrl.data.topics import NAMES as TOPICS
+from searchrl.data.topics import read_topics
 from searchrl.errors import DataError
 from searchrl.files import new_folder, write_text
 
@@ -77,13 +82,30 @@ def _splits_present(folder: Path) -> list[Split]:
     """Which splits have a qrels file; everything that is missing is said at once."""
     if not folder.is_dir():
         raise DataError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    splits = [split for split in SPLITS if plain_or_gz(folder / "qrels" / f"{split}.tsv").is_file()]
-    missing = [name for name in ("corpus.jsonl", "queries.jsonl") if not plain_or_gz(folder / name).is_file()]
+    splits = [split for split in SPLITS if qrels_file(folder, split).is_file()]
+    missing = [] if plain_or_gz(folder / "corpus.jsonl").is_file() else ["corpus.jsonl"]
+    if not _queries_file(folder).is_file():
+        missing.append("queries.jsonl")
     if not splits:
         missing.append("any of qrels/train.tsv, qrels/dev.tsv, qrels/test.tsv")
     if missing:
         raise DataError(f"{folder}: not a dataset in the BEIR layout; missing: {'; '.join(missing)}")
     return splits
+
+
+def qrels_file(folder: Path, split: Split) -> Path:
+    """A split's judgments in a folder; the first of the places where they may lie if they are in none."""
+    names = [f"qrels/{split}.tsv", f"qrels/{split}.txt", *(["qrels.txt"] if split == "test" else [])]
+    return _first(folder, names)
+
+
+def _queries_file(folder: Path) -> Path:
+    return _first(folder, ["queries.jsonl", *TOPICS])
+
+
+def _first(folder: Path, names: Sequence[str]) -> Path:
+    files = [plain_or_gz(folder / name) for name in names]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def _checked_loader(folder: Path) -> Any:
@@ -103,7 +125,7 @@ def _checked_loader(folder: Path) -> Any:
 
         def load(self, split: str = "test") -> Any:
             """As beir's, but a packed file is there, too; what is missing, the readers say."""
-            self.qrels_file = str(Path(self.qrels_folder) / f"{split}.tsv")
+            self.qrels_file = str(qrels_file(folder, cast(Split, split)))
             if not self.corpus:
                 self._load_corpus()
             self._load_queries()
@@ -115,11 +137,15 @@ def _checked_loader(folder: Path) -> Any:
             self.corpus = read_records(plain_or_gz(Path(self.corpus_file)))
 
         def _load_queries(self) -> None:
-            self.queries = {i: record["text"] for i, record in read_records(plain_or_gz(Path(self.query_file))).items()}
+            file = _queries_file(folder)
+            if file.name.startswith("topics"):
+                self.queries = read_topics(file)
+            else:
+                self.queries = {i: record["text"] for i, record in read_records(file).items()}
 
         def _load_qrels(self) -> None:
-            path = plain_or_gz(Path(self.qrels_file))
-            known, note = _keep_known(read_qrels(path), self.queries, self.corpus)
+            path = Path(self.qrels_file)
+            known, note = keep_known(read_qrels(path), self.queries, self.corpus)
             if not known:
                 raise DataError(f"{path}: {note}; nothing is left. Do these qrels belong to this corpus?")
             if note:
@@ -140,6 +166,8 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     for number, line in numbered_lines(path):
         place = at(path, number)
         row = _columns(line, place)
+        if not headed and len(line.split()) == 4:  # TREC's columns have no header
+            return _read_trec(path)
         if not headed:
             if tuple(name.strip().lower().replace("_", "-") for name in row) != HEADER:
                 raise DataError(f"{place}: the header must be {'<tab>'.join(HEADER)}, not {line[:60]!r}")
@@ -153,6 +181,12 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     if not qrels:
         raise DataError(f"{path}: holds no judgments; fill it, or remove it if this split does not exist")
     return qrels
+
+
+def _read_trec(path: Path) -> dict[str, dict[str, int]]:
+    from searchrl.data.trec import read_trec_qrels  # which enters judgments as this file does
+
+    return read_trec_qrels(path)
 
 
 def add_judgment(qrels: dict[str, dict[str, int]], query_id: str, document_id: str, grade: str, place: str) -> None:
@@ -172,7 +206,7 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
     write_text(path, buffer.getvalue())
 
 
-def _keep_known(
+def keep_known(
     qrels: Qrels, queries: Container[str], documents: Container[str]
 ) -> tuple[dict[str, dict[str, int]], str]:
     """The judgments that name queries and documents that are there; what was dropped in words, "" where nothing was."""

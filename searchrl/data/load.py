@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 from searchrl.data.beir import read_beir_folder
 from searchrl.data.dataset import Dataset, OwnDocument, with_dev_split, with_own_document
 from searchrl.data.download import BEIR_MD5, fetch_beir
+from searchrl.data.hub import is_parquet_folder, read_parquet_folder
 from searchrl.data.records import plain_or_gz
 from searchrl.errors import ConfigError, DataError, nearest
 from searchrl.files import cache_path, user_path
@@ -18,6 +20,12 @@ logger = logging.getLogger(__name__)
 
 EMBEDDED = "pydocs"
 DATA_VARIABLE = "SEARCHRL_DATA"
+READERS = {
+    "hf": ("searchrl.data.hub", "read_hub"),
+    "irds": ("searchrl.data.irds", "read_irds"),
+    "mteb": ("searchrl.data.mteb", "read_mteb"),
+}
+"""What stands before the colon -> module and function that read what stands behind it."""
 
 
 def load_dataset(
@@ -31,10 +39,12 @@ def load_dataset(
 ) -> Dataset:
     """Load a dataset and give it a dev split if it has a train split but no dev.
 
-    Looked for in this order: ``pydocs``, the embedded dataset; a path to a folder in the BEIR layout; a folder of that
-    name in ``data_dir``, in $SEARCHRL_DATA, or in the user's cache; one of BEIR's smaller collections by name,
-    downloaded (from ``mirror`` if given) to the first of these that can be written. own_document: how a document is
-    known to be a query itself (``data/own_document.py``).
+    ``hf:OWNER/NAME`` is a dataset of the Hugging Face hub in BEIR layout (``hub.py``), ``irds:ID`` one that ir_datasets
+    knows (``irds.py``), ``mteb:TASK`` a retrieval task of MTEB (``mteb.py``); each needs an extra. Others are looked
+    for in this order: ``pydocs``, the embedded dataset; a path to a folder in the BEIR layout, also of parquet files; a
+    folder of that name in ``data_dir``, in $SEARCHRL_DATA, or in the user's cache; one of BEIR's smaller collections by
+    name, downloaded (from ``mirror`` if given) to the first of these that can be written. own_document: how a document
+    is known to be a query itself (``data/own_document.py``).
 
     Raises ``ConfigError`` for a name that is none of these, ``DataError`` for a dataset that is damaged or missing,
     ``DownloadError`` for one that cannot be fetched.
@@ -43,9 +53,15 @@ def load_dataset(
         from searchrl.data.pydocs import load_pydocs
 
         return with_own_document(with_dev_split(load_pydocs(), seed), own_document)
-    folder = _find(name_or_path, _data_folders(data_dir), mirror, download)
-    logger.info("dataset %s: %s", name_or_path, folder)
-    return with_own_document(with_dev_split(read_beir_folder(folder), seed), own_document)
+    kind, _, rest = name_or_path.partition(":")
+    if kind in READERS and rest:
+        module, function = READERS[kind]
+        dataset = getattr(import_module(module), function)(rest)
+    else:
+        folder = _find(name_or_path, _data_folders(data_dir), mirror, download)
+        logger.info("dataset %s: %s", name_or_path, folder)
+        dataset = read_parquet_folder(folder) if is_parquet_folder(folder) else read_beir_folder(folder)
+    return with_own_document(with_dev_split(dataset, seed), own_document)
 
 
 def _data_folders(data_dir: Path | None) -> list[Path]:
@@ -69,7 +85,7 @@ def _find(name: str, data_folders: list[Path], mirror: str | None, download: boo
     # A bare name: a folder of results that happens to have it must not stand in the dataset's way.
     candidates = [path, *(folder / name for folder in data_folders)]
     for candidate in candidates:
-        if plain_or_gz(candidate / "corpus.jsonl").is_file():
+        if plain_or_gz(candidate / "corpus.jsonl").is_file() or is_parquet_folder(candidate):
             return candidate
     if name in BEIR_MD5:
         if not download:
@@ -81,7 +97,8 @@ def _find(name: str, data_folders: list[Path], mirror: str | None, download: boo
             return candidate  # not a dataset, and the reader will say what is missing
     raise ConfigError(
         f"unknown dataset {name!r}; {nearest(name, _known_names(data_folders))}, "
-        f"or a path to a folder in the BEIR layout (data_dir and {DATA_VARIABLE} name where collections lie)"
+        f"hf:OWNER/NAME, irds:ID, mteb:TASK, or a path to a folder in the BEIR layout (data_dir and {DATA_VARIABLE} "
+        "name where collections lie)"
     )
 
 

@@ -235,13 +235,15 @@ def compare_methods(
     source: str,
     seed: int,
     rerank_share: float | None = None,
+    measures: Sequence[str] = MEASURES,
 ) -> ComparisonTable:
     """Measure every method on one graph: plain searches of each kind, fixed strategies, the agent, the oracle.
 
     agent: (n,) states in which the agent's episodes ended. best_fixed: the actions that were best on dev queries.
     source: the gains by which the oracle chooses; beside people's judgments, a second one chooses by the reward model.
     rerank_share: the reward model's share in ``rerankers``, which may judge as many documents as the agent did; None
-    leaves them out. Without human judgments all is by the reward model.
+    leaves them out. measures: what human judgments are measured by; the first ranks. Without human judgments all is by
+    the reward model.
     """
     results, corpus, retriever = [], game.corpus, game.retriever
     if queries.judged:
@@ -252,7 +254,7 @@ def compare_methods(
             ranking = retriever.search(retriever.queries(queries.texts, share, vectors), own)
             plain = MethodResult(
                 name=name,
-                metrics=evaluate_ranking(ranking, queries, corpus.ids),
+                metrics=evaluate_ranking(ranking, queries, corpus.ids, measures),
                 steps=np.ones(len(queries)),
                 searches=np.ones(len(queries)),
                 lm_calls=np.zeros(len(queries)),
@@ -264,7 +266,7 @@ def compare_methods(
         if rerank_share is not None and game.reward_model is not None:
             budget = round(float(graph.judged[np.arange(len(graph)), agent].mean()))
             for name, found in rerankers(game, queries.texts, vectors, own, budget, rerank_share):
-                metrics = evaluate_ranking(found.ranking, queries, corpus.ids)
+                metrics = evaluate_ranking(found.ranking, queries, corpus.ids, measures)
                 calls = found.judged.astype(np.float64)
                 results.append(replace(plain, name=name, metrics=metrics, lm_calls=calls, ranking=found.ranking))
     best = strategies.follow(graph.tree, best_fixed)
@@ -281,8 +283,8 @@ def compare_methods(
         ends = {"single_pass": ends["single_pass"], "single_rerank": strategies.single_pass(graph, place), **ends}
     if source == "qrels" and "reward" in graph.gains:  # else what the reward pays would have no bound in the table
         ends["reward_oracle"] = strategies.oracle(graph, RewardRules("reward", step_penalty=0.0))
-    results += [method_result(name, graph, end, queries, corpus) for name, end in ends.items()]
-    return ComparisonTable.build(results, measure=MEASURES[0] if queries.judged else REWARD_MEASURE, seed=seed)
+    results += [method_result(name, graph, end, queries, corpus, measures=measures) for name, end in ends.items()]
+    return ComparisonTable.build(results, measure=measures[0] if queries.judged else REWARD_MEASURE, seed=seed)
 
 
 def _warn_of_unknown_words(terms: Any, queries: QuerySet) -> None:
@@ -308,6 +310,7 @@ def method_result(
     queries: QuerySet,
     corpus: Corpus,
     steps: NDArray[np.int64] | None = None,
+    measures: Sequence[str] = MEASURES,
 ) -> MethodResult:
     """Measure episodes that ended in the given states, one a query.
 
@@ -324,7 +327,7 @@ def method_result(
     ranking = graph.final_ranking(ends)
     metrics: dict[str, NDArray[np.float64]] = {}
     if queries.judged:
-        metrics |= evaluate_ranking(ranking, queries, corpus.ids)
+        metrics |= evaluate_ranking(ranking, queries, corpus.ids, measures)
     if "reward" in graph.gains:
         metrics[REWARD_MEASURE] = graph.state_gains("reward")[np.arange(len(graph)), ends].astype(np.float64)
     return MethodResult(

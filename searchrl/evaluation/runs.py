@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.data.beir import read_qrels
+from searchrl.data.beir import qrels_file, read_qrels
 from searchrl.data.dataset import SPLITS, OwnDocument, Qrels, Split
 from searchrl.data.own_document import own_ids, without
 from searchrl.data.records import numbered_lines, plain_or_gz, read_jsonl
@@ -71,10 +71,10 @@ def read_judgments(path: Path, split: Split = "test") -> tuple[str, Qrels]:
     none or they are damaged.
     """
     if path.is_dir():
-        file = plain_or_gz(path / "qrels" / f"{split}.tsv")
+        file = qrels_file(path, split)
         if file.is_file():
             return str(file), read_qrels(file)
-        there = ", ".join(s for s in SPLITS if plain_or_gz(path / "qrels" / f"{s}.tsv").is_file())
+        there = ", ".join(s for s in SPLITS if qrels_file(path, s).is_file())
         raise DataError(f"{file}: no such file; {f'choose another split: {there}' if there else 'not a BEIR folder'}")
     if not path.exists() and str(path) == EMBEDDED:
         from searchrl.data.pydocs import load_pydocs

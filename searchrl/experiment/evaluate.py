@@ -17,6 +17,7 @@ from searchrl.config import (
     ModelConfig,
     OwnDocumentName,
     SplitName,
+    TrackerName,
     TrainConfig,
     at_least,
     typed,
@@ -28,12 +29,14 @@ from searchrl.env.tree import action_names
 from searchrl.errors import CheckpointError, ConfigError
 from searchrl.evaluation.charts import write_pictures
 from searchrl.evaluation.comparison import ComparisonTable, compare_methods, human_first
+from searchrl.evaluation.measures import MEASURES
 from searchrl.evaluation.report import write_report
 from searchrl.evaluation.report_data import find_run, read_curves
 from searchrl.evaluation.results import write_results
 from searchrl.experiment.parts import Models, open_models, reward_rules, reward_source
 from searchrl.experiment.prepare import Collection, PreparedCollection, prepare_collection, read_collection
 from searchrl.experiment.train import Trained
+from searchrl.tracking import open_tracker
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,18 @@ class Evaluated:
         )
         write_pictures(folder, self.table)
 
+    def track(self, tracker: TrackerName, folder: Path) -> None:
+        """Tell a tracker each method's means, and where the report is that ``write`` wrote into ``folder``."""
+        page = open_tracker(tracker, folder, folder.name)
+        page.note("report", str((folder / "report.html").resolve()))
+        means = {
+            f"{self.split}/{measure}/{method.name}": mean
+            for method in self.table.methods
+            for measure, mean in method.means.items()
+        }
+        page.log(means, len(self.queries))
+        page.close()
+
     def _facts(self) -> dict[str, object]:
         """What the report says about how it came to be."""
         dataset, game, checkpoint = self.part.collection.dataset, self.part.settings, self.policy.checkpoint
@@ -141,6 +156,7 @@ def evaluate(
     split: Split = "test",
     num_queries: int = 0,
     seed: int = 42,
+    also: Sequence[str] = (),
     device: str = "auto",
     cache: bool = True,
     data_dir: Path | None = None,
@@ -149,8 +165,8 @@ def evaluate(
     """Compare a policy with fixed ways to search, with the models and rules it was trained with.
 
     policy: what ``train`` gave, a checkpoint, or what ``read_policy`` takes. dataset: by default what it was trained
-    on. num_queries: the first so many of the split, 0 for all. seed: of the random strategy and the bootstrap. Raises
-    ConfigError on an argument of another type.
+    on. num_queries: the first so many of the split, 0 for all. seed: of the random strategy and the bootstrap. also:
+    further measures, as ir_measures names them. Raises ConfigError on an argument of another type.
     """
     given = {"split": split, "num_queries": num_queries, "seed": seed, "device": device, "cache": cache}
     kinds = {"split": SplitName, "num_queries": int, "seed": int, "device": str, "cache": bool}
@@ -168,7 +184,15 @@ def evaluate(
     with open_models(model_settings(trained, device=device, cache=cache), trained.game, show_progress) as models:
         collection = read_collection(data, trained.learning.seed)
         return evaluate_on(
-            collection, models, found, trained.game, split, limit=num_queries, seed=seed, show_progress=show_progress
+            collection,
+            models,
+            found,
+            trained.game,
+            split,
+            limit=num_queries,
+            seed=seed,
+            also=also,
+            show_progress=show_progress,
         )
 
 
@@ -218,6 +242,7 @@ def evaluate_on(
     *,
     limit: int = 0,
     seed: int = 42,
+    also: Sequence[str] = (),
     show_progress: bool = False,
 ) -> Evaluated:
     """Prepare a split, and measure the policy on it as ``compare_on`` does.
@@ -237,7 +262,7 @@ def evaluate_on(
             f"{policy.source}: made for other features (differing: {', '.join(sorted(differing)) or 'their order'}); "
             "train a policy with this version"
         )
-    table = compare_on(part, split, checkpoint.policy, checkpoint.best_fixed, seed, checkpoint.rerank_share)
+    table = compare_on(part, split, checkpoint.policy, checkpoint.best_fixed, seed, checkpoint.rerank_share, also)
     return Evaluated(policy, part, split, table, seed, models.computed)
 
 
@@ -248,6 +273,7 @@ def compare_on(
     best_fixed: Sequence[int],
     seed: int,
     rerank_share: float | None = None,
+    also: Sequence[str] = (),
 ) -> ComparisonTable:
     """Play the policy's most probable episodes on a split's graph, and measure them as ``compare_methods`` does."""
     game, graph = part.settings, part.graphs[split]
@@ -262,4 +288,5 @@ def compare_on(
         source=human_first(graph, reward_source(game)),
         seed=seed,
         rerank_share=rerank_share,
+        measures=tuple(dict.fromkeys([*MEASURES, *also])),
     )

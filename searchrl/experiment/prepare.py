@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from searchrl.env.game import Game
     from searchrl.env.graph import SearchGraph
     from searchrl.env.search_env import SearchEnv
+    from searchrl.env.vector import VectorSearchEnv
 
 
 TRAINING_SPLITS: tuple[Split, ...] = ("train", "dev")
@@ -219,3 +220,19 @@ def make_env(
     collection = read_collection(data, seed=42)
     played = make_game(game, collection.dataset.corpus, open_models(models, game))
     return SearchEnv(played, collection.queries(split), reward_rules(game), use_mask=game.mask, render_mode=render_mode)
+
+
+def make_vector_env(
+    num_envs: int = 1, dataset: str = "pydocs", split: Split = "train", **settings: Any
+) -> VectorSearchEnv:
+    """The same for ``gymnasium.make_vec(..., vectorization_mode="vector_entry_point")``: the search graph is built, or
+    loaded, and played on.
+    """
+    from searchrl.env.vector import VectorSearchEnv
+
+    data, models, game = pick_settings({"dataset": dataset, **_without_model(settings)})
+    collection = read_collection(data, seed=42)
+    with open_models(models, game) as opened:
+        similarity = opened.encoder.similarity
+        graph = prepare_collection(collection, opened, game, {split: 0}).graphs[split]
+    return VectorSearchEnv(num_envs, graph, reward_rules(game), game.mask, similarity)

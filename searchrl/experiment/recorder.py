@@ -13,15 +13,15 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from searchrl.agent.checkpoint import CARD, PolicyCheckpoint, save_policy
 from searchrl.agent.run_dir import RunDir, append_metrics, check_seal, cut_metrics, seal
 from searchrl.agent.trainer import Progress, Trainer
+from searchrl.config import TrackerName
 from searchrl.env.tree import Action
 from searchrl.errors import OutputError
 from searchrl.experiment.callbacks import Callback
 from searchrl.files import load_json, write_bytes, write_text
+from searchrl.tracking import Tracker, check_tracker, open_tracker
 
 PACKAGES = ("searchrl", "torch", "transformers", "sentence-transformers", "numpy", "gymnasium", "bm25s")
 LEDGER = "published.json"
@@ -29,15 +29,25 @@ LEDGER = "published.json"
 
 
 class Recorder(Callback):
-    """Writes to a run's folder: ``metrics.jsonl``, TensorBoard curves, checkpoints, the state to resume from.
+    """Writes to a run's folder: ``metrics.jsonl``, checkpoints, the state to resume from; and tells the tracker.
 
-    checkpoint_dir: gets copies of the checkpoints at the end; None for none. resume: go on from a saved state.
+    checkpoint_dir: gets copies of the checkpoints at the end; None for none. resume: go on from a saved state. Raises
+    ConfigError where the tracker is not installed.
     """
 
-    def __init__(self, run: RunDir, checkpoint_every: int, checkpoint_dir: Path | None, resume: bool) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        checkpoint_every: int,
+        checkpoint_dir: Path | None,
+        resume: bool,
+        tracker: TrackerName = "tensorboard",
+    ) -> None:
+        check_tracker(tracker)
         self.run = run
+        self._tracker = tracker
         self._every, self._shared, self._resume = checkpoint_every, checkpoint_dir, resume
-        self._curves: SummaryWriter | None = None
+        self._curves: Tracker | None = None
         self._since = time.monotonic()
         self._episodes_before = 0
 
@@ -49,7 +59,8 @@ class Recorder(Callback):
         start = trainer.episode
         cut_metrics(self.run, start)
         write_text(self.run.path / "versions.json", json.dumps(_versions(), indent=2) + "\n")
-        self._curves = SummaryWriter(str(self.run.path), purge_step=start + 1 if start else None)
+        self._curves = open_tracker(self._tracker, self.run.path, self.run.path.name, start)
+        self._curves.note("run", str(self.run.path))
         self._episodes_before = start
         self._since = time.monotonic()
 
@@ -61,15 +72,19 @@ class Recorder(Callback):
     def on_update(self, progress: Progress) -> None:
         """Take note of one update."""
         episode, report = progress.episode, progress.report
-        curves = self._curves
-        assert curves is not None
-        curves.add_scalar("train/return", report.episode_return, episode)
-        curves.add_scalar("train/entropy", report.entropy, episode)
-        curves.add_scalar("losses/policy_loss", report.policy_loss, episode)
-        curves.add_scalar("losses/value_loss", report.value_loss, episode)
-        curves.add_scalar("losses/grad_norm", report.grad_norm, episode)
-        for action, share in zip(Action, report.actions, strict=True):
-            curves.add_scalar(f"actions/{action.name.lower()}", share, episode)
+        assert self._curves is not None
+        actions = {f"actions/{a.name.lower()}": share for a, share in zip(Action, report.actions, strict=True)}
+        self._curves.log(
+            {
+                "train/return": report.episode_return,
+                "train/entropy": report.entropy,
+                "losses/policy_loss": report.policy_loss,
+                "losses/value_loss": report.value_loss,
+                "losses/grad_norm": report.grad_norm,
+                **actions,
+            },
+            episode,
+        )
         before = episode - self._trainer.config.batch_size
         if episode // self._every != before // self._every:
             self._save(self.run.checkpoints / f"policy_{episode // self._every * self._every}.pt")
@@ -110,9 +125,8 @@ class Recorder(Callback):
         rate = (episode - self._episodes_before) / max(now - self._since, 1e-9)
         self._since, self._episodes_before = now, episode
         assert self._curves is not None
-        self._curves.add_scalar("dev/return", dev.score, episode)
-        self._curves.add_scalar("dev/nDCG@10", dev.gain, episode)
-        self._curves.add_scalar("charts/episodes_per_second", rate, episode)
+        seen = {"dev/return": dev.score, "dev/nDCG@10": dev.gain, "charts/episodes_per_second": rate}
+        self._curves.log(seen, episode)
         append_metrics(
             self.run,
             {

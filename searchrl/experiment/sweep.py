@@ -26,6 +26,7 @@ from searchrl.experiment.prepare import Prepared, inputs, prepare_collections, r
 from searchrl.experiment.recorder import Recorder
 from searchrl.experiment.train import train
 from searchrl.files import write_text
+from searchrl.tracking import check_tracker
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def train_sweep(config: TrainConfig, sweep: Sweep, listener: Listener) -> tuple[
     folder: RunDir | None = None
     table = SweepTable(sweep.setting, ())
     members(config.learning.hide)
+    check_tracker(config.output.tracker)
     for game, points in groupby(sweep.points, key=lambda point: point.graph_settings):
         game = replace(game, step_penalty=config.game.step_penalty, judge_penalty=config.game.judge_penalty)
         with open_models(config.models, game, listener.show_progress) as models:
@@ -120,7 +122,8 @@ def _train(point: Point, folder: RunDir, name: str, prepared: Prepared, listener
     output = replace(point.config.output, runs_dir=folder.path, run_name=name, overwrite=False, resume=begun)
     config = replace(point.config, output=output)
     data = inputs([part.collection for part in prepared.parts])
-    recorder = Recorder(open_run(config, prepared.models.computed, data), config.learning.checkpoint_every, None, begun)
+    opened = open_run(config, prepared.models.computed, data)
+    recorder = Recorder(opened, config.learning.checkpoint_every, None, begun, output.tracker)
     own = replace(prepared, settings=config.game)
     train(own, config.learning, [recorder, *listener.callbacks(recorder)], config)
     return run

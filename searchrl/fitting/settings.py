@@ -15,6 +15,7 @@ from searchrl.config import (
     EngineConfig,
     LanguageModelConfig,
     ScorerName,
+    TrackerName,
     above,
     at_least,
     check_types,
@@ -451,6 +452,8 @@ class FittingConfig:
 class TrackingConfig:
     """Who is told how it goes, besides TensorBoard."""
 
+    tracker: TrackerName = "tensorboard"
+    """Another tracker: trackio, wandb (offline unless $WANDB_MODE says otherwise), mlflow."""
     wandb_project: str | None = None
     """Log to this project of Weights & Biases (an extra: pip install wandb)."""
     wandb_run_name: str | None = None

@@ -25,6 +25,7 @@ from searchrl.fitting.settings import FittingConfig, LoraSettings, LossName, Tra
 from searchrl.fitting.trainable import TrainableReward
 from searchrl.progress import progress_bar
 from searchrl.reward.calibrated import Calibration
+from searchrl.tracking import Tracker, open_tracker
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """As the Llama family and its kin call them; a network without any of these gets LoRA on every linear layer."""
@@ -305,12 +306,28 @@ def trackers(config: TrackingConfig, folder: Path, curves: Path, step: int) -> l
     library: Any = integrations  # whose types say little
     writer = SummaryWriter(str(curves), purge_step=step + 1 if step else None)
     callbacks = [library.TensorBoardCallback(writer), _Bar()]
+    if config.tracker not in ("tensorboard", "none"):
+        callbacks.append(_Told(open_tracker(config.tracker, folder, folder.resolve().name, step)))
     if config.wandb_project is not None:
         import wandb
 
         wandb.init(project=config.wandb_project, name=config.wandb_run_name, dir=str(folder), mode=config.wandb_mode)
         callbacks += [library.WandbCallback(), _Finish(wandb)]
     return callbacks
+
+
+class _Told(TrainerCallback):
+    """Tells a tracker what was logged."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        numbers = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        self._tracker.log(numbers, state.global_step)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self._tracker.close()
 
 
 class _Finish(TrainerCallback):

@@ -24,6 +24,7 @@ from searchrl.models.adapters import merge, name_base
 from searchrl.models.folders import default_language_model, language_model_folder
 from searchrl.reward.calibrated import Recipe
 from searchrl.reward.lm import LMReward
+from searchrl.tracking import check_tracker
 
 if TYPE_CHECKING:
     from searchrl.fitting.trainable import TrainableReward
@@ -75,6 +76,7 @@ def check_installed(tracking: TrackingConfig) -> None:
     for package in ("trl", "peft", "accelerate", "datasets"):
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"training a reward model needs the package {package}: {install_command('train')}")
+    check_tracker(tracking.tracker)
     if tracking.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
             f"wandb_project {tracking.wandb_project}: Weights & Biases is not installed: pip install wandb "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from searchrl.env.game import Game
 from searchrl.env.graph import BatchedSearchEnv, GraphTensors, RewardRules, SearchGraph
 from searchrl.env.search_env import SearchEnv
 from searchrl.env.tree import ROOT, Action
+from searchrl.env.vector import VectorSearchEnv
 from searchrl.errors import ConfigError
 from searchrl.models.language_model import FloatArray
 
@@ -188,3 +191,28 @@ def test_root_shows_the_query_and_nothing_found(bench: Bench) -> None:
     shown = GraphTensors(graph, RewardRules("qrels")).observe(torch.tensor([0]), torch.tensor([ROOT]), 0)
     assert float(shown.query[0].norm()) == pytest.approx(1.0, abs=1e-4)
     assert not shown.result.any()
+
+
+def test_the_vector_environment_equals_single_ones_step_by_step(
+    both: tuple[SearchEnv, SearchGraph, GraphTensors],
+) -> None:
+    single, graph, _ = both
+    live = SyncVectorEnv([lambda: copy.deepcopy(single)] * 3)
+    fast = VectorSearchEnv(3, graph, single.reward, single.use_mask)
+    assert fast.single_observation_space == live.single_observation_space
+    assert fast.action_space == live.action_space
+    assert fast.metadata["autoreset_mode"] == live.metadata["autoreset_mode"]
+    draws = np.random.default_rng(0)
+    (seen, info), (expected, live_info) = fast.reset(seed=7), live.reset(seed=7)
+    for _ in range(16):
+        for name, value in expected.items():
+            np.testing.assert_allclose(seen[name], value, atol=1e-4, err_msg=name)
+        assert (info["query_id"] == live_info["query_id"]).all()
+        assert (info["action_mask"] == live_info["action_mask"]).all()
+        likely = info["action_mask"] + 0.1  # now and then an illegal one
+        actions = np.array([draws.choice(len(one), p=one / one.sum()) for one in likely])
+        seen, reward, terminated, truncated, info = fast.step(actions)
+        expected, live_reward, live_terminated, live_truncated, live_info = live.step(actions)
+        np.testing.assert_allclose(reward, live_reward, atol=1e-5)
+        assert (terminated == live_terminated).all()
+        assert (truncated == live_truncated).all()

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from searchrl.data.dataset import Dataset
+from searchrl.errors import ConfigError, DataError
+from searchrl.search.searcher import Searcher
+from tests.command import REPOSITORY
+
+
+def test_it_finds_by_a_plain_search_or_by_an_agent(
+    small_dataset: Dataset, small_folder: Path, command_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEARCHRL_CACHE", str(command_cache))
+    queries = small_dataset.splits["test"]
+    policy = REPOSITORY / "checkpoints/pydocs.pt"
+    with Searcher(small_dataset, device="cpu") as plain:
+        found = plain.search(queries.texts, 5)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda text: plain.search([text], 5)[0], queries.texts)) == found
+        assert plain.search([], 5) == []
+        with pytest.raises(ConfigError, match="k"):
+            plain.search(queries.texts, 0)
+        with pytest.raises(DataError):
+            plain.search("one text", 5)
+    assert [len(one) for one in found] == [5] * len(queries)
+    assert found[0][0].key
+    with Searcher(str(small_folder), policy, device="cpu") as agent:
+        assert agent.dataset.corpus.ids == small_dataset.corpus.ids
+        assert [len(one) for one in agent.search(queries.texts, 5)] == [5] * len(queries)
