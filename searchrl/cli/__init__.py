@@ -18,6 +18,7 @@ COMMANDS = {
     "eval": ("evaluate", "compare a trained agent with fixed ways to search"),
     "search": ("search", "an answer from the shell, by a plain search or a trained agent"),
     "serve": ("serve", "the HTTP service"),
+    "mcp": ("mcp", "the service's tools for an assistant, over stdio"),
     "generate-queries": ("generate_queries", "have a language model write queries to train on"),
     "fit": ("fit", "fit a reward model: from documents to preferences to LoRA"),
     "tags": ("tags", "tags of documents, a tree of them, and search down the tree"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from searchrl.config import ModelConfig, at_least, between
 from searchrl.errors import ConfigError
+
+RetrieveForm = Literal["search-r1", "zerosearch", "rllm"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class LimitConfig:
     """Bytes of a request, uploads of corpora aside."""
     max_items: int = 1024
     """Texts, prompts, queries or (query, key) pairs of one request."""
+    max_rollout: int = 4096
+    """Queries of one request to /retrieve, whose body may have 4,000 bytes for each."""
     max_queue: int = 4096
     """Items that may wait to be worked on, all requests together; past it, 429."""
     max_batch: int = 32
@@ -64,6 +69,10 @@ class ServerConfig:
     """Port to listen on; 0: a free one, which the log names."""
     corpora: Path = Path("runs/corpora")
     """Where indexed corpora are kept."""
+    corpus: str | None = None
+    """The corpus that /retrieve and /mcp search where a request names none; if not given, the only one there is."""
+    retrieve_form: RetrieveForm = "search-r1"
+    """How /retrieve answers a single query; lists of queries are answered as Search-R1, verl and slime expect it."""
     checkpoint: Path | None = None
     """A policy that train.py wrote, for "strategy": "agent"."""
     token_env: str = "SEARCHRL_TOKEN"
