@@ -54,3 +54,7 @@ def _quiet() -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+if __name__ == "__main__":
+    main()

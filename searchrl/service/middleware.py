@@ -174,6 +174,7 @@ class Disconnect:
             await self._app(scope, receive, send)
             return
         was_read = asyncio.Event()
+        begun = whole = False
 
         async def reading() -> Message:
             message = await receive()
@@ -181,23 +182,29 @@ class Disconnect:
                 was_read.set()
             return message
 
+        async def sending(message: Message) -> None:
+            nonlocal begun, whole
+            begun, whole = True, message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
         async def gone() -> None:
             await was_read.wait()
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        answer = asyncio.ensure_future(self._app(scope, reading, send))
+        answer = asyncio.ensure_future(self._app(scope, reading, sending))
         watch = asyncio.ensure_future(gone())
         try:
             await asyncio.wait((answer, watch), return_when=asyncio.FIRST_COMPLETED)
         finally:  # also where the service itself is told to stop
             watch.cancel()
-            if not answer.done():
+            if not answer.done() and not whole:  # a server says so after a whole answer, too
                 answer.cancel()
         try:
             await answer
         except asyncio.CancelledError:
-            await Response(status_code=GONE)(scope, receive, send)
+            if not begun:
+                await Response(status_code=GONE)(scope, receive, send)
 
 
 class Metrics:

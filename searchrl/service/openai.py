@@ -20,7 +20,7 @@ from searchrl.service import schemas as s
 from searchrl.service.rerank import Usage
 from searchrl.service.routes import Shared
 from searchrl.service.upload import Refused
-from searchrl.service.wire import Cut, OpenAIProblem, Tolerant
+from searchrl.service.wire import MAX_TEXT, Cut, OpenAIProblem, Tolerant
 
 TIKTOKEN_FILE = "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken"
 """What tiktoken calls the tokens of cl100k_base; in its folder the file is named by the SHA-1 of this."""
@@ -130,7 +130,7 @@ def _texts(given: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]])
             "or give the service the package tiktoken and, in TIKTOKEN_CACHE_DIR, its file of cl100k_base"
         )
     try:
-        return [encoding.decode(tokens)[: s.MAX_TEXT] for tokens in lists]
+        return [encoding.decode(tokens)[:MAX_TEXT] for tokens in lists]
     except (KeyError, OverflowError) as error:
         raise ConfigError(f"a token id is none of cl100k_base's ({error})") from error
 

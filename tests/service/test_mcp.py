@@ -18,7 +18,7 @@ from searchrl.service.app import create_app
 from searchrl.service.service import Service
 from tests.service.parts import client, config_of, jsonl, services
 
-pytest.importorskip("mcp", minversion="2", reason="the SDK of the Model Context Protocol is not installed")
+pytest.importorskip("mcp.server.mcpserver", reason="the SDK of the Model Context Protocol is not installed")
 
 TEXTS = ("red apple", "green apple", "red car")
 INITIALIZE = {
@@ -95,8 +95,7 @@ def test_any_host_is_served_where_the_network_is(tmp_path: Path) -> None:
 
 def test_standard_output_carries_the_protocol_alone(tmp_path: Path) -> None:
     asked = "\n".join(json.dumps(one) for one in (INITIALIZE,)) + "\n"
-    command = [sys.executable, "-m", "searchrl.cli.mcp", "--corpora", str(tmp_path / "c"), "--models.device", "cpu"]
-    command[-2] = "--device"
+    command = [sys.executable, "-m", "searchrl.cli.mcp", "--corpora", str(tmp_path / "c"), "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdin

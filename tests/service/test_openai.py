@@ -63,7 +63,9 @@ def test_token_ids_are_decoded_where_they_can_be(
     asking: TestClient, given: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiktoken = pytest.importorskip("tiktoken")
-    own = tiktoken.Encoding("own", pat_str=r"\w+|\s", mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={})
+    own = tiktoken.Encoding(
+        "own", pat_str=r"\w+|\s", mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={}
+    )
     monkeypatch.setattr(openai, "_cl100k_base", lambda: own)
     ids = own.encode("red apple")
     assert embed(asking, ids if isinstance(given[0], int) else [ids]) == embed(asking, ["red apple"])
