@@ -14,6 +14,7 @@ from searchrl.command import parse, run_command
 from searchrl.errors import ConfigError, nearest
 
 COMMANDS = {
+    "tune": ("tune", "from your documents to a search that was measured on them"),
     "train": ("train", "train a search agent"),
     "eval": ("evaluate", "compare a trained agent with fixed ways to search"),
     "search": ("search", "an answer from the shell, by a plain search or a trained agent"),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 
+from searchrl.cli.serve import as_tuned
 from searchrl.command import parse, run_command
 from searchrl.errors import ConfigError
 from searchrl.extras import install_command
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _mcp(arguments: Sequence[str]) -> None:
-    config = parse(ServerConfig, arguments, "searchrl mcp")
+    config = parse(ServerConfig, as_tuned(arguments), "searchrl mcp")
     if find_spec("mcp") is None:
         raise ConfigError(f"the Model Context Protocol's SDK is not installed: {install_command('mcp')}")
     with _quiet():

@@ -61,7 +61,9 @@ class LimitConfig:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Serve search, relevance, embeddings and text over HTTP, and corpora indexed once."""
+    """Serve search, relevance, embeddings and text over HTTP or to assistants, and corpora indexed once. A folder of
+    searchrl tune, given first, is served as it is.
+    """
 
     host: str = "127.0.0.1"
     """Address to listen on; only this machine can reach the default. 0.0.0.0: every network there is."""
