@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
 
 
 def install_command(extra: str) -> str:
@@ -22,3 +23,15 @@ def install_command(extra: str) -> str:
     packages = [one.partition(";")[0].strip().replace(" ", "") for one in wanted if marked.search(one)]
     quoted = " ".join(f"'{one}'" for one in packages)
     return f"pip install {quoted}" if packages else f"pip install -e '.[{extra}]'"
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module is there, without loading more than the packages it is in."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+MCP = "mcp.server.mcpserver"
+"""Of the Model Context Protocol's SDK, version 2; version 1 has no such module."""

@@ -7,12 +7,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
 
 from searchrl.cli.serve import as_tuned
 from searchrl.command import parse, run_command
 from searchrl.errors import ConfigError
-from searchrl.extras import install_command
+from searchrl.extras import MCP, install_command, is_installed
 from searchrl.service import ServerConfig
 
 
@@ -23,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _mcp(arguments: Sequence[str]) -> None:
     config = parse(ServerConfig, as_tuned(arguments), "searchrl mcp")
-    if find_spec("mcp") is None:
-        raise ConfigError(f"the Model Context Protocol's SDK is not installed: {install_command('mcp')}")
+    if not is_installed(MCP):
+        raise ConfigError(f"the Model Context Protocol's SDK, version 2, is not installed: {install_command('mcp')}")
     with _quiet():
         from searchrl.service.app import make_service
         from searchrl.service.mcp import Tools

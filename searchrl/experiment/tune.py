@@ -99,9 +99,9 @@ def tune(
             )
 
         dev, test = measured(collection, "dev"), measured(collection, "test")
-        judged = None
-        if documents.judged and (splits := [s for s in ("test", "dev") if s in documents.judged.splits]):
-            judged = measured(Collection(documents.judged), splits[0])
+        judged, by_people = None, documents.judged
+        if by_people:
+            judged = measured(Collection(by_people), "test" if "test" in by_people.splits else "dev")
     choice = choose(dev.table)
     words = recommend(choice, (judged or test).table, judged is not None)
     tuned = Tuned(documents, dev, test, judged, choice, words)

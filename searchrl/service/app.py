@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, nullcontext
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI, Request
@@ -17,6 +16,7 @@ from starlette.responses import Response
 
 from searchrl import __version__
 from searchrl.errors import ConfigError, DataError, ModelError, OutputError, SearchRLError
+from searchrl.extras import MCP, is_installed
 from searchrl.search.corpus import Agent
 from searchrl.search.services import Services
 from searchrl.service import ServerConfig, openai, rerank, retrieve
@@ -100,7 +100,7 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
 
 def _tools(service: Service, hosts: Collection[str]) -> Tools | None:
     """The tools of /mcp, where the SDK is installed."""
-    if find_spec("mcp") is None:
+    if not is_installed(MCP):
         return None
     from searchrl.service.mcp import Tools
 

@@ -20,7 +20,7 @@ from searchrl.service import schemas as s
 from searchrl.service.rerank import Usage
 from searchrl.service.routes import Shared
 from searchrl.service.upload import Refused
-from searchrl.service.wire import MAX_TEXT, Cut, OpenAIProblem, Tolerant
+from searchrl.service.wire import MAX_TEXT, OPENAI_PROBLEMS, Cut, Tolerant
 
 TIKTOKEN_FILE = "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken"
 """What tiktoken calls the tokens of cl100k_base; in its folder the file is named by the SHA-1 of this."""
@@ -28,9 +28,6 @@ TIKTOKEN_FILE = "https://openaipublic.blob.core.windows.net/encodings/cl100k_bas
 Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, max_length=s.MAX_TEXTS)]
 
 router = APIRouter()
-_problems: dict[int | str, dict[str, Any]] = {
-    status: {"model": OpenAIProblem} for status in (400, 401, 404, 413, 429, 503)
-}
 
 
 class EmbeddingsRequest(Tolerant):
@@ -76,7 +73,7 @@ class Models(BaseModel):
     data: list[Model]
 
 
-@router.post("/v1/embeddings", response_model=EmbeddingsResponse, responses=_problems)
+@router.post("/v1/embeddings", response_model=EmbeddingsResponse, responses=OPENAI_PROBLEMS)
 async def embeddings(asked: EmbeddingsRequest, service: Shared) -> JSONResponse:
     """Unit vectors of texts, which the encoder takes for documents."""
     texts = _texts(asked.input)
@@ -100,13 +97,13 @@ async def embeddings(asked: EmbeddingsRequest, service: Shared) -> JSONResponse:
     )
 
 
-@router.get("/v1/models", responses=_problems)
+@router.get("/v1/models", responses=OPENAI_PROBLEMS)
 async def list_models(service: Shared) -> Models:
     """The encoder, then the reward model. Requests may call them anything: there is one for each purpose."""
     return Models(data=[Model(id=name) for name in (service.encoder_name, service.reward_name)])
 
 
-@router.get("/v1/models/{name:path}", responses=_problems)
+@router.get("/v1/models/{name:path}", responses=OPENAI_PROBLEMS)
 async def get_model(name: str, service: Shared) -> Model:
     """One of them."""
     known = (await list_models(service)).data

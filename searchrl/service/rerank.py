@@ -17,7 +17,7 @@ from searchrl.search.worker import tokens_of
 from searchrl.service import schemas as s
 from searchrl.service.routes import Shared, problems
 from searchrl.service.service import Service
-from searchrl.service.wire import MAX_TEXT, Cut, OpenAIProblem, Tolerant
+from searchrl.service.wire import MAX_TEXT, OPENAI_PROBLEMS, Cut, Tolerant
 
 router = APIRouter()
 
@@ -102,8 +102,8 @@ class TEIRanked(BaseModel):
     text: str | None = None
 
 
-@router.post("/v1/rerank", response_model=RerankResponse, responses={400: {"model": OpenAIProblem}})
-@router.post("/v2/rerank", response_model=RerankResponse, responses={400: {"model": OpenAIProblem}})
+@router.post("/v1/rerank", response_model=RerankResponse, responses=OPENAI_PROBLEMS)
+@router.post("/v2/rerank", response_model=RerankResponse, responses=OPENAI_PROBLEMS)
 async def rerank(asked: RerankRequest, service: Shared) -> JSONResponse:
     """Documents by how relevant the reward model finds them."""
     texts = asked.texts()

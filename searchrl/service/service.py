@@ -262,8 +262,9 @@ class Service:
 
     @property
     def reward_name(self) -> str:
-        """The reward model as it was named at the start."""
-        return self.config.models.reward_model or self.config.models.lm
+        """The reward model as it was named at the start; ``reward`` where it is the device's."""
+        models = self.config.models
+        return models.reward_model or (models.lm if models.lm != "auto" else "reward")
 
     def default(self) -> str:
         """The corpus that is searched where a request names none. Raises Refused where there is no such corpus."""

@@ -42,6 +42,12 @@ class OpenAIProblem(BaseModel):
     """The message again, where clients of Jina look for it."""
 
 
+OPENAI_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": OpenAIProblem} for status in (400, 401, 404, 413, 429, 503)
+}
+"""What OpenAI's paths answer where they refuse."""
+
+
 def problem(path: str, status: int, detail: Any, headers: dict[str, str] | None = None) -> JSONResponse:
     """An error as the clients of a path read it: ``{"detail"}``; on OpenAI's paths ``{"error"}`` beside it.
 

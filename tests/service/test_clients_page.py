@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from searchrl.extras import MCP, is_installed
 from tests.command import REPOSITORY
 from tests.service.parts import Running
 
@@ -35,7 +35,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.mark.parametrize("code", SNIPPETS, ids=range(len(SNIPPETS)))
 def test_an_example_runs(code: str, running: Running, tmp_path: Path) -> None:
     client = next(name for name in CLIENTS if re.search(rf"^(import|from) {name}\b", code, re.MULTILINE))
-    if find_spec(client) is None or (client == "mcp" and find_spec("mcp.server.mcpserver") is None):
+    if not is_installed(MCP if client == "mcp" else client):
         pytest.skip(f"{client} is not installed")
     code = code.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{running.port}")
     command = [sys.executable, "-W", "ignore", "-c", code]

@@ -7,16 +7,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from benchmarks.bench import Bench
 from searchrl.command import parse
+from searchrl.config import GameConfig, ModelConfig, TrainConfig
+from searchrl.search.corpus import Agent
 from searchrl.service import ServerConfig
 from searchrl.service.app import create_app
 from searchrl.service.service import Service
-from tests.service.parts import client, config_of, jsonl, services
+from tests.service.parts import client, config_of, jsonl, services, untrained_policy
 
 pytest.importorskip("mcp.server.mcpserver", reason="the SDK of the Model Context Protocol is not installed")
 
@@ -52,7 +55,7 @@ def test_tools_answer_with_structure_and_text_and_report_progress(tmp_path: Path
             assert none.is_error
             assert "PUT /corpora/NAME" in none.content[0].text
 
-            async def upload() -> Any:
+            async def upload() -> AsyncIterator[bytes]:
                 yield jsonl(*TEXTS).encode()
 
             await service.put("things", upload())
@@ -67,6 +70,33 @@ def test_tools_answer_with_structure_and_text_and_report_progress(tmp_path: Path
             assert 0 <= low < high <= 1
             for wrong in ({"query": ""}, {"query": "x", "k": 0}, {"query": "x", "corpus": "none"}):
                 assert (await asking.call_tool("search", wrong)).is_error
+        await service.close()
+
+    asyncio.run(main())
+
+
+def test_the_agent_says_what_it_did(bench: Bench, tmp_path: Path) -> None:
+    from mcp import Client
+
+    from searchrl.service.mcp import Tools
+
+    async def main() -> None:
+        recorded = TrainConfig(models=ModelConfig(device="cpu"), game=GameConfig(reward="qrels"))
+        policy = untrained_policy(tmp_path / "policy.pt", bench, bench.game.feature_names, recorded)
+        agent = Agent(policy, recorded.models, bench.encoder)
+        service = Service(config_of(tmp_path / "corpora"), services(bench.encoder), agent)
+        await service.start()
+
+        async def upload() -> AsyncIterator[bytes]:
+            yield jsonl(*bench.dataset.corpus.texts[:20]).encode()
+
+        await service.put("things", upload())
+        async with Client(Tools(service).server) as asking:
+            query = bench.dataset.corpus.texts[3][:100]
+            answer = (await asking.call_tool("search_agent", {"query": query, "k": 2})).structured_content
+            assert answer["documents"][0]["id"] == "d3"
+            assert (answer["steps"][0]["action"], answer["steps"][0]["query"]) == ("search", query)
+            assert len(answer["steps"][0]["found"]) == 2
         await service.close()
 
     asyncio.run(main())
