@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.data.load import load_dataset
-from searchrl.data.records import plain_or_gz
+from searchrl.data.records import plain_or_gz, read_records
 from searchrl.errors import ConfigError, DataError, reason
 from searchrl.extras import install_command
 from searchrl.files import user_path
@@ -44,27 +44,21 @@ def read_documents(source: str, passage: int, text_column: str = "text") -> Docu
     name, and where a long text is met and what cuts it is not installed.
     """
     path = user_path(source)
-    named = not path.exists()
-    if named or plain_or_gz(path / "corpus.jsonl").is_file():
-        if named or plain_or_gz(path / "queries.jsonl").is_file():
-            dataset = load_dataset(source)
-            return Documents(dataset.corpus, len(dataset.corpus), judged=dataset, source=source)
-        files, root = [plain_or_gz(path / "corpus.jsonl")], path
-    else:
-        files, root = ([path], path.parent) if path.is_file() else (files_of(path), path)
+    packed = plain_or_gz(path / "corpus.jsonl")
+    if not path.exists() or (packed.is_file() and plain_or_gz(path / "queries.jsonl").is_file()):
+        dataset = load_dataset(source)
+        return Documents(dataset.corpus, len(dataset.corpus), judged=dataset, source=source)
     rows: dict[str, Row] = {}
     skipped: list[str] = []
-    for file in files:
-        try:
-            found = _readable(file, text_column, root)
-        except DataError as error:
-            skipped.append(reason(error))
-            continue
-        for row in found:
-            key = quote(row[0], safe="/:.,;=@!()'*+&~")
-            if key in rows:
-                skipped.append(f"{file}: the id {row[0]!r} was used before")
-            rows.setdefault(key, (key, row[1] or _title(row), row[2]))
+    if packed.is_file():
+        rows = {i: (i, record["title"], record["text"]) for i, record in read_records(packed).items()}
+    else:
+        files, root = ([path], path.parent) if path.is_file() else (files_of(path), path)
+        for file in files:
+            try:
+                _add(rows, _readable(file, text_column, root), file)
+            except DataError as error:
+                skipped.append(reason(error))
     if not rows:
         told = f": {skipped[0]}" if skipped else ""
         raise DataError(f"{source}: no document could be read{told}")
@@ -78,8 +72,20 @@ def document_of(passage_id: str) -> str:
     return match[1] if match else passage_id
 
 
+def _add(rows: dict[str, Row], found: Sequence[Row], file: Path) -> None:
+    """Add the documents of a file. Raises DataError where an id was used before; the others are added."""
+    again = []
+    for name, title, text in found:
+        key = quote(name, safe="/:.,;=@!()'*+&~")
+        if key in rows:
+            again.append(name)
+        rows.setdefault(key, (key, title or _title(name, text), text))
+    if again:
+        raise DataError(f"{file}: {len(again)} documents whose ids were used before, such as {again[0]!r}")
+
+
 def _readable(file: Path, text_column: str, root: Path) -> list[Row]:
-    if file.suffix.lower() not in (*TABLES, ".gz") and file.stat().st_size > LARGEST:
+    if file.suffix.lower() not in TABLES and file.stat().st_size > LARGEST:
         raise DataError(f"{file}: more than {LARGEST} bytes; split it, if it is a document")
     rows = [row for row in read_file(file, text_column, root) if row[2].strip()]
     if not rows:
@@ -89,9 +95,8 @@ def _readable(file: Path, text_column: str, root: Path) -> list[Row]:
     return rows
 
 
-def _title(row: Row) -> str:
+def _title(name: str, text: str) -> str:
     """A file's first heading, or its name; a table's row has none."""
-    name, _, text = row
     heading = HEADING.match(text)
     return heading[1].strip() if heading else "" if ":" in name else Path(name).stem
 
