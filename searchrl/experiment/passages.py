@@ -79,7 +79,9 @@ def _add(rows: dict[str, Row], found: Sequence[Row], file: Path) -> None:
         key = quote(name, safe="/:.,;=@!()'*+&~")
         if key in rows:
             again.append(name)
-        rows.setdefault(key, (key, title or _title(name, text), text))
+        if not title and file.suffix.lower() not in TABLES:
+            title = _title(name, text)
+        rows.setdefault(key, (key, title, text))
     if again:
         raise DataError(f"{file}: {len(again)} documents whose ids were used before, such as {again[0]!r}")
 
@@ -96,9 +98,9 @@ def _readable(file: Path, text_column: str, root: Path) -> list[Row]:
 
 
 def _title(name: str, text: str) -> str:
-    """A file's first heading, or its name; a table's row has none."""
+    """A text's first heading, or its file's name."""
     heading = HEADING.match(text)
-    return heading[1].strip() if heading else "" if ":" in name else Path(name).stem
+    return heading[1].strip() if heading else Path(name).stem
 
 
 def _cut(row: Row, most: int) -> list[Row]:

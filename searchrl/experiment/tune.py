@@ -86,7 +86,7 @@ def tune(
     data = DataConfig(dataset=str(output / COLLECTION))
     with open_models(models, game, listener.show_progress) as opened:
         listener.on_models(opened)
-        collection = Collection(dataset)
+        collection = Collection(dataset, dataset.splits, output / QUERIES_FILE)
         prepared = prepare_collections([collection], opened, data, game, listener)
         recorded = TrainConfig(data, models, game, learning, OutputConfig(runs_dir=output))
         best = train(prepared, learning, recorded=recorded).best

@@ -103,7 +103,7 @@ def test_search_and_service_take_the_folder(tuned: tuple[Shell, Path, Outcome]) 
 
 def test_kinds_of_files_and_what_is_wrong_with_them(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(
-        "<html><head><title>Red &amp; blue<script>no()</script></head><body><h1>Colours</h1><p>The <b>red</b> car.<br>"
+        "<html><head><title>Red &amp; blue</title><script>no()</script></head><body><h1>Colours</h1><p>The <b>red</b> car.<br>"
         "And<style>p {}</style> a blue one.</body>",
         encoding="utf-8",
     )
@@ -112,8 +112,9 @@ def test_kinds_of_files_and_what_is_wrong_with_them(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text("{", encoding="utf-8")
     read = read_documents(str(tmp_path), 2000)
     found = dict(zip(read.corpus.ids, zip(read.corpus.titles, read.corpus.texts, strict=True), strict=True))
-    assert found["x"][1] == "third"
+    assert found["x"] == ("", "third")
     assert found["1"] == ("One", "first row")
+    assert found["page.html"][0] == "Red & blue"
     assert found["page.html"][1].splitlines() == ["Colours", "The red car.", "And a blue one."]
     assert len(read.skipped) == 2
     (tmp_path / "none").mkdir()
