@@ -103,8 +103,8 @@ def test_search_and_service_take_the_folder(tuned: tuple[Shell, Path, Outcome]) 
 
 def test_kinds_of_files_and_what_is_wrong_with_them(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(
-        "<html><head><title>Red &amp; blue</title><script>no()</script></head><body><h1>Colours</h1><p>The <b>red</b> car.<br>"
-        "And<style>p {}</style> a blue one.</body>",
+        "<html><head><title>Red &amp; blue</title><script>no()</script></head><body><h1>Colours</h1>"
+        "<p>The <b>red</b> car.<br>And<style>p {}</style> a blue one.</body>",
         encoding="utf-8",
     )
     (tmp_path / "table.csv").write_text("id,title,text\n1,One,first row\n1,Two,second row\n", encoding="utf-8")
