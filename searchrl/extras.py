@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
 
 from searchrl.errors import ConfigError
 
@@ -35,3 +36,15 @@ def needs(extra: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise ConfigError(f"the package {error.name} is missing: {install_command(extra)}") from error
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module is there, without loading more than the packages it is in."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+MCP = "mcp.server.mcpserver"
+"""Of the Model Context Protocol's SDK, version 2; version 1 has no such module."""

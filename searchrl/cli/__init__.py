@@ -14,10 +14,12 @@ from searchrl.command import parse, run_command
 from searchrl.errors import ConfigError, nearest
 
 COMMANDS = {
+    "tune": ("tune", "from your documents to a search that was measured on them"),
     "train": ("train", "train a search agent"),
     "eval": ("evaluate", "compare a trained agent with fixed ways to search"),
     "search": ("search", "an answer from the shell, by a plain search or a trained agent"),
     "serve": ("serve", "the HTTP service"),
+    "mcp": ("mcp", "the service's tools for an assistant, over stdio"),
     "generate-queries": ("generate_queries", "have a language model write queries to train on"),
     "fit": ("fit", "fit a reward model: from documents to preferences to LoRA"),
     "tags": ("tags", "tags of documents, a tree of them, and search down the tree"),

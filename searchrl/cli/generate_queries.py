@@ -21,7 +21,7 @@ from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:
     from searchrl.data.dataset import Dataset
-    from searchrl.data.query_bank import QueryBank, QueryType
+    from searchrl.data.query_bank import QueryBank
     from searchrl.experiment.parts import Models
     from searchrl.queries.generate import GeneratedQueries
 
@@ -125,42 +125,27 @@ def _generate_from(config: GenerateConfig, dataset: Dataset, models: Models) -> 
 
 
 def _make(config: GenerateConfig, dataset: Dataset, models: Models, output: Path) -> QueryBank:
-    from searchrl.data.query_bank import BankHeader, QueryBank
     from searchrl.errors import ModelError
-    from searchrl.experiment.parts import make_retriever, make_writer
-    from searchrl.models.prompts import load_prompts
-    from searchrl.queries.generate import Filters, Generator
-    from searchrl.queries.writing import QuestionWriter
+    from searchrl.experiment.generate import generate
 
-    corpus, judge, prompts = dataset.corpus, models.reward_model, load_prompts(config.prompts)
-    lm, name = make_writer(models.settings, models.loader), next(iter(models.language_models.values())).name
-    retriever = make_retriever(corpus, models.encoder, models.cache, show_progress=True)
-    writer = QuestionWriter(lm, prompts, corpus, retriever.lexical, config.queries_per_doc, config.seed)
-    generator = Generator(writer, Filters(corpus, retriever, judge), config.seed, _progress)
-    wanted: dict[QueryType, int] = {
-        "single": config.num_single,
-        "multi": config.num_multi,
-        "adversarial": config.num_adversarial,
-    }
-    made = [generator.make(kind, number) for kind, number in wanted.items() if number]
-    print(_table(made))
-    queries = [query for one in made for query in one.queries]
-    if not queries:
-        raise ModelError(
-            f"{name} asked no question that can be kept, so {output} is not written; "
-            "raise --num-single, or use a larger model"
-        )
-    for one in made:
-        _tell(one, config.show)
-    header = BankHeader(
-        model=f"{name} {lm.fingerprint}",
-        prompt_version=f"{prompts.version} {prompts.digest(*wanted)}",
-        corpus_fingerprint=corpus.fingerprint,
+    generated = generate(
+        dataset.corpus,
+        models,
+        {"single": config.num_single, "multi": config.num_multi, "adversarial": config.num_adversarial},
+        per_document=config.queries_per_doc,
         seed=config.seed,
-        judge=judge.fingerprint if judge else None,
-        settings={**{f"num_{kind}": n for kind, n in wanted.items()}, "queries_per_doc": config.queries_per_doc},
+        watch=_progress,
+        show_progress=True,
     )
-    return QueryBank(header, queries)
+    print(_table(generated.made))
+    if not generated.bank.queries:
+        raise ModelError(
+            f"{next(iter(models.language_models.values())).name} asked no question that can be kept, so {output} is "
+            "not written; raise --num-single, or use a larger model"
+        )
+    for one in generated.made:
+        _tell(one, config.show)
+    return generated.bank
 
 
 def _progress(made: GeneratedQueries) -> None:

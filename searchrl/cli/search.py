@@ -1,4 +1,7 @@
-"""``searchrl search QUERY``: an answer from the shell, by a plain search or by a trained agent, which shows its way."""
+"""``searchrl search QUERY``: an answer from the shell, by a plain search or by a trained agent, which shows its way.
+
+``searchrl search FOLDER QUERY`` searches what ``searchrl tune`` made, as it recommends.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import json
 import textwrap
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from searchrl.cli.tune import choice_of, tuned_folder
 from searchrl.command import parse, run_command
 from searchrl.config import CollectionConfig, ModelConfig, RetrieverName, at_least
 from searchrl.errors import ConfigError
@@ -24,7 +29,9 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Search the documents of a dataset."""
+    """Search the documents of a dataset, or, with a folder of searchrl tune before the query, its documents as it
+    recommends.
+    """
 
     query: Annotated[str, tyro.conf.Positional]
     """What to look for."""
@@ -56,9 +63,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _search(arguments: Sequence[str]) -> None:
-    config = parse(SearchConfig, arguments, "searchrl search")
+    folder = tuned_folder(arguments, words=2)
+    config = parse(SearchConfig, _as_recommended(folder, arguments) if folder else arguments, "searchrl search")
     answer = search(config)
+    if folder:
+        answer = _of_documents(answer)
     print(_as_json(config.query, answer) if config.json else _as_text(answer))
+
+
+def _as_recommended(folder: Path, arguments: Sequence[str]) -> list[str]:
+    choice, encoder = choice_of(folder)
+    how = ["--checkpoint", str(folder / "policy.pt")] if choice == "agent" else ["--retriever", choice]
+    return [arguments[1], "--dataset", str(folder / "collection"), "--encoder", encoder, *how, *arguments[2:]]
+
+
+def _of_documents(answer: Answer) -> Answer:
+    """The best passage of each document, under the document's id."""
+    from searchrl.experiment.passages import document_of
+
+    best: dict[str, Found] = {}
+    for found in answer.keys:
+        document = document_of(str(found.key_id))
+        best.setdefault(document, found._replace(key_id=document))
+    return replace(answer, keys=list(best.values()))
 
 
 def search(config: SearchConfig) -> Answer:

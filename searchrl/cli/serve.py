@@ -1,4 +1,4 @@
-"""``searchrl serve``: the HTTP service."""
+"""``searchrl serve``: the HTTP service. ``searchrl serve FOLDER`` serves what ``searchrl tune`` made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
+from searchrl.cli.tune import choice_of, corpus_name, tuned_folder
 from searchrl.command import parse, run_command
 from searchrl.errors import ConfigError
 from searchrl.service import ServerConfig
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(arguments: Sequence[str]) -> None:
-    config = parse(ServerConfig, arguments, "searchrl serve")
+    config = parse(ServerConfig, as_tuned(arguments), "searchrl serve")
     token = os.environ.get(config.token_env)
     if token == "":
         raise ConfigError(f"{config.token_env} is set but empty: unset it, or set it to a long random text")
@@ -37,6 +38,16 @@ def _serve(arguments: Sequence[str]) -> None:
     with bind(config) as listening:  # before the models are loaded, which takes longer
         app = create_app(make_service(config), config, token)
         make_server(app, config).run(sockets=[listening])
+
+
+def as_tuned(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments, with what a folder of ``searchrl tune`` as the first of them stands for."""
+    folder = tuned_folder(arguments, words=1)
+    if folder is None:
+        return arguments
+    where = ["--corpora", str(folder / "corpora"), "--corpus", corpus_name(folder)]
+    policy = ["--checkpoint", str(folder / "policy.pt"), "--encoder", choice_of(folder)[1]]
+    return [*where, *policy, *arguments[1:]]
 
 
 if __name__ == "__main__":

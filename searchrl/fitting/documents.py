@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from searchrl.data.records import read_records as read_beir_records
 from searchrl.device import rng
 from searchrl.errors import ConfigError, DataError, DownloadError, reason
 from searchrl.evaluation.stages import check_outputs
+from searchrl.extras import install_command
 from searchrl.files import beside, user_path, write_text
 from searchrl.fitting.records import read_records
 from searchrl.fitting.settings import ProcessDataConfig
@@ -31,7 +33,7 @@ SMALL = 10_000
 Row = tuple[str, str, str]
 """id, title, text."""
 
-TEXT_FILES = (".txt", ".md", ".rst")
+TEXT_FILES = (".txt", ".md", ".rst", ".html", ".htm", ".pdf")
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 STREAM_BUFFER = 10_000
 """Rows held while a stream is shuffled: a row may move about so far."""
@@ -109,7 +111,7 @@ def read_source(config: ProcessDataConfig) -> list[Row]:
     if path.is_dir():
         rows = _from_folder(path, text_column)
     elif path.is_file():
-        rows = _from_file(path, text_column, path.parent)
+        rows = read_file(path, text_column, path.parent)
     elif "/" in name and not name.startswith((".", "/", "~")) and name.count("/") == 1:
         rows = _from_hub(config)
     else:
@@ -127,6 +129,11 @@ def _from_folder(folder: Path, text_column: str) -> list[Row]:
     if (corpus := plain_or_gz(folder / "corpus.jsonl")).is_file():
         records = read_beir_records(corpus)
         return [(i, record["title"], record["text"]) for i, record in records.items()]
+    return [row for path in files_of(folder) for row in read_file(path, text_column, folder)]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder, and of those in it, that may hold documents. Raises DataError where there are none."""
     named = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (*TEXT_FILES, *TABLES)]
     files = [path for path in named if path.is_file() and not _hidden(path.relative_to(folder))]
     if left := len(named) - len(files):
@@ -134,18 +141,71 @@ def _from_folder(folder: Path, text_column: str) -> list[Row]:
     if not files:
         kinds = ", ".join((*TEXT_FILES, *TABLES))
         raise DataError(f"{folder}: no documents: a BEIR folder, or files of the kinds {kinds}, are expected")
-    return [row for path in files for row in _from_file(path, text_column, folder)]
+    return files
 
 
-def _from_file(path: Path, text_column: str, root: Path) -> list[Row]:
+def read_file(path: Path, text_column: str, root: Path) -> list[Row]:
+    """The documents of one file: one of a text, one a row of a table. Raises DataError naming the file."""
     name = path.relative_to(root).as_posix()
     if path.suffix.lower() in TABLES:
         return _rows(_records(path), text_column, name, str(path))
+    if path.suffix.lower() == ".pdf":
+        return [(name, "", _pdf(path))]
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error.reason}); convert it, or move it out of the folder") from error
+    if path.suffix.lower() in (".html", ".htm"):
+        return [(name, *_html(text))]
     return [(name, "", text)]
+
+
+class _Visible(HTMLParser):
+    """Collects the title of a page, and what its reader sees."""
+
+    UNSEEN = frozenset({"script", "style", "template", "noscript", "svg"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.title = ""
+        self._within: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag in self.UNSEEN or tag == "title":
+            self._within.append(tag)
+        elif tag not in ("a", "b", "i", "em", "strong", "span", "code", "sub", "sup"):
+            self.parts.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._within:  # with whatever was not closed in it
+            del self._within[self._within.index(tag) :]
+
+    def handle_data(self, data: str) -> None:
+        if self._within[-1:] == ["title"]:
+            self.title += data
+        elif not self._within:
+            self.parts.append(data)
+
+
+def _html(text: str) -> tuple[str, str]:
+    page = _Visible()
+    page.feed(text)
+    page.close()
+    lines = [" ".join(line.split()) for line in "".join(page.parts).splitlines()]
+    return " ".join(page.title.split()), "\n".join(line for line in lines if line)
+
+
+def _pdf(path: Path) -> str:
+    try:
+        from pypdf import PdfReader
+        from pypdf.errors import PyPdfError
+    except ImportError as error:
+        raise DataError(f"{path}: PDF files need a package: {install_command('documents')}") from error
+    try:
+        return "\n".join(page.extract_text() for page in PdfReader(path).pages)
+    except (PyPdfError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as PDF ({reason(error)})") from error
 
 
 def _hidden(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -96,9 +96,9 @@ class IndexedCorpus:
 class SinglePass:
     """``worker.Work``: queries to the documents that one plain search of a corpus finds."""
 
-    lane: ClassVar[Lane] = "search"
     index: IndexedCorpus
     retriever: RetrieverName
+    lane: Lane = "search"
 
     def tokens(self, item: Asked) -> int:
         """Those of the query."""

@@ -33,12 +33,12 @@ Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 T = TypeVar("T")
 
-Lane = Literal["search", "play", "index", "agent", "judge", "write"]
-"""Plain searches; agents' steps; documents on their way into an index; what agents want judged; what clients want
-judged; texts.
+Lane = Literal["search", "rollout", "play", "index", "agent", "judge", "write"]
+"""Plain searches; those of trainers, in masses; agents' steps; documents on their way into an index; what agents want
+judged; what clients want judged; texts.
 """
 
-SEARCHING: tuple[Lane, ...] = ("search", "play", "index")
+SEARCHING: tuple[Lane, ...] = ("search", "rollout", "play", "index")
 """Lanes that need no language model."""
 SHORT = 0.4
 """Of a turn of the language model, which is slow, is what these get: a plain search waits for one of them."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from searchrl.config import ModelConfig, at_least, between
 from searchrl.errors import ConfigError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+RetrieveForm = Literal["search-r1", "zerosearch", "rllm"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class LimitConfig:
     """Bytes of a request, uploads of corpora aside."""
     max_items: int = 1024
     """Texts, prompts, queries or (query, key) pairs of one request."""
+    max_rollout: int = 4096
+    """Queries of one request to /retrieve, whose body may have 4,000 bytes for each."""
     max_queue: int = 4096
     """Items that may wait to be worked on, all requests together; past it, 429."""
     max_batch: int = 32
@@ -58,7 +62,9 @@ class LimitConfig:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Serve search, relevance, embeddings and text over HTTP, and corpora indexed once."""
+    """Serve search, relevance, embeddings and text over HTTP or to assistants, and corpora indexed once. A folder of
+    searchrl tune, given first, is served as it is.
+    """
 
     host: str = "127.0.0.1"
     """Address to listen on; only this machine can reach the default. 0.0.0.0: every network there is."""
@@ -69,6 +75,10 @@ class ServerConfig:
     """Port to listen on; 0: a free one, which the log names."""
     corpora: Path = Path("runs/corpora")
     """Where indexed corpora are kept."""
+    corpus: str | None = None
+    """The corpus that /retrieve and /mcp search where a request names none; if not given, the only one there is."""
+    retrieve_form: RetrieveForm = "search-r1"
+    """How /retrieve answers a single query; lists of queries are answered as Search-R1, verl and slime expect it."""
     checkpoint: Path | None = None
     """A policy that train.py wrote, for "strategy": "agent"."""
     token_env: str = "SEARCHRL_TOKEN"

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from searchrl import __version__
 from searchrl.errors import ConfigError, DataError, ModelError, OutputError, SearchRLError
+from searchrl.extras import MCP, is_installed
 from searchrl.search.corpus import Agent
 from searchrl.search.services import Services
-from searchrl.service import ServerConfig
+from searchrl.service import ServerConfig, openai, rerank, retrieve
 from searchrl.service.middleware import CLOSED, AccessControl, CountRequests, Disconnect, SafeHeaders
 from searchrl.service.routes import router
 from searchrl.service.service import Service
 from searchrl.service.upload import Refused
+from searchrl.service.wire import problem
+
+if TYPE_CHECKING:
+    from searchrl.service.mcp import Tools
 
 logger = logging.getLogger(__name__)
 
@@ -51,19 +57,30 @@ def make_service(config: ServerConfig) -> Service:
 def create_app(service: Service, config: ServerConfig, token: str | None = None) -> FastAPI:
     """An ASGI application around a service, which it starts and closes. token: what clients must send, if anything."""
 
+    tools = _tools(service, config.hosts)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
-        yield
+        async with tools.running() if tools else nullcontext():
+            yield
         await service.close()
 
     app = FastAPI(title="SearchRL", version=__version__, lifespan=lifespan, redoc_url=None)
     app.state.service = service
-    app.include_router(router)
+    for routes in (router, retrieve.router, rerank.router, openai.router):
+        app.include_router(routes)
+    if tools:
+        app.router.routes.extend(tools.routes)
     app.add_middleware(Disconnect)
     limits = config.limits
     app.add_middleware(
-        AccessControl, hosts=config.hosts, token=token, max_body=limits.max_body, body_seconds=limits.body_timeout
+        AccessControl,
+        hosts=config.hosts,
+        token=token,
+        max_body=limits.max_body,
+        body_seconds=limits.body_timeout,
+        larger={retrieve.PATH: limits.max_rollout * retrieve.QUERY_BYTES},
     )
     app.add_middleware(SafeHeaders)
     app.add_middleware(CountRequests, metrics=service.metrics)
@@ -72,51 +89,62 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
         Refused: _refused,
         ClientDisconnect: _gone,
         SearchRLError: _our_error,
+        HTTPException: _http_error,
         Exception: _unexpected,
     }.items():
         app.add_exception_handler(kind, answer)
     return app
 
 
-def _problem(status: int, detail: Any, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status, headers)
+def _tools(service: Service, hosts: Collection[str]) -> Tools | None:
+    """The tools of /mcp, where the SDK is installed."""
+    if not is_installed(MCP):
+        return None
+    from searchrl.service.mcp import Tools
+
+    return Tools(service, hosts)
 
 
-async def _invalid(request: Request, error: Any) -> JSONResponse:
+async def _invalid(request: Request, error: Any) -> Response:
     """What is wrong and where, without the value, which may be large, secret, or no valid text.
 
     A body that does not say that it is JSON is not read as such: a web page of others can send one here.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and kind != "application/json" and not kind.endswith("+json"):
-        return _problem(415, "the body must be JSON: send the header Content-Type: application/json")
+        return problem(request.url.path, 415, "the body must be JSON: send the header Content-Type: application/json")
     faults = [
         {"loc": [_printable(place) for place in fault["loc"]], "msg": _printable(fault["msg"]), "type": fault["type"]}
         for fault in error.errors()[:FAULTS]
     ]
-    return _problem(422, faults)
+    return problem(request.url.path, 422, faults)
 
 
-async def _refused(_: Request, error: Any) -> JSONResponse:
+async def _refused(request: Request, error: Any) -> Response:
     headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))} if error.status in (429, 503) else None
-    return _problem(error.status, _printable(str(error)), CLOSED if error.status in (408, 413) else headers)
+    headers = CLOSED if error.status in (408, 413) else headers
+    return problem(request.url.path, error.status, _printable(str(error)), headers)
 
 
-async def _gone(_: Request, error: Any) -> JSONResponse:
-    return _problem(400, "the client went away")
+async def _gone(request: Request, error: Any) -> Response:
+    return problem(request.url.path, 400, "the client went away")
 
 
-async def _our_error(_: Request, error: Any) -> JSONResponse:
+async def _our_error(request: Request, error: Any) -> Response:
     """A user's mistake is 422; what this machine or another server lacks is 503, or 507 where the disk is at fault."""
     if isinstance(error, (DataError, ConfigError, ModelError)):
         faults = [{"loc": ["body"], "msg": _printable(str(error)), "type": type(error).__name__}]
-        return _problem(422, faults)
+        return problem(request.url.path, 422, faults)
     logger.error("%s", error)
-    return _problem(507 if isinstance(error, OutputError) else 503, _printable(str(error)))
+    return problem(request.url.path, 507 if isinstance(error, OutputError) else 503, _printable(str(error)))
 
 
-async def _unexpected(_: Request, error: Any) -> JSONResponse:
-    return _problem(500, "an error in the service, which its log describes")
+async def _http_error(request: Request, error: Any) -> Response:
+    return problem(request.url.path, error.status_code, error.detail, error.headers)
+
+
+async def _unexpected(request: Request, error: Any) -> Response:
+    return problem(request.url.path, 500, "an error in the service, which its log describes")
 
 
 def _printable(value: Any) -> Any:

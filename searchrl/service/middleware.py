@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from searchrl.service.wire import problem
 
 OPEN = frozenset({"/", "/page.css", "/page.js", "/healthz", "/readyz", "/docs", "/openapi.json"})
 """What says nothing about any corpus, and is answered without a token."""
@@ -36,31 +38,38 @@ class AccessControl:
     hosts: names that the Host header may give, empty for any. On loopback this keeps a web page from reaching the
     service through a name of its own that resolves to this machine (DNS rebinding). token: what the header
     ``Authorization: Bearer`` must carry, None for nothing. max_body, body_seconds: bytes of a body, and the time in
-    which it has to come.
+    which it has to come. larger: path -> bytes of a body there.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: Collection[str], token: str | None, max_body: int, body_seconds: float
+        self,
+        app: ASGIApp,
+        hosts: Collection[str],
+        token: str | None,
+        max_body: int,
+        body_seconds: float,
+        larger: Mapping[str, int],
     ) -> None:
         self._app, self._hosts, self._token = app, hosts, token
-        self._max_body, self._body_seconds = max_body, body_seconds
+        self._max_body, self._body_seconds, self._larger = max_body, body_seconds, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 400, 401 or 413, or pass the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers, path = Headers(scope=scope), scope["path"]
+        most = self._larger.get(path, self._max_body)
         if self._hosts and _host_name(headers.get("host", "")) not in self._hosts:
-            refusal = _refusal(400, "this Host is not served here: the service's setting allow_host names others")
-        elif self._token is not None and scope["path"] not in OPEN and not self._knows(headers):
-            refusal = _refusal(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
-        elif scope["method"] == "PUT" and scope["path"].startswith(UPLOADS):
+            refusal = _refusal(path, 400, "this Host is not served here: the service's setting allow_host names others")
+        elif self._token is not None and path not in OPEN and not self._knows(headers):
+            refusal = _refusal(path, 401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+        elif scope["method"] == "PUT" and path.startswith(UPLOADS):
             return await self._app(scope, receive, send)
-        elif _length(headers) > self._max_body:
-            refusal = _refusal(413, self._too_large)
+        elif _length(headers) > most:
+            refusal = _refusal(path, 413, _too_large(most))
         else:
-            return await self._app(scope, self._counted(receive), send)
+            return await self._app(scope, self._counted(receive, most), send)
         await refusal(scope, receive, send)
 
     def _knows(self, headers: Headers) -> bool:
@@ -68,7 +77,7 @@ class AccessControl:
         known = hmac.compare_digest(given.strip().encode("latin-1"), (self._token or "").encode())
         return known and scheme.lower() == "bearer"
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _counted(self, receive: Receive, most: int) -> Receive:
         """Watches a body while it comes: not all say how long they are, and some never end."""
         size, whole = 0, False
         end = time.monotonic() + self._body_seconds
@@ -84,19 +93,19 @@ class AccessControl:
                 raise HTTPException(408, late, CLOSED) from None
             size += len(message.get("body", b""))
             whole = not message.get("more_body")
-            if size > self._max_body:
-                raise HTTPException(413, self._too_large, CLOSED)
+            if size > most:
+                raise HTTPException(413, _too_large(most), CLOSED)
             return message
 
         return counted
 
-    @property
-    def _too_large(self) -> str:
-        return f"more than {self._max_body} bytes; ask in several requests, or raise the service's max_body"
+
+def _too_large(most: int) -> str:
+    return f"more than {most} bytes; ask in several requests, or raise the service's max_body (/retrieve: max_rollout)"
 
 
-def _refusal(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status, {**(headers or {}), **CLOSED})
+def _refusal(path: str, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    return problem(path, status, detail, {**(headers or {}), **CLOSED})
 
 
 def _length(headers: Headers) -> int:
@@ -165,6 +174,7 @@ class Disconnect:
             await self._app(scope, receive, send)
             return
         was_read = asyncio.Event()
+        begun = whole = False
 
         async def reading() -> Message:
             message = await receive()
@@ -172,23 +182,29 @@ class Disconnect:
                 was_read.set()
             return message
 
+        async def sending(message: Message) -> None:
+            nonlocal begun, whole
+            begun, whole = True, message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
         async def gone() -> None:
             await was_read.wait()
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        answer = asyncio.ensure_future(self._app(scope, reading, send))
+        answer = asyncio.ensure_future(self._app(scope, reading, sending))
         watch = asyncio.ensure_future(gone())
         try:
             await asyncio.wait((answer, watch), return_when=asyncio.FIRST_COMPLETED)
         finally:  # also where the service itself is told to stop
             watch.cancel()
-            if not answer.done():
+            if not answer.done() and not whole:  # a server says so after a whole answer, too
                 answer.cancel()
         try:
             await answer
         except asyncio.CancelledError:
-            await Response(status_code=GONE)(scope, receive, send)
+            if not begun:
+                await Response(status_code=GONE)(scope, receive, send)
 
 
 class Metrics:

@@ -25,14 +25,15 @@ Shared = Annotated[Service, Depends(_service)]
 CorpusName = Annotated[str, Path(pattern=f"^{NAME}$")]
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a path answers where it refuses."""
     return {status: {"model": s.Problem} for status in (*statuses, 401, 429, 503)}
 
 
 router = APIRouter()
 
 
-@router.post("/search", responses=_problems(400, 404, 409, 413))
+@router.post("/search", responses=problems(400, 404, 409, 413))
 async def search(asked: s.SearchRequest, service: Shared) -> s.SearchResponse:
     """The best keys for each query: of an indexed corpus, or of those that come along."""
     end = None if asked.budget_ms is None else time.monotonic() + asked.budget_ms / 1000
@@ -65,14 +66,14 @@ async def search(asked: s.SearchRequest, service: Shared) -> s.SearchResponse:
     return s.SearchResponse(results=results)
 
 
-@router.post("/relevance", responses=_problems(400, 413))
+@router.post("/relevance", responses=problems(400, 413))
 async def relevance(asked: s.RelevanceRequest, service: Shared) -> s.RelevanceResponse:
     """How relevant every key is for every query."""
     rows = await service.relevance(asked.queries, asked.keys, Budget())
     return s.RelevanceResponse.model_validate({"relevance": rows})
 
 
-@router.post("/embed", responses=_problems(400, 413))
+@router.post("/embed", responses=problems(400, 413))
 async def embed(asked: s.EmbedRequest, service: Shared) -> s.EmbedResponse:
     """Unit vectors of texts."""
     with service.within_limits(len(asked.texts), "search" if asked.kind == "query" else "index"):
@@ -80,7 +81,7 @@ async def embed(asked: s.EmbedRequest, service: Shared) -> s.EmbedResponse:
     return s.EmbedResponse(embeddings=vectors.tolist())
 
 
-@router.post("/generate", responses=_problems(400, 413))
+@router.post("/generate", responses=problems(400, 413))
 async def generate(asked: s.GenerateRequest, service: Shared) -> s.GenerateResponse:
     """Text that continues prompts."""
     with service.within_limits(len(asked.prompts), "write"):
@@ -88,14 +89,14 @@ async def generate(asked: s.GenerateRequest, service: Shared) -> s.GenerateRespo
     return s.GenerateResponse(texts=texts)
 
 
-@router.get("/corpora", responses=_problems())
+@router.get("/corpora", responses=problems())
 async def list_corpora(service: Shared) -> s.Corpora:
     """All indexed corpora."""
     facts = [s.CorpusFacts(**collection.facts) for _, collection in sorted(service.store.collections.items())]
     return s.Corpora(corpora=facts, unusable=service.store.unusable)
 
 
-@router.get("/corpora/{name}", responses=_problems(404, 409))
+@router.get("/corpora/{name}", responses=problems(404, 409))
 async def get_corpus(name: CorpusName, service: Shared) -> s.CorpusFacts:
     """One of them."""
     return s.CorpusFacts(**service.collection(name).facts)
@@ -103,7 +104,7 @@ async def get_corpus(name: CorpusName, service: Shared) -> s.CorpusFacts:
 
 @router.put(
     "/corpora/{name}",
-    responses={201: {"model": s.CorpusFacts}, **_problems(408, 413, 507)},
+    responses={201: {"model": s.CorpusFacts}, **problems(408, 413, 507)},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -121,7 +122,7 @@ async def put_corpus(name: CorpusName, request: Request, response: Response, ser
     return s.CorpusFacts(**collection.facts)
 
 
-@router.delete("/corpora/{name}", status_code=204, responses=_problems(404))
+@router.delete("/corpora/{name}", status_code=204, responses=problems(404))
 async def delete_corpus(name: CorpusName, service: Shared) -> None:
     """Forget a corpus."""
     await service.delete(name)
@@ -133,7 +134,7 @@ async def healthz() -> s.Health:
     return s.Health(status="alive")
 
 
-@router.get("/readyz", responses=_problems())
+@router.get("/readyz", responses=problems())
 async def readyz(service: Shared) -> s.Health:
     """Whether corpora can be searched."""
     service.check_ready()

@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from searchrl.config import RetrieverName
 from searchrl.search.corpus import DEPTH
 from searchrl.service.corpora import NAME
+from searchrl.service.wire import MAX_TEXT
 
-MAX_TEXT = 20_000
-"""Characters of one text; models read less."""
 MOST_UNKNOWN = 5
 """Unknown fields that are named one by one."""
 MAX_TEXTS = 100_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
@@ -102,7 +102,7 @@ class Service:
     def __init__(
         self, config: ServerConfig, models: Services, agent: Agent | None = None, threads: Literal[1, 2] = 2
     ) -> None:
-        self.models, self.agent, self.limits = models, agent, config.limits
+        self.models, self.agent, self.limits, self.config = models, agent, config.limits, config
         self.metrics = Metrics()
         self.store = CorpusStore(config.corpora, models.encoder)
         limits = config.limits
@@ -121,9 +121,10 @@ class Service:
         """One corpus is indexed at a time: each gets the whole machine, and no two can be about the same name."""
         self._loading: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Open the corpora; other questions are answered meanwhile."""
+    def start(self) -> asyncio.Task[None]:
+        """Open the corpora; other questions are answered meanwhile. The task ends when they are open."""
         self._loading = asyncio.create_task(self._load())
+        return self._loading
 
     async def close(self) -> None:
         """Finish what was taken, then let go of everything."""
@@ -136,12 +137,37 @@ class Service:
 
     async def search(self, corpus: str, asked: Sequence[Asked], retriever: RetrieverName | None) -> list[Answer]:
         """Plain searches of an indexed corpus, one answer a query. Raises Refused."""
-        kind = retriever or (self.agent.retriever if self.agent else "dense")
         with self.within_limits(len(asked), "search"):
-            return await self.worker.submit(SinglePass(self.collection(corpus), kind), asked)
+            return await self.worker.submit(SinglePass(self.collection(corpus), retriever or self._retriever), asked)
 
-    async def play(self, corpus: str, asked: Sequence[Asked], budget: Budget) -> list[Answer]:
-        """The agent's searches of an indexed corpus, one answer a query. Raises Refused."""
+    async def rollout(self, queries: Sequence[str], k: int) -> list[Answer]:
+        """Plain searches of the default corpus, one answer a query, an empty one for an empty query.
+
+        However many wait, these wait, too, and in a lane of their own: trainers do not come back after a 429. Raises
+        Refused.
+        """
+        most = self.limits.max_rollout
+        if len(queries) > most:
+            raise Refused(422, f"{len(queries)} queries, at most {most}; see the service's max_rollout")
+        work = SinglePass(self.collection(self.default()), self._retriever, "rollout")
+        asked = [Asked(query, k) for query in dict.fromkeys(queries) if query.strip()]
+        found: dict[str, Answer] = {}
+        try:
+            for start in range(0, len(asked), self.limits.max_batch):  # others join between two of these
+                part = asked[start : start + self.limits.max_batch]
+                answers = await self.worker.submit(work, part, always=True)
+                found.update((one.query, answer) for one, answer in zip(part, answers, strict=True))
+        except Closed:
+            raise Refused(503, "the service is being stopped") from None
+        return [found.get(query, Answer([])) for query in queries]
+
+    async def play(
+        self, corpus: str, asked: Sequence[Asked], budget: Budget, told: Callable[[int], Awaitable[None]] | None = None
+    ) -> list[Answer]:
+        """The agent's searches of an indexed corpus, one answer a query. Raises Refused.
+
+        told: hears how many documents an episode has had judged, each time that some were.
+        """
         collection, agent = self.collection(corpus), self.agent
         if agent is None:
             raise Refused(409, "there is no agent here; start the service with a checkpoint")
@@ -154,7 +180,7 @@ class Service:
             progress = [stack.enter_context(self.playing.one()) for _ in asked]
             plays = [Play(agent, collection, one) for one in asked]
             return await together(
-                [self._episode(*play, agent.lane, reward, budget) for play in zip(plays, progress, strict=True)]
+                [self._episode(*play, agent.lane, reward, budget, told) for play in zip(plays, progress, strict=True)]
             )
 
     async def _episode(
@@ -164,6 +190,7 @@ class Service:
         lane: Lane,
         reward: RememberedReward | None,
         budget: Budget,
+        told: Callable[[int], Awaitable[None]] | None,
     ) -> Answer:
         """Drive one episode: its own steps in its lane, what it wants judged in that of agents' judgments."""
         stopped: Limit | None = None
@@ -181,6 +208,8 @@ class Service:
             came.pool.learn(*_sorted(pairs[known], [scores[i] for i in known]))
             judged += len(known)
             progress(judged)
+            if told:
+                await told(judged)
             stopped = "max_judged" if len(pairs) < len(came.pairs) else None
             stopped = "budget_ms" if len(known) < len(pairs) else stopped
             play.stop = stopped is not None
@@ -193,6 +222,15 @@ class Service:
         scores = await self.pair_relevance([(query, key) for key in seen for query in queries], budget)
         rest = [None] * (len(keys) - len(seen))
         return [[*scores[i :: len(queries)], *rest] for i in range(len(queries))]
+
+    async def probabilities(self, query: str, texts: Sequence[str]) -> tuple[list[float], list[float]]:
+        """Scores of texts, and the same in [0, 1]: as they are where the reward model is calibrated or grades, else
+        through the logistic function, which keeps the order. Raises Refused.
+        """
+        reward: RewardModel = await self.models.loaded("reward")
+        scores = np.array(await self.pair_relevance([(query, text) for text in texts], Budget()), dtype=np.float64)
+        shares = scores if reward.absolute else 1 / (1 + np.exp(-np.clip(scores, -700, 700)))
+        return scores.tolist(), np.clip(shares, 0.0, 1.0).tolist()
 
     async def pair_relevance(self, pairs: Sequence[Pair], budget: Budget) -> list[float | None]:
         """Scores of (query, key) pairs; None where the budget did not reach. Raises Refused."""
@@ -211,6 +249,31 @@ class Service:
             fingerprint = await self.worker.run(lambda: reward.fingerprint)  # may read files, or ask a server
             self._remembers[id(reward)] = self.judgments.setdefault(fingerprint, RememberedReward(reward))
         return self._remembers[id(reward)]
+
+    @property
+    def _retriever(self) -> RetrieverName:
+        """What a plain search uses where nobody says."""
+        return self.agent.retriever if self.agent else "dense"
+
+    @property
+    def encoder_name(self) -> str:
+        """The encoder as it was named at the start."""
+        return self.config.models.encoder
+
+    @property
+    def reward_name(self) -> str:
+        """The reward model as it was named at the start; ``reward`` where it is the device's."""
+        models = self.config.models
+        return models.reward_model or (models.lm if models.lm != "auto" else "reward")
+
+    def default(self) -> str:
+        """The corpus that is searched where a request names none. Raises Refused where there is no such corpus."""
+        self.check_ready()
+        there = list(self.store.collections)
+        if self.config.corpus is None and len(there) != 1:
+            advice = "start the service with one's name as `corpus`" if there else "index one with PUT /corpora/NAME"
+            raise Refused(409, f"which corpus is meant? There are {len(there)} here; {advice}")
+        return self.config.corpus or there[0]
 
     def collection(self, name: str) -> Collection:
         """An indexed corpus. Raises Refused."""

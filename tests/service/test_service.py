@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from collections.abc import Iterator
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from searchrl.models.loader import ModelLoader
 from searchrl.search.services import Services
 from searchrl.service import ServerConfig
 from searchrl.service.app import create_app
+from searchrl.service.middleware import Disconnect
 from searchrl.service.service import Service
 from tests.service.parts import Backwards, Overlap, client, config_of, ids, jsonl
 from tests.tiny import WordEncoder, corpus_of, retriever_of
@@ -281,3 +285,34 @@ def test_an_upload_packed_by_gzip(tmp_path: Path) -> None:
 def test_very_long_line_is_refused(tmp_path: Path) -> None:
     with client(tmp_path) as asking:
         assert asking.put("/corpora/a", content=json.dumps({"_id": "a", "text": "x" * 1_000_001})).status_code == 413
+
+
+def test_who_has_sent_a_whole_answer_may_finish_in_peace() -> None:
+    """A server reports a disconnect after every whole answer, too."""
+    sent: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await Response("x")(scope, receive, send)
+        await asyncio.sleep(0.01)
+        sent.append("finished")
+
+    async def main() -> None:
+        asked, whole = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> Message:
+            if not asked.is_set():
+                asked.set()
+                return {"type": "http.request", "body": b""}
+            await whole.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message["type"])
+            if message["type"] == "http.response.body":
+                whole.set()
+
+        await Disconnect(app)({"type": "http", "method": "POST", "path": "/"}, receive, send)
+
+    asyncio.run(main())
+    assert sent == ["http.response.start", "http.response.body", "finished"]
