@@ -37,7 +37,6 @@ METHODS: dict[Choice, tuple[str, str]] = {
 }
 """What can be served, simplest first -> its row in the tables, and what it is."""
 QUERIES_FILE, COLLECTION, POLICY, FACTS, REPORT = "queries.jsonl", "collection", "policy.pt", "tune.json", "report.md"
-"""With a fitted reward model: documents that it judges, and shares that the agent may give it."""
 
 
 @dataclass(frozen=True)
