@@ -16,7 +16,7 @@ from torch import Tensor
 
 from searchrl.agent.policy import Policy
 from searchrl.env.graph import Observation, SearchGraph
-from searchrl.env.tree import N_ACTIONS, ROOT, Action
+from searchrl.env.tree import ROOT, Action
 from searchrl.models.folders import quiet_transformers
 from searchrl.retrieval.ranking import FloatArray
 
@@ -111,15 +111,16 @@ def train_batch(
     for row in rows:
         node, total, chosen = ROOT, 0.0, []
         hidden, last = policy.start(1)
-        for _ in range(graph.tree.max_steps):
+        for step in range(graph.tree.max_steps + (graph.tree.n_shares > 1)):  # out of steps, the share is still chosen
             out = policy(_look(graph, row, node), last, hidden)
             last = torch.multinomial(out.log_probs.detach().exp(), 1, generator=generator)[0]
             hidden = out.hidden
             chosen.append(out.log_probs[0, last[0]])
-            total -= step_penalty
-            if int(last) == Action.TERMINATE:
+            total -= step_penalty * (step < graph.tree.max_steps)
+            following = int(graph.tree.children[node, int(last)])
+            node = following if following >= 0 else node
+            if int(last) >= Action.TERMINATE:
                 break
-            node = int(graph.tree.children[node, int(last)])
         log_probs.append(torch.stack(chosen).sum())
         returns.append(total + float(gains[row, node]))
     earned = torch.tensor(returns)
@@ -149,16 +150,17 @@ def expected_return(
 
     def value(node: int, steps: int, hidden: Tensor, last: Tensor) -> Tensor:
         end = torch.tensor(float(gains[row, node]))
-        if steps == graph.tree.max_steps:
+        out_of_steps = steps == graph.tree.max_steps
+        if graph.tree.over[node] or (out_of_steps and graph.tree.n_shares == 1):
             return end
         out = policy(_look(graph, row, node), last, hidden)
         total = torch.zeros(())
-        for action in range(N_ACTIONS):
+        for action in range(graph.tree.n_actions):
             if not graph.tree.legal[node, action]:
                 continue
             child = int(graph.tree.children[node, action])
-            later = end if action == Action.TERMINATE else value(child, steps + 1, out.hidden, torch.tensor([action]))
-            total = total + out.log_probs[0, action].exp() * (later - step_penalty)
+            later = end if child < 0 else value(child, steps + 1, out.hidden, torch.tensor([action]))
+            total = total + out.log_probs[0, action].exp() * (later - step_penalty * (not out_of_steps))
         return total
 
     hidden, last = policy.start(1)

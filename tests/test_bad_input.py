@@ -42,11 +42,12 @@ WRONG_VALUES = {
     "--dataset nfcorpsu": "unknown dataset 'nfcorpsu'; did you mean 'nfcorpus'? Valid: arguana, ",
     "--dataset ./nowhere": "nowhere: no such folder",
     "--dataset small/corpus.jsonl": "small/corpus.jsonl: not a folder",
-    "--reward lm --lm smolm2-135m": "unknown language model 'smolm2-135m': did you mean 'smollm2-135m'? Valid: ",
+    "--judge-depth 9 --reward lm --lm smolm2-135m": "unknown language model 'smolm2-135m': did you mean 'smollm2",
     "--reformulator lm --lm ./nowhere": "there is no model folder ./nowhere: without network use smollm2-135m",
     "--encoder ./nowhere": "there is no model folder ./nowhere: without network use all-MiniLM-L6-v2",
     "--encoder small": "small is not a sentence-transformers model (no modules.json); use all-MiniLM-L6-v2",
-    "--reward head": "reward head needs reward_model",
+    "--reward lm": "--reward lm with --judge-depth 0: nothing would be judged",
+    "--reward head --judge-depth 10": "reward head needs reward_model",
     "--prompts nowhere.toml": "nowhere.toml",
     "--query-bank nowhere.jsonl": "nowhere.jsonl: no such file",
     "--device cuda:99": "device 'cuda:99' is not here; available: ",
@@ -70,7 +71,8 @@ WRONG_VALUES = {
     "--max-steps 0": "--max-steps 0: must be at least 2",
     "--max-steps 14": "--max-steps 14: ",
     "--depth 0": "--depth 0: must be at least 10",
-    "--rerank-depth -1": "--rerank-depth -1: must be at least 0",
+    "--judge-depth -1": "--judge-depth -1: must be at least 0",
+    "--judge-penalty -1": "--judge-penalty -1.0: must be at least 0",
     "--anchor 1.5": "--anchor 1.5: must lie between 0.0 and 1.0",
     "--step-penalty nan": "--step-penalty nan: must be at least 0",
     "--run-name a/b": "--run-name 'a/b': must be a plain folder name",
@@ -394,7 +396,7 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def judged(tiny: Shell, tiny_lm: Path) -> Callable[[], Outcome]:
     """Trains with that model as the judge."""
-    return lambda: train(tiny, "--reward", "lm", "--lm", tiny_lm, "--max-steps", "2")
+    return lambda: train(tiny, "--judge-depth", "10", "--reward", "lm", "--lm", tiny_lm, "--max-steps", "2")
 
 
 def test_a_damaged_language_model_cache_is_begun_anew_after_saying_so(

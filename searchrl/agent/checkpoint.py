@@ -268,7 +268,7 @@ def model_card(checkpoint: PolicyCheckpoint, name: str, results: Sequence[Mappin
         "retriever": f"{game['retriever']}, encoder {models['encoder']} ({checkpoint.encoder})",
         "reformulator": game["reformulator"],
         "episodes": f"at most {game['max_steps']} steps, {game['step_penalty']} taken off for each, "
-        f"{game['judge_penalty']} for each document judged",
+        f"{game.get('judge_penalty', 0.0)} for each document judged",
         "best fixed sequence": action_names(checkpoint.best_fixed),
         "SearchRL": checkpoint.version,
         **({"computed": in_words(checkpoint.computed)} if checkpoint.computed else {}),

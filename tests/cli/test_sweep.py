@@ -206,7 +206,7 @@ def test_only_graph_settings_ask_for_other_graphs() -> None:
     for setting in ("step-penalty=.5", "seed=1", "lr=1", "entropy=0"):
         (point,) = read_sweep(TrainConfig(sweep=setting)).points
         assert point.graph_settings == read_sweep(TrainConfig(sweep="seed=9")).points[0].graph_settings
-    for setting in ("anchor=.5", "max-steps=3", "rerank-depth=10", "depth=20"):
+    for setting in ("anchor=.5", "max-steps=3", "judge-depth=20", "depth=20"):
         (point,) = read_sweep(TrainConfig(sweep=setting)).points
         assert point.graph_settings != default.game
     assert (default.game, default.learning) == (GameConfig(), LearningConfig())
@@ -217,7 +217,7 @@ def test_only_graph_settings_ask_for_other_graphs() -> None:
     [
         ("step-penalty", "write NAME=VALUE"),
         ("", "write NAME=VALUE"),
-        ("steppenalty=1", "did you mean 'step-penalty'"),
+        ("ancor=1", "did you mean 'anchor'"),
         ("policy=gru,mlp", "'policy' is not a setting with numbers"),
         ("mask=0,1", "'mask' is not a setting with numbers"),
         ("dataset=1", "'dataset' is not a setting with numbers"),

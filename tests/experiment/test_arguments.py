@@ -40,7 +40,7 @@ def test_settings_of_any_type(field: tuple[type[Any], str], value: Any) -> None:
 
 
 def test_numbers_and_paths_are_taken_by_value() -> None:
-    game = GameConfig(max_steps=np.int64(4), anchor=np.float32(0.5), trust=[0, 0.5], rerank_depth=20)  # type: ignore[arg-type]
+    game = GameConfig(max_steps=np.int64(4), anchor=np.float32(0.5), trust=[0, 0.5], judge_depth=20)  # type: ignore[arg-type]
     assert (game.max_steps, game.anchor, game.trust) == (4, 0.5, (0, 0.5))
     assert type(game.max_steps) is int
     data = DataConfig(dataset=Path("here"), data_dir="there")  # type: ignore[arg-type]
