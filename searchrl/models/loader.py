@@ -59,7 +59,7 @@ class ModelLoader:
         cache: bool = True,
         show_progress: bool = False,
     ) -> None:
-        self.config = EngineConfig(engine=engine) if isinstance(engine, str) else engine
+        self.config = engine if isinstance(engine, EngineConfig) else EngineConfig(engine=engine)
         self.engine = "transformers" if self.config.engine == "auto" else self.config.engine
         """Who runs the models."""
         self._device, self._dtype, self._cache, self._show_progress = device, dtype, cache, show_progress

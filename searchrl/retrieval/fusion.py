@@ -77,9 +77,9 @@ def _scaled(
     values: NDArray[np.float64], judged: Mask, scale: Normalisation
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Values (n, depth) in the scale of a row's judged ones, and the least of these, (n, 1); 0 where there is none."""
-    low = np.where(judged, values, np.inf).min(axis=1, keepdims=True)
+    low = np.where(judged, values, np.inf).min(axis=1, keepdims=True, initial=np.inf)
     if scale == "minmax":
-        centre, spread = low, np.where(judged, values, -np.inf).max(axis=1, keepdims=True) - low
+        centre, spread = low, np.where(judged, values, -np.inf).max(axis=1, keepdims=True, initial=-np.inf) - low
     else:
         centre, spread = moments(values, judged)
     known = judged.any(axis=1, keepdims=True)

@@ -24,7 +24,9 @@ from searchrl.service import ServerConfig
 logger = logging.getLogger(__name__)
 
 BACKLOG = 64
-"""Connections that the system may hold until they are accepted: all may be accepted before one can be closed."""
+"""Connections that the system may hold until they are accepted, and that are accepted in one round of the loop."""
+ROUNDS = 4
+"""Rounds between accepting a connection and the end of the one that it displaces, on a machine that is busy."""
 KEPT = 60
 """Seconds that a connection is kept without a request: at the limit the quiet ones go first in any case."""
 OTHER_FILES = 64
@@ -245,4 +247,4 @@ def _descriptors() -> int:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return max(8, soft - BACKLOG - OTHER_FILES)
+    return max(8, soft - ROUNDS * BACKLOG - OTHER_FILES)

@@ -51,7 +51,7 @@ def test_a_query_that_stays_has_not_drifted() -> None:
     vectors = np.full((1, 4), 2.0, dtype=np.float32)
     terms = LexicalIndex(corpus_of(*TEXTS)).query_terms(["tea"])
     queries = Queries(["tea"], vectors, terms, np.zeros(1, dtype=np.float32))
-    assert abs(float(query_features(queries, queries, 1, 5, True)[0, 0])) < 1e-6
+    assert abs(float(query_features(queries, queries, 1, 5, True, False)[0, 0])) < 1e-6
 
 
 def test_unit_vectors_stay_as_they_are_to_the_last_bit() -> None:

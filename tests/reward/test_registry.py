@@ -15,6 +15,7 @@ from searchrl.config import EngineConfig
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import minilm_folder, smollm2_folder
 from searchrl.models.loader import ModelLoader
+from searchrl.reward.calibrated import CalibratedReward
 from searchrl.reward.head import CrossEncoderReward, HeadReward
 from searchrl.reward.lm import LMReward, QwenReranker
 from searchrl.reward.registry import ScorerSettings, detect_kind, make_reward
@@ -51,11 +52,19 @@ def test_a_language_model_judges_as_it_is_told(models: dict[str, Path], loader: 
     assert scorer.method == method
 
 
-def test_small_models_judge_by_likelihood_and_no_name_is_the_installed_one(loader: ModelLoader) -> None:
-    scorer = make_reward(None, ScorerSettings(), loader)
+def test_small_models_judge_by_likelihood(loader: ModelLoader) -> None:
+    scorer = make_reward("smollm2-135m", ScorerSettings(), loader)
     assert isinstance(scorer, LMReward)
     assert (scorer.method, scorer.max_document_words) == ("likelihood", 80)
-    assert scorer.lm is make_reward("smollm2-135m", ScorerSettings(), loader).lm  # type: ignore[attr-defined]
+    assert scorer.lm is make_reward(None, ScorerSettings("likelihood"), loader).lm  # type: ignore[attr-defined]
+
+
+def test_no_name_is_the_installed_model_as_it_was_fitted(loader: ModelLoader) -> None:
+    scorer = make_reward(None, ScorerSettings(), loader)
+    assert isinstance(scorer, CalibratedReward)
+    assert isinstance(scorer.reward, LMReward)
+    assert scorer.reward.method == "pmi"
+    assert scorer.absolute
 
 
 def test_what_is_said_about_a_scorer_is_heeded(models: dict[str, Path], loader: ModelLoader, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from searchrl import Services
 from searchrl.errors import ConfigError, DataError, ModelError
 from searchrl.models.encoder import Encoder
+from searchrl.reward.calibrated import CalibratedReward
 from searchrl.reward.head import CrossEncoderReward
 from searchrl.reward.lm import LMReward
 
@@ -56,7 +57,7 @@ def test_one_model_for_two_purposes_is_loaded_once(models: dict[str, Path]) -> N
 
 def test_each_may_run_elsewhere() -> None:
     services = Services(generation_engine="vllm", device="cpu", cache=False)
-    assert isinstance(services.reward, LMReward)
+    assert isinstance(services.reward, CalibratedReward), "the one that ships"
     assert services.encoder.dim == 384
     with pytest.raises(ModelError, match="vllm"):
         _ = services.lm

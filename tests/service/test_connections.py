@@ -70,7 +70,7 @@ def seconds_for(running: Running, path: str = "/healthz") -> float:
 
 @pytest.mark.parametrize("begin", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: "])
 def test_half_open_connections_keep_nobody_out(start: Callable[..., Running], tmp_path: Path, begin: bytes) -> None:
-    running = start(before=descriptors(256))
+    running = start(before=descriptors(512))
     opened = half_open(running.port, 500, begin)
     try:
         assert max(seconds_for(running) for _ in range(5)) < 0.5
