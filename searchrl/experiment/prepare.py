@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import load_query_bank_for
 from searchrl.errors import ConfigError, DataError
 from searchrl.experiment.callbacks import Listener
-from searchrl.experiment.parts import Models, make_game, open_models, reward_rules, reward_source
+from searchrl.experiment.parts import Models, make_game, open_models, reformulator_name, reward_rules, reward_source
 
 if TYPE_CHECKING:
     from searchrl.env.game import Game
@@ -175,6 +175,7 @@ def prepare_collections(
     collections: Sequence[Collection], models: Models, data: DataConfig, game: GameConfig, listener: Listener
 ) -> Prepared:
     """Build or load the search graphs to train on, collection by collection."""
+    game = replace(game, reformulator=reformulator_name(game, models.settings, models.writers))
     parts = []
     for one in collections:
         limits: dict[Split, int] = {"train": data.max_train, "dev": data.max_dev}
