@@ -334,7 +334,8 @@ class LearningConfig:
     entropy: Annotated[float, tyro.conf.arg(aliases=("--entropy-coef",))] = 0.6
     """Entropy bonus at the start, falling linearly to a hundredth of it; in units of a query's spread of outcomes."""
     loss_aversion: float = 2.0
-    """How many times a loss against one plain search counts while learning; above 1, the agent acts when sure."""
+    """How many times a loss against the best fixed sequence of the train queries counts while learning; above 1, the
+    agent leaves that sequence when it is sure."""
     curriculum: bool = False
     """After a warm-up, draw hard queries more often than they come."""
     hard_threshold: float = 0.6

@@ -260,11 +260,13 @@ class GraphTensors:
         return torch.from_numpy(np.array(array)).to(self.device)
 
     def with_loss_aversion(self, loss_aversion: float) -> GraphTensors:
-        """The same, but what an episode finds less than one plain search would have counts that many times."""
+        """The same, but what an episode earns less than the best fixed sequence of these queries counts that often."""
         ends = torch.from_numpy(self.tree.ends).long().to(self.device)
+        paid = self.end_gain[:, ends] - self.rules.step_penalty * self.taken[ends]
+        best = ends[(self.weights @ paid).argmax()]
         other = copy.copy(self)
         other.end_gain = self.end_gain.clone()
-        lost = (self.end_gain[:, ends[:1]] - self.end_gain[:, ends]).clamp(min=0.0)
+        lost = (self.end_gain[:, [int(best)]] - self.end_gain[:, ends]).clamp(min=0.0)
         other.end_gain[:, ends] -= (loss_aversion - 1.0) * lost
         return other
 
