@@ -38,6 +38,12 @@ DOCUMENTS = 160
 QUERIES = 12
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of models in this process stays in the test's own folder."""
+    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path / "own-cache"))
+
+
 @pytest.fixture(scope="session")
 def small_dataset() -> Dataset:
     """Real documents, questions and judgments: a corner of pydocs that encodes in seconds."""

@@ -21,6 +21,8 @@ from tests.command import Shell
 from tests.small_models import small_causal_lm, small_classifier
 from tests.stage_commands import fit
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 QUERIES = ["bread", "bread", "tide"]
 DOCUMENTS = ["flour, water and yeast", "the moon pulls the sea", "the moon pulls the sea"]
 

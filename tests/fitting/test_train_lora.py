@@ -29,6 +29,8 @@ from tests.formats import TOLERANCE, in_force
 from tests.small_models import small_causal_lm
 from tests.stage_commands import fit, read
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 CPU = in_force(has_int8=False)
 CLOSE = TOLERANCE[CPU.dtype]
 SHORT = [

@@ -20,6 +20,8 @@ from searchrl.models.transformers_lm import TransformersLM
 from searchrl.reward.calibrated import Calibration, Recipe
 from tests.small_models import small_causal_lm
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 EXACT = DeviceChoice("cpu", "float32", "for tests")
 CONTEXTS, CONTINUATIONS = ["cats sleep all day", "dogs bark at night"], ["who sleeps", "who barks at night"]
 
