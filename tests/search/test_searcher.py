@@ -30,4 +30,4 @@ def test_it_finds_by_a_plain_search_or_by_an_agent(
     assert found[0][0].key
     with Searcher(str(small_folder), policy, device="cpu") as agent:
         assert agent.dataset.corpus.ids == small_dataset.corpus.ids
-        assert [len(one) for one in agent.search(queries.texts, 5)] == [5] * len(queries)
+        assert [len(one) for one in agent.search(queries.texts[:2], 5)] == [5, 5]
