@@ -43,7 +43,7 @@ def _written_before(files: Path, output: Path) -> None:
     queries = [
         BankQuery(f"{i}-{start}", " ".join(text.split()[start : start + 6]), "single", [corpus.ids[i]])
         for i, text in enumerate(corpus.texts)
-        for start in (0, 8)
+        for start in (0,)
     ]
     settings = {"num_single": 12, "num_multi": 3, "num_adversarial": 3}
     header = BankHeader("by hand", "none", corpus.fingerprint, 42, settings=settings)
