@@ -5,18 +5,26 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bench import Bench
+from searchrl.config import ModelConfig, TrainConfig
 from searchrl.data.dataset import Dataset
 from searchrl.errors import ConfigError, DataError
 from searchrl.search.searcher import Searcher
-from tests.command import REPOSITORY
+from tests.service.parts import untrained_policy
 
 
 def test_it_finds_by_a_plain_search_or_by_an_agent(
-    small_dataset: Dataset, small_folder: Path, command_cache: Path, monkeypatch: pytest.MonkeyPatch
+    small_dataset: Dataset,
+    small_folder: Path,
+    command_cache: Path,
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SEARCHRL_CACHE", str(command_cache))
-    queries = small_dataset.splits["test"]
-    policy = REPOSITORY / "checkpoints/pydocs.pt"
+    queries, policy = small_dataset.splits["test"], tmp_path / "policy.pt"
+    recorded = TrainConfig(models=ModelConfig(device="cpu", cache=False), game=bench.game_config)
+    untrained_policy(policy, bench, bench.game.feature_names, recorded)
     with Searcher(small_dataset, device="cpu") as plain:
         found = plain.search(queries.texts, 5)
         with ThreadPoolExecutor(4) as pool:
@@ -30,4 +38,4 @@ def test_it_finds_by_a_plain_search_or_by_an_agent(
     assert found[0][0].key
     with Searcher(str(small_folder), policy, device="cpu") as agent:
         assert agent.dataset.corpus.ids == small_dataset.corpus.ids
-        assert [len(one) for one in agent.search(queries.texts[:2], 5)] == [5, 5]
+        assert [len(one) for one in agent.search(queries.texts, 5)] == [5] * len(queries)
