@@ -8,7 +8,8 @@ from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from searchrl.config import TrainConfig, typed
+from searchrl.checks import typed
+from searchrl.config import TrainConfig
 from searchrl.errors import ConfigError, nearest, reason
 from searchrl.files import load_json, unsealed
 

@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from searchrl.checks import at_least, between
 from searchrl.cli import Stages, do_stage
 from searchrl.command import run_command
-from searchrl.config import (
-    CollectionConfig,
-    ComputeConfig,
-    DtypeName,
-    EngineConfig,
-    ScorerName,
-    SplitName,
-    at_least,
-    between,
-)
+from searchrl.config import CollectionConfig, ComputeConfig, DtypeName, EngineConfig, ScorerName, SplitName
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:

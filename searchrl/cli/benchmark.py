@@ -12,16 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from searchrl.checks import at_least
 from searchrl.command import check_output_file, parse, run_command
-from searchrl.config import (
-    CollectionConfig,
-    DataConfig,
-    DtypeName,
-    EncoderDtypeName,
-    GameConfig,
-    ModelConfig,
-    at_least,
-)
+from searchrl.config import CollectionConfig, DataConfig, DtypeName, EncoderDtypeName, GameConfig, ModelConfig
 from searchrl.errors import ConfigError
 
 CLONE = Path(__file__).parents[2]

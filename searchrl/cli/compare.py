@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from searchrl.checks import at_least
 from searchrl.command import parse, run_command
-from searchrl.config import OwnDocumentName, SplitName, at_least
+from searchrl.config import OwnDocumentName, SplitName
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from searchrl.checks import at_least
 from searchrl.command import parse, run_command
-from searchrl.config import CollectionConfig, ComputeConfig, EngineConfig, SplitName, TrackerName, at_least
+from searchrl.config import CollectionConfig, ComputeConfig, EngineConfig, SplitName, TrackerName
 
 
 @dataclass(frozen=True)

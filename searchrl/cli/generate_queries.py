@@ -7,16 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from searchrl.checks import at_least
 from searchrl.command import check_output_file, parse, run_command
-from searchrl.config import (
-    CollectionConfig,
-    ComputeConfig,
-    DataConfig,
-    EngineConfig,
-    JudgeMethod,
-    ModelConfig,
-    at_least,
-)
+from searchrl.config import CollectionConfig, ComputeConfig, DataConfig, EngineConfig, JudgeMethod, ModelConfig
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from searchrl.checks import at_least
 from searchrl.cli.tune import choice_of, tuned_folder
 from searchrl.command import parse, run_command
-from searchrl.config import CollectionConfig, ModelConfig, RetrieverName, at_least
+from searchrl.config import CollectionConfig, ModelConfig, RetrieverName
 from searchrl.errors import ConfigError
 
 if TYPE_CHECKING:

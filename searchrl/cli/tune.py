@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from searchrl.checks import at_least
 from searchrl.command import parse, run_command
-from searchrl.config import ModelConfig, at_least
+from searchrl.config import ModelConfig
 from searchrl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ class SearchTasks:
         seed: int = 42,
         **settings: Any,
     ) -> None:
-        data, models, game = pick_settings({"dataset": dataset, "reward": "qrels", "retriever": "hybrid", **settings})
+        data, models, game = pick_settings({"dataset": dataset, "retriever": "hybrid", **settings})
         collection = read_collection(data, seed)
         self.queries = collection.queries(split)
         """One task each."""

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from searchrl.config import whole
+from searchrl.checks import whole
 from searchrl.data.dataset import QuerySet
 from searchrl.data.own_document import own_document
 from searchrl.env.build import GAIN_DEPTH, build_graph

@@ -10,13 +10,13 @@ the top of the mixture is judged.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from searchrl.env.game import Game
 from searchrl.retrieval.fusion import mix
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE
 from searchrl.reward.gain import calibrate
 from searchrl.reward.reward_model import JudgedPool, RewardModel
@@ -62,8 +62,8 @@ def rerankers(
     yield "adaptive_rerank", reranked(*_adaptive(game, pool, dense, vectors, own, budget))
     first = np.concatenate([dense.documents[:, :1], words.documents[:, :1]], axis=1)
     pool.ensure(first)
-    weighted = game.retriever.queries(texts, 0.0, vectors)
-    mixed = game.retriever.search(_with_shares(weighted, _lexical_share(reward, pool.lookup(first))), own)
+    weighted = replace(game.retriever.queries(texts, 0.0, vectors), lexical=_lexical_share(reward, pool.lookup(first)))
+    mixed = game.retriever.search(weighted, own)
     ahead = (mixed.documents[:, :, None] == first[:, None, :]).any(axis=2)
     places = np.cumsum(~ahead & (mixed.documents != NO_DOCUMENT), axis=1)
     within = np.where(ahead | (places <= budget - first.shape[1]), mixed.documents, NO_DOCUMENT)
@@ -76,10 +76,6 @@ def _lexical_share(reward: RewardModel, scores: FloatArray) -> FloatArray:
     gains = np.where(known, calibrate(scores, reward.absolute), 0.0)
     total = gains.sum(axis=1)
     return np.where(total > 0, gains[:, 1] / np.where(total > 0, total, 1.0), 0.5).astype(np.float32)
-
-
-def _with_shares(queries: Queries, shares: FloatArray) -> Queries:
-    return Queries(queries.texts, queries.vectors, queries.terms, shares)
 
 
 def _only_new(documents: IntArray, others: IntArray) -> IntArray:

@@ -10,6 +10,7 @@ from typing import Any
 from searchrl.agent.checkpoint import PolicyCheckpoint, find_policy, in_words, load_policy, paid_by
 from searchrl.agent.policy import Policy as Network
 from searchrl.agent.trainer import greedy_episodes
+from searchrl.checks import at_least, typed
 from searchrl.config import (
     DataConfig,
     EngineConfig,
@@ -19,8 +20,6 @@ from searchrl.config import (
     SplitName,
     TrackerName,
     TrainConfig,
-    at_least,
-    typed,
 )
 from searchrl.config_file import differences, from_json
 from searchrl.data.dataset import QuerySet, Split

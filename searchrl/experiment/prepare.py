@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchrl.config import DataConfig, GameConfig, at_least, pick_settings, typed
+from searchrl.checks import at_least, typed
+from searchrl.config import DataConfig, GameConfig, pick_settings
 from searchrl.data.dataset import Dataset, QuerySet, Split, train_from_dev
 from searchrl.data.load import load_dataset
 from searchrl.data.query_bank import load_query_bank_for
@@ -108,7 +109,7 @@ def prepare(dataset: str = "pydocs", *, seed: int = 42, show_progress: bool = Fa
     reward, and no reward model takes part, unless ``reward="lm"`` or ``"head"`` asks for one, or ``judge_depth`` says
     how many documents it judges. Raises ConfigError on a setting that is not there.
     """
-    data, models, game = pick_settings({"dataset": dataset, **_without_model(settings)})
+    data, models, game = pick_settings({"dataset": dataset, **settings})
     at_least("seed", typed(int, seed, "`seed`"), 0)
     listener = Listener()
     listener.show_progress = show_progress
@@ -119,12 +120,6 @@ def prepare(dataset: str = "pydocs", *, seed: int = 42, show_progress: bool = Fa
     except BaseException:
         opened.close()
         raise
-
-
-def _without_model(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in Python, where no language model is loaded unless it is asked for."""
-    paid = {"reward": "qrels", **settings}
-    return {"judge_depth": 0, "reformulator": "feedback", **paid} if paid["reward"] == "qrels" else paid
 
 
 def read_collection(data: DataConfig, seed: int) -> Collection:
@@ -217,7 +212,7 @@ def make_env(
     """
     from searchrl.env.search_env import SearchEnv
 
-    data, models, game = pick_settings({"dataset": dataset, **_without_model(settings)})
+    data, models, game = pick_settings({"dataset": dataset, **settings})
     collection = read_collection(data, seed=42)
     played = make_game(game, collection.dataset.corpus, open_models(models, game))
     return SearchEnv(played, collection.queries(split), reward_rules(game), use_mask=game.mask, render_mode=render_mode)
@@ -231,7 +226,7 @@ def make_vector_env(
     """
     from searchrl.env.vector import VectorSearchEnv
 
-    data, models, game = pick_settings({"dataset": dataset, **_without_model(settings)})
+    data, models, game = pick_settings({"dataset": dataset, **settings})
     collection = read_collection(data, seed=42)
     with open_models(models, game) as opened:
         similarity = opened.encoder.similarity

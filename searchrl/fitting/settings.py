@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from searchrl.checks import above, at_least, check_types
 from searchrl.config import (
     CollectionConfig,
     ComputeConfig,
@@ -16,9 +17,6 @@ from searchrl.config import (
     LanguageModelConfig,
     ScorerName,
     TrackerName,
-    above,
-    at_least,
-    check_types,
 )
 from searchrl.errors import ConfigError
 from searchrl.queries.cleaning import QueryKind

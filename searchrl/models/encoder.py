@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.config import at_least
+from searchrl.checks import at_least
 from searchrl.device import choose_device, encoder_dtype
 from searchrl.errors import EngineError, ModelError, reason
 from searchrl.models.answers import EmbeddingList

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from searchrl.config import above, at_least
+from searchrl.checks import above, at_least
 from searchrl.errors import ConfigError, EngineError, SearchRLError
 from searchrl.models.answers import AnswerT, ModelList, decode
 from searchrl.threads import lazy

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from searchrl.config import at_least
+from searchrl.checks import at_least
 from searchrl.device import DeviceChoice
 from searchrl.errors import ModelError
 from searchrl.models.language_model import Prompt, split_prompt

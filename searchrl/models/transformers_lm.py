@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from searchrl.config import at_least
+from searchrl.checks import at_least
 from searchrl.device import DeviceChoice, choose_device, generator, with_dtype
 from searchrl.errors import ConfigError, ModelError
 from searchrl.models.folders import (

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from searchrl.config import at_least
+from searchrl.checks import at_least
 from searchrl.device import rng
 from searchrl.errors import ConfigError, EngineError, ModelError, reason
 from searchrl.extras import install_command

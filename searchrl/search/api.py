@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, typed, whole
+from searchrl.checks import typed, whole
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
 from searchrl.errors import ConfigError, nearest
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from searchrl.config import pick_settings, whole
+from searchrl.checks import whole
+from searchrl.config import pick_settings
 from searchrl.data.dataset import Dataset
 from searchrl.experiment.parts import make_encoder, make_loader
 from searchrl.experiment.prepare import read_collection

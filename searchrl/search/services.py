@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName, at_least, typed, whole
+from searchrl.checks import at_least, typed, whole
+from searchrl.config import DtypeName, EngineConfig, EngineName, ScorerName
 from searchrl.errors import ConfigError, DataError
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from searchrl.config import ModelConfig, at_least, between
+from searchrl.checks import at_least, between
+from searchrl.config import ModelConfig
 from searchrl.errors import ConfigError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})

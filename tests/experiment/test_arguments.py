@@ -89,3 +89,14 @@ def test_a_device_for_each_model() -> None:
     with open_models(ModelConfig(device="cpu", reward_device="cpu", cache=False), GameConfig(reward="lm")) as opened:
         assert opened.judges is not opened.loader
         assert opened.writers is opened.loader
+
+
+def test_from_python_no_language_model_takes_part_unless_it_is_asked_for() -> None:
+    def chosen(**settings: Any) -> tuple[str, int, str]:
+        game = pick_settings(settings)[2]
+        return game.reward, game.judge_depth, game.reformulator
+
+    assert chosen() == ("qrels", 0, "feedback")
+    assert chosen(judge_depth=5) == ("qrels", 5, "feedback")
+    assert chosen(reformulator="lm") == ("qrels", 0, "lm")
+    assert chosen(reward="lm") == ("lm", 10, "auto")

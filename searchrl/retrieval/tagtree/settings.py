@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from searchrl.checks import at_least, between
 from searchrl.config import (
     CollectionConfig,
     ComputeConfig,
@@ -14,8 +15,6 @@ from searchrl.config import (
     LanguageModelConfig,
     ScorerName,
     SplitName,
-    at_least,
-    between,
 )
 from searchrl.errors import ConfigError
 
