@@ -91,9 +91,7 @@ def language_model_folder(name: str) -> Path:
     if name.lower() == OFFLINE_LANGUAGE_MODEL:
         return smollm2_folder()
     if name.lower() == REWARD_ADAPTER:
-        from searchrl.models.adapters import merged_folder
-
-        return merged_folder(shipped(REWARD_ADAPTER), language_model_folder)
+        return model_folder(str(shipped(REWARD_ADAPTER)), OFFLINE_LANGUAGE_MODEL)
     source = LANGUAGE_MODELS.get(name.lower(), name)
     if "/" not in source and not Path(source).is_dir():
         raise ModelError(

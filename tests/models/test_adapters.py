@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from searchrl.device import DeviceChoice
 from searchrl.errors import ModelError
-from searchrl.files import SEAL, write_seal
+from searchrl.files import SEAL, damage, shipped, write_seal
 from searchrl.fitting.trainer import without_deprecations
-from searchrl.models.folders import language_model_folder
+from searchrl.models.folders import REWARD_ADAPTER, language_model_folder
 from searchrl.models.transformers_lm import TransformersLM
 from searchrl.reward.calibrated import Calibration, Recipe
 from tests.small_models import small_causal_lm
@@ -118,3 +118,10 @@ def test_a_sealed_folder_is_held_to_what_was_written(base: Path, tmp_path: Path)
         language_model_folder(str(folder))
     (folder / SEAL).unlink()
     language_model_folder(str(folder))
+
+
+def test_the_reward_model_that_ships_is_held_to_what_was_written() -> None:
+    folder = shipped(REWARD_ADAPTER)
+    assert not damage(folder)
+    assert (folder / SEAL).is_file()
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8_000_000
