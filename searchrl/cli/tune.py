@@ -40,7 +40,7 @@ class TuneConfig:
     text_column: str = "text"
     """Field of tables that holds the text."""
     fit: bool = False
-    """Also fit the language model to judge these documents; on a CPU this takes hours."""
+    """Also fit the language model to judge these documents; on a CPU this takes long."""
     episodes: int = 10_000
     """Episodes to train."""
     seed: int = 42
