@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from searchrl.connect.search_tools import SearchTasks
+from tests.command import REPOSITORY
 
 pytest.importorskip("openenv.core", reason="needs the extra 'openenv'")
 pytestmark = pytest.mark.filterwarnings("default")  # OpenEnv's own
@@ -33,3 +36,10 @@ def test_an_episode_by_actions(small_folder: Path, command_cache: Path, monkeypa
     assert [env.step(SearchAction(query="x")).done for _ in range(3)] == [False, False, True]
     assert {"/ws", "/health"} <= {getattr(route, "path", "") for route in make_app(tasks).routes}
     tasks.close()
+
+
+def test_the_example_is_a_package_that_openenv_takes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "openenv.cli", "validate", str(REPOSITORY / "examples" / "openenv")]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False).stdout
+    assert "PASS  static.manifest" in said
+    assert "FAIL" not in said
