@@ -1,9 +1,9 @@
-"""Opens an address in a real browser without a screen: ``python browser.py ADDRESS dark|light < STEPS``.
+"""Opens an address in a real browser without a screen: ``python browser.py ADDRESS dark|light WIDTH < STEPS``.
 
-STEPS is JSON: a list of ["js", expression], ["type", text], ["key", name], ["wait", expression], which waits until it
-is true. Prints JSON: the value of each "js" in order, what the page wrote to its console, and every address it asked
-for. Exit code 77: there is no browser here. In a process of its own, because a browser engine never quite leaves the
-one it ran in; tests call ``browse``.
+STEPS is JSON: a list of ["js", expression], ["load", script's path], ["type", text], ["key", name], ["wait",
+expression], which waits until it is true. Prints JSON: the value of each "js" in order, what the page wrote to its
+console, and every address it asked for. Exit code 77: there is no browser here. In a process of its own, because a
+browser engine never quite leaves the one it ran in; tests call ``browse``.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Seen:
     requests: list[str]
 
 
-def browse(address: str, *steps: list[str], scheme: str = "light") -> Seen:
-    """Open a page and take steps; it may not complain. Skips the test where there is no browser."""
+def browse(address: str, *steps: list[str], scheme: str = "light", width: int = 1200) -> Seen:
+    """Open a page and take steps; it may not complain. width: in pixels. Skips the test where there is no browser."""
     import pytest
 
     if importlib.util.find_spec("PySide6") is None:
         pytest.skip("no browser: it is an extra, uv pip install 'searchrl[browser]'")
-    command = [sys.executable, str(Path(__file__)), address, scheme]
+    command = [sys.executable, str(Path(__file__)), address, scheme, str(width)]
     done = subprocess.run(command, input=json.dumps(steps), capture_output=True, text=True, timeout=120)
     if done.returncode == NO_BROWSER:
         pytest.skip(f"no browser can be started here: {done.stderr}")
@@ -47,7 +47,7 @@ def browse(address: str, *steps: list[str], scheme: str = "light") -> Seen:
     return Seen(seen["values"], seen["requests"])
 
 
-def main(address: str, scheme: str) -> None:
+def main(address: str, scheme: str, width: str) -> None:
     os.environ |= {
         "QT_QPA_PLATFORM": "offscreen",
         "QTWEBENGINE_DISABLE_SANDBOX": "1",  # containers often forbid it, and the page is our own
@@ -83,7 +83,7 @@ def main(address: str, scheme: str) -> None:
     page = Page(view)
     page.setUrlRequestInterceptor(watching)
     view.setPage(page)
-    view.resize(1200, 900)
+    view.resize(int(width), 900)
     view.show()
     loop = QEventLoop()
     page.loadFinished.connect(loop.quit)
@@ -101,6 +101,8 @@ def main(address: str, scheme: str) -> None:
     for step, given in json.load(sys.stdin):
         if step == "js":
             values.append(value(given))
+        elif step == "load":
+            page.runJavaScript(Path(given).read_text(encoding="utf-8"))
         elif step == "type":
             QTest.keyClicks(view.focusProxy(), given)
         elif step == "key":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import threading
 import time
@@ -70,9 +71,9 @@ def agent(tmp_path: Path, bench: Bench) -> Agent:
     return Agent(tmp_path / "policy.pt", models, encoder)
 
 
-def browse(address: str, *steps: list[str]) -> list[Any]:
+def browse(address: str, *steps: list[str], **view: Any) -> list[Any]:
     """Open the page, take steps and return what they gave; it may not complain, or ask for anything from elsewhere."""
-    seen = browser.browse(address, *steps)
+    seen = browser.browse(address, *steps, **view)
     assert all(asked.startswith((address, "data:,")) for asked in seen.requests)
     return seen.values
 
@@ -139,3 +140,53 @@ def test_without_an_agent_there_is_one_list_and_a_token_is_asked_for(tmp_path: P
     _, _, single, no_trace, no_agent = values
     assert single[0] == "blue sky"
     assert (no_trace, no_agent) == (True, True)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 390), ("dark", 390)])
+def test_everybody_can_read_the_answer(scheme: str, width: int, tmp_path: Path, agent: Agent) -> None:
+    """No violation that axe finds, and nothing to be moved sideways on a phone."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("axe is not installed: uv pip install --no-deps axe-playwright-python")
+    axe = Path(package.submodule_search_locations[0], "axe.min.js")
+    with served(tmp_path / "corpora", agent=agent) as address:
+        values = browse(
+            address,
+            READY,
+            FOCUS,
+            ["type", "red car"],
+            ["key", "Return"],
+            ANSWERED,
+            ["load", str(axe)],
+            ["js", "axe.run().then((all) => { window.found = all.violations.map((v) => v.id + v.nodes[0].html) })"],
+            ["wait", "window.found !== undefined"],
+            ["js", "window.found"],
+            ["js", "document.documentElement.scrollWidth <= window.innerWidth"],
+            ["js", "window.matchMedia('(prefers-color-scheme: dark)').matches"],
+            scheme=scheme,
+            width=width,
+        )
+    assert values[-3:] == [[], True, scheme == "dark"]
+
+
+def test_the_keyboard_alone_searches_and_opens_the_trace(tmp_path: Path, agent: Agent) -> None:
+    reached = ["js", "document.activeElement.id || document.activeElement.tagName"]
+    tab = ["key", "Tab"]
+    with served(tmp_path / "corpora", agent=agent) as address:
+        values = browse(
+            address,
+            READY,
+            ["js", "document.getElementById('corpus').focus()"],
+            *[step for _ in range(4) for step in (tab, reached)],
+            ["js", "document.getElementById('query').focus()"],
+            ["type", "red car"],
+            *[tab] * 3,
+            ["key", "Return"],
+            ANSWERED,
+            tab,
+            reached,
+            ["key", "Return"],
+            ["js", "document.querySelectorAll('details[open]').length"],
+        )
+    assert values[1:5] == ["query", "k", "judge", "BUTTON"]
+    assert values[-2:] == ["SUMMARY", 1]
