@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 APPLICATION_ID = 0x5EA2C84C
 """Marks a database as ours, so that no other program's file is ever written to or cleared."""
+FAULTS = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What SQLite raises; it decodes its own message of a damaged schema, which need not be text."""
 BUSY_SECONDS = 60.0
 KEYS_AT_ONCE = 900
 """SQLite builds before 3.32 take no more than 999 placeholders."""
@@ -55,12 +57,18 @@ class AnswerStore:
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The entries there are, of those asked for."""
         distinct = list(dict.fromkeys(keys))
+        asked = set(distinct)
         found: dict[bytes, bytes] = {}
         for start in range(0, len(distinct), KEYS_AT_ONCE):
             part = distinct[start : start + KEYS_AT_ONCE]
             query = f"SELECT key, value, crc FROM answers WHERE key IN ({','.join('?' * len(part))})"
             rows = self._rows(query, part)
-            whole = {key: value for key, value, crc in rows if isinstance(value, bytes) and zlib.crc32(value) == crc}
+            # A row of a damaged key can come in another's place.
+            whole = {
+                key: value
+                for key, value, crc in rows
+                if key in asked and isinstance(value, bytes) and zlib.crc32(value) == crc
+            }
             if len(whole) < len(rows):
                 logger.warning("%s: %d damaged answers are computed again", self._path, len(rows) - len(whole))
             found.update(whole)
@@ -89,14 +97,14 @@ class AnswerStore:
         with self._lock:
             try:
                 return work(self._connection)
-            except sqlite3.DatabaseError as error:
+            except FAULTS as error:
                 if not _is_damage(error) or self._path is None:
                     raise self._unusable(error) from error
                 self._connection.close()
                 self._begin()
             try:
                 return work(self._connection)
-            except sqlite3.DatabaseError as error:
+            except FAULTS as error:
                 raise self._unusable(error) from error
 
     def _begin(self) -> None:
@@ -111,14 +119,14 @@ class AnswerStore:
             with locked(Path(f"{self._path}.lock")):
                 try:
                     return _connect(self._path)
-                except sqlite3.DatabaseError as error:
+                except FAULTS as error:
                     if not _is_damage(error):
                         raise
                     aside = _move_aside(self._path)
                     said = "the language model cache %s is damaged (%s); moved to %s, a new one is begun"
                     logger.warning(said, self._path, error, aside.name)
                     return _connect(self._path)
-        except (sqlite3.DatabaseError, OSError, OutputError) as error:
+        except (*FAULTS, OSError, OutputError) as error:
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> OutputError:
@@ -191,9 +199,9 @@ def _connect(path: Path | str) -> sqlite3.Connection:
     return connection
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def _is_damage(error: Exception) -> bool:
     """Damage comes as DatabaseError itself; its subclasses mean a lock, a full disk, missing permissions."""
-    return type(error) is sqlite3.DatabaseError
+    return type(error) in FAULTS
 
 
 def _files(path: Path) -> list[Path]:
