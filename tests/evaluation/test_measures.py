@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 
 import numpy as np
 import pytest
@@ -158,13 +157,3 @@ def test_evaluate_ranking_refuses_unjudged_queries():
     queries = QuerySet(["q1", "new"], ["one", "new"], QRELS)
     with pytest.raises(DataError, match=r"1 of 2 queries have no human judgments \(first: 'new'\)"):
         evaluate_ranking(ranking([0], [0]), queries, ["a"])
-
-
-def test_thousands_of_queries_take_seconds_at_most():
-    n, depth, corpus = 3000, 100, 20_000
-    documents = np.random.default_rng(0).permuted(np.tile(np.arange(corpus // 100, dtype=np.int32), (n, 1)), axis=1)
-    ids = [f"d{i}" for i in range(corpus)]
-    queries = QuerySet([f"q{i}" for i in range(n)], [""] * n, {f"q{i}": {"d7": 1} for i in range(n)})
-    start = time.process_time()
-    evaluate_ranking(ranking(*documents[:, :depth].tolist()), queries, ids)
-    assert time.process_time() - start < 5
