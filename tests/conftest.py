@@ -15,7 +15,7 @@ from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.pydocs import load_pydocs
 from searchrl.device import FORMAT_VARIABLE, cpu_has_int8
-from searchrl.models.folders import smollm2_folder
+from searchrl.models.folders import REWARD_ADAPTER, language_model_folder, smollm2_folder
 from tests.command import Outcome, Shell
 
 # A shared machine makes single examples slow now and then; that says nothing about the code.
@@ -38,10 +38,18 @@ DOCUMENTS = 160
 QUERIES = 12
 
 
+def share_models(cache: Path) -> Path:
+    """Give a new cache the embedded models of the user's own: to unpack them takes longer than most tests."""
+    (cache / "models").mkdir(parents=True)
+    for made in (smollm2_folder(), language_model_folder(REWARD_ADAPTER)):
+        (cache / "models" / made.name).symlink_to(made, target_is_directory=True)
+    return cache
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is made of models in this process stays in the test's own folder."""
-    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path / "own-cache"))
+    monkeypatch.setenv("SEARCHRL_CACHE", str(share_models(tmp_path / "own-cache")))
 
 
 @pytest.fixture(scope="session")
@@ -85,12 +93,8 @@ def bench(small_folder: Path) -> Bench:
 
 @pytest.fixture(scope="session")
 def command_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all commands, so that the small collection is encoded once. The embedded language model is the
-    user's own, if it was unpacked before: that takes longer than most tests.
-    """
-    cache = tmp_path_factory.mktemp("cache")
-    (cache / "models").symlink_to(smollm2_folder().parent, target_is_directory=True)
-    return cache
+    """One cache for all commands, so that the small collection is encoded once."""
+    return share_models(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

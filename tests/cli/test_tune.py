@@ -24,11 +24,11 @@ COMMAND = "tune --queries 18 --episodes 640 --device cpu".split()
 
 @pytest.fixture(scope="module")
 def files(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty real texts as Markdown, and some files that cannot be read."""
+    """Real texts as Markdown, and some files that cannot be read."""
     folder = tmp_path_factory.mktemp("files") / "my notes"
     folder.mkdir()
     corpus = small_dataset.corpus
-    for i in range(40):
+    for i in range(26):
         text = f"# {corpus.titles[i]}\n\n{corpus.texts[i][:200]}"
         (folder / f"note {i}.md").write_text(text, encoding="utf-8")
     (folder / "binary.txt").write_bytes(b"\x00\x01\x02")
@@ -60,7 +60,7 @@ def tuned(files: Path, command_cache: Path, tmp_path_factory: pytest.TempPathFac
 
 def test_a_folder_becomes_a_report_with_a_recommendation(tuned: tuple[Shell, Path, Outcome]) -> None:
     _, output, outcome = tuned
-    assert "documents: 40; 3 left out" in outcome.out
+    assert "documents: 26; 3 left out" in outcome.out
     report = (output / "report.md").read_text(encoding="utf-8")
     recommendation = json.loads((output / "tune.json").read_text(encoding="utf-8"))["recommendation"]
     assert recommendation.startswith("Use ")

@@ -35,7 +35,7 @@ def verdict(shell: Shell, folder: Path) -> tuple[float, float, float]:
 
 
 def test_known_items_of_the_embedded_documentation(shell: Shell, small_dataset: Dataset, tmp_path: Path) -> None:
-    write_beir_folder(known_items(small_dataset, 10), tmp_path / "known")
+    write_beir_folder(known_items(small_dataset, 6), tmp_path / "known")
     difference, p, _ = verdict(shell, tmp_path / "known")
     assert difference >= 0 or p > 0.05
 

@@ -10,22 +10,10 @@ import pytest
 from searchrl.data.beir import read_beir_folder, write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset
 from searchrl.data.query_bank import load_query_bank, load_query_bank_for
-from searchrl.files import cache_dir
-from searchrl.models.folders import smollm2_folder
 from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import check
 from tests.command import Shell
 from tests.mortal import run
-
-
-@pytest.fixture
-def with_model(shell: Shell) -> Shell:
-    """A shell that has the embedded model without converting it again."""
-    models = smollm2_folder().parent  # made once for all commands, rather than in every new cache
-    assert models.parent == cache_dir()
-    if not (shell.cache / "models").exists():
-        (shell.cache / "models").symlink_to(models, target_is_directory=True)
-    return shell
 
 
 @pytest.fixture
@@ -37,9 +25,9 @@ def short(small_dataset: Dataset, tmp_path: Path) -> tuple[Path, Corpus]:
 
 
 def test_a_killed_command_goes_on_to_a_bank_and_a_folder_that_training_reads(
-    with_model: Shell, short: tuple[Path, Corpus], flags: list[str]
+    shell: Shell, short: tuple[Path, Corpus], flags: list[str]
 ) -> None:
-    shell, (folder, corpus) = with_model, short
+    folder, corpus = short
     numbers = "--num-single 3 --num-multi 0 --num-adversarial 0 --queries-per-doc 1 --show 9".split()
     exported = shell.folder / "made"
     command = ["--dataset", str(folder), "--device", "cpu", *numbers]

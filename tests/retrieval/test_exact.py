@@ -89,8 +89,8 @@ from searchrl.env.game import Game, Rules
 from searchrl.env.tree import Action
 
 dataset = load_dataset(sys.argv[1])
-texts = [text for queries in dataset.splits.values() for text in queries.texts][:12]
-corpus = Corpus(*(part[::3] for part in (dataset.corpus.ids, dataset.corpus.titles, dataset.corpus.texts)))
+texts = [text for queries in dataset.splits.values() for text in queries.texts][:6]
+corpus = Corpus(*(part[::5] for part in (dataset.corpus.ids, dataset.corpus.titles, dataset.corpus.texts)))
 nobody = np.full(len(texts), -1, np.int32)
 
 def play(game, texts):
@@ -111,7 +111,7 @@ for dtype in sys.argv[2].split(","):
         torch.set_num_threads(threads)
         with threadpool_limits(threads):
             together = play(game, texts)
-            for batch in (1, 5):
+            for batch in (1, 4):
                 for start in range(0, len(texts), batch):
                     rows = slice(start, start + batch)
                     for (documents, scores), (d, s) in zip(play(game, texts[rows]), together, strict=True):

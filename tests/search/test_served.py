@@ -25,9 +25,8 @@ BEST = [[i, i + 6] for i in range(6)]
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Reranks by common words. Nobody waits between two attempts, and nothing outlasts the test."""
-    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("searchrl.models.http_client.HttpClient._pause", lambda *_: 0.0)
     with running(Server()) as served:
         yield served
