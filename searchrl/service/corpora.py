@@ -30,6 +30,7 @@ from searchrl.errors import CacheError, ConfigError, OutputError, reason
 from searchrl.files import crc32
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import FloatArray
 from searchrl.search.corpus import Document, IndexedCorpus
 
@@ -284,8 +285,8 @@ class CorpusStore:
             )
         documents.check()
         vectors = _map(folder / VECTORS_FILE, (len(corpus), facts.dim), facts.crc32)
-        indexes = DenseIndex(vectors), LexicalIndex(corpus)
-        return Collection(corpus, *indexes, self.encoder, name=name, documents=documents)
+        index = MemoryIndex(DenseIndex(vectors), LexicalIndex(corpus))
+        return Collection(corpus, index, self.encoder, name=name, documents=documents)
 
 
 class CorpusWriter:
