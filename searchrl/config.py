@@ -184,6 +184,30 @@ class IndexConfig:
 
 
 @dataclass(frozen=True)
+class RayConfig:
+    """Whether models compute in the processes of a Ray cluster. It changes no result."""
+
+    ray: str | None = None
+    """local (processes of this machine), auto, or a cluster's address, such as ray://head:10001; needs an extra."""
+    ray_workers: int = 2
+    """Copies of each model, each in a process of its own; of a sweep, as many runs at a time as there is room for."""
+    ray_cpus: float = 1.0
+    """CPUs that each takes, and threads that it computes with."""
+    ray_gpus: float = 0.0
+    """GPUs that each takes: 0.5 has two share one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        check_types(self)
+        at_least("ray_workers", self.ray_workers, 1, 10_000)
+        above("ray_cpus", self.ray_cpus, 0.0, 1e4)
+        at_least("ray_gpus", self.ray_gpus, 0.0, 1e3)
+        for name in ("ray_workers", "ray_cpus", "ray_gpus"):
+            if self.ray is None and getattr(self, name) != RayConfig.__dataclass_fields__[name].default:
+                raise ConfigError(f"`{name}` needs `ray`: local, auto, or a cluster's address")
+
+
+@dataclass(frozen=True)
 class ComputeConfig:
     """Where models compute, and whether their work is kept."""
 
@@ -250,6 +274,7 @@ class ModelConfig:
     """Keep the index, search graphs and language model answers for the next command."""
     serving: EngineConfig = field(default_factory=EngineConfig)
     indexing: IndexConfig = field(default_factory=IndexConfig)
+    cluster: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
         """Refuse what would be ignored."""
@@ -459,8 +484,8 @@ def pick_settings(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, G
     values = {"reward": "qrels", **values}
     if values["reward"] == "qrels":
         values = {"judge_depth": 0, "reformulator": "feedback", **values}
-    chosen = sort_settings((DataConfig, ModelConfig, EngineConfig, IndexConfig, GameConfig), values)
-    for group, kind in (("serving", EngineConfig), ("indexing", IndexConfig)):
+    chosen = sort_settings((DataConfig, ModelConfig, EngineConfig, IndexConfig, RayConfig, GameConfig), values)
+    for group, kind in (("serving", EngineConfig), ("indexing", IndexConfig), ("cluster", RayConfig)):
         if chosen[kind]:
             chosen[ModelConfig].setdefault(group, kind(**chosen[kind]))
     return DataConfig(**chosen[DataConfig]), ModelConfig(**chosen[ModelConfig]), GameConfig(**chosen[GameConfig])

@@ -36,6 +36,7 @@ def make_loader(models: ModelConfig, show_progress: bool = False, device: str | 
         dtype=models.dtype,
         cache=models.cache,
         show_progress=show_progress,
+        cluster=models.cluster,
     )
 
 
@@ -43,6 +44,10 @@ def make_encoder(models: ModelConfig, device: DeviceChoice) -> Encoder:
     """The sentence encoder."""
     from searchrl.models.encoder import Encoder
 
+    if models.cluster.ray:
+        from searchrl.models.ray_models import RayEncoder
+
+        return RayEncoder(models.encoder, device.device, dtype=models.encoder_dtype, config=models.cluster)
     return Encoder(models.encoder, device.device, dtype=models.encoder_dtype)
 
 

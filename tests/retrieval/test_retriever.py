@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from searchrl.cluster import connect
+from searchrl.config import IndexConfig, RayConfig
+from searchrl.errors import ConfigError
 from searchrl.retrieval import dense as dense_module
 from searchrl.retrieval import memory as module
+from searchrl.retrieval.build import build_index
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.memory import MemoryIndex
@@ -130,3 +135,26 @@ def test_description_tells_rankings_apart() -> None:
     exact = retriever_of(CORPUS)
     assert exact.description == {"encoder": "words", "lexical_share": 0.0, "depth": 10}
     assert retriever_of(CORPUS, depth=9).description != exact.description
+
+
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(ConfigError, match="pip install"):
+        build_index(CORPUS, WordEncoder(), None, IndexConfig("milvus", "http://127.0.0.1:19530"))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="pip install"):
+        connect(RayConfig("local"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"index": "milvus"}, "`index` milvus needs `index_uri`"),
+        ({"index_uri": "http://127.0.0.1:19530"}, "`index_uri` needs `index` milvus"),
+        ({"index": "milvus", "index_uri": "http://name:word@host"}, "holds a name or password"),
+        ({"index": "milvsu"}, "milvsu"),
+    ],
+)
+def test_settings_of_an_index_that_contradict_each_other(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        IndexConfig(**settings)  # type: ignore[arg-type]
