@@ -175,15 +175,15 @@ class Collection(IndexedCorpus):
 
 
 class CorpusStore:
-    """All corpora of a folder, which one process at a time may use.
+    """All corpora of a folder, which one process at a time may use. read_only: any number, and none changes it.
 
     Raises ConfigError where another process does, OutputError where the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, encoder: TextEncoder) -> None:
+    def __init__(self, folder: Path, encoder: TextEncoder, read_only: bool = False) -> None:
         from filelock import FileLock, Timeout
 
-        self._folder = folder
+        self._folder, self._read_only = folder, read_only
         self.encoder = encoder
         self.collections: dict[str, Collection] = {}
         """By name."""
@@ -192,7 +192,8 @@ class CorpusStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / ".lock", thread_local=False)  # let go of by whichever thread closes
-            self._lock.acquire(timeout=0)
+            if not read_only:
+                self._lock.acquire(timeout=0)
         except Timeout as error:
             raise ConfigError(f"{folder} is in use by another service; stop it, or name another folder") from error
         except OSError as error:
@@ -203,7 +204,7 @@ class CorpusStore:
         versions: dict[str, list[Path]] = {}
         for path in sorted(self._folder.iterdir()):
             if _TEMPORARY.fullmatch(path.name):
-                shutil.rmtree(path, ignore_errors=True)
+                self._remove(path)
             elif match := _FOLDER.fullmatch(path.name):
                 versions.setdefault(match[1], []).append(path)
         for name, paths in versions.items():
@@ -221,8 +222,13 @@ class CorpusStore:
                 self.unusable[called] = str(error)
             else:
                 for old in newest_first[place + 1 :]:
-                    shutil.rmtree(old, ignore_errors=True)
+                    self._remove(old)
                 return
+
+    def _remove(self, path: Path) -> None:
+        """Remove what another process left, where that is ours to do."""
+        if not self._read_only:
+            shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
         """Let another process have the folder."""
