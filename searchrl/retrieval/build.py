@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from searchrl.config import IndexConfig
 from searchrl.data.dataset import Corpus
-from searchrl.retrieval.dense import TextEncoder, build_dense_index
+from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index
 from searchrl.retrieval.index import Index
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.memory import MemoryIndex
+from searchrl.retrieval.ranking import FloatArray
 
 
 def build_index(
@@ -28,9 +30,10 @@ def build_index(
     """
     large = 0 < ann_above < len(corpus)
     if indexing.index == "milvus":
-        from searchrl.retrieval.milvus.open import open_index
+        from searchrl.retrieval.milvus.open import open_index, vectors_of
 
-        return open_index(corpus, encoder, cache, indexing, large, show_progress)
+        found = partial(vectors_of, corpus, encoder, cache, show_progress)
+        return open_index(corpus, encoder, found, indexing, large, show_progress)
     if not large and indexing.index == "memory":
         return MemoryIndex(build_dense_index(corpus, encoder, cache, show_progress), LexicalIndex(corpus))
     from searchrl.retrieval.approximate import FaissIndex, build_approximate_index, import_faiss
@@ -38,3 +41,17 @@ def build_index(
     import_faiss()  # what is missing is said before hours of encoding
     dense = build_dense_index(corpus, encoder, cache, show_progress)
     return FaissIndex(dense, LexicalIndex(corpus), build_approximate_index(corpus, encoder, dense, cache))
+
+
+def index_of(corpus: Corpus, encoder: TextEncoder, vectors: FloatArray, indexing: IndexConfig) -> Index:
+    """Index a corpus whose vectors (documents, dim) are at hand. Raises what ``build_index`` raises."""
+    if indexing.index == "milvus":
+        from searchrl.retrieval.milvus.open import open_index
+
+        return open_index(corpus, encoder, lambda: lambda places: vectors[places.start : places.stop], indexing)
+    dense = DenseIndex(vectors)
+    if indexing.index == "faiss":
+        from searchrl.retrieval.approximate import FaissIndex, build_approximate_index
+
+        return FaissIndex(dense, LexicalIndex(corpus), build_approximate_index(corpus, encoder, dense, None))
+    return MemoryIndex(dense, LexicalIndex(corpus))

@@ -25,12 +25,12 @@ from typing import IO, Annotated, Any, overload
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from searchrl.config import IndexConfig
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, ConfigError, OutputError, reason
 from searchrl.files import crc32
-from searchrl.retrieval.dense import DenseIndex, TextEncoder
-from searchrl.retrieval.lexical import LexicalIndex
-from searchrl.retrieval.memory import MemoryIndex
+from searchrl.retrieval.build import index_of
+from searchrl.retrieval.dense import TextEncoder
 from searchrl.retrieval.ranking import FloatArray
 from searchrl.search.corpus import Document, IndexedCorpus
 
@@ -176,14 +176,17 @@ class Collection(IndexedCorpus):
 
 class CorpusStore:
     """All corpora of a folder, which one process at a time may use. read_only: any number, and none changes it.
+    indexing: where they are searched; ids and texts stay in the folder.
 
     Raises ConfigError where another process does, OutputError where the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, encoder: TextEncoder, read_only: bool = False) -> None:
+    def __init__(
+        self, folder: Path, encoder: TextEncoder, read_only: bool = False, indexing: IndexConfig | None = None
+    ) -> None:
         from filelock import FileLock, Timeout
 
-        self._folder, self._read_only = folder, read_only
+        self._folder, self._read_only, self._indexing = folder, read_only, indexing or IndexConfig()
         self.encoder = encoder
         self.collections: dict[str, Collection] = {}
         """By name."""
@@ -291,7 +294,7 @@ class CorpusStore:
             )
         documents.check()
         vectors = _map(folder / VECTORS_FILE, (len(corpus), facts.dim), facts.crc32)
-        index = MemoryIndex(DenseIndex(vectors), LexicalIndex(corpus))
+        index = index_of(corpus, self.encoder, vectors, self._indexing)
         return Collection(corpus, index, self.encoder, name=name, documents=documents)
 
 

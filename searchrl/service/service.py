@@ -104,7 +104,7 @@ class Service:
     ) -> None:
         self.models, self.agent, self.limits, self.config = models, agent, config.limits, config
         self.metrics = Metrics()
-        self.store = CorpusStore(config.corpora, models.encoder, config.read_only)
+        self.store = CorpusStore(config.corpora, models.encoder, config.read_only, config.models.indexing)
         limits = config.limits
         self.worker = models.worker = Worker(
             limits.max_batch, limits.max_queue, self.metrics.batch, turn_seconds=TURN_SECONDS, threads=threads

@@ -15,6 +15,8 @@ from searchrl.errors import ConfigError, EngineError
 from searchrl.retrieval.build import build_index
 from searchrl.retrieval.index import Index, pair_scores, top_terms
 from searchrl.retrieval.retriever import Retriever
+from searchrl.search.corpus import Asked, SinglePass
+from searchrl.service.corpora import CorpusStore
 from tests.servers.milvus import MilvusServer
 from tests.tiny import WordEncoder, corpus_of
 
@@ -147,3 +149,20 @@ def test_bad_addresses_are_one_line() -> None:
         Server(IndexConfig("milvus", "http://127.0.0.1:9"))
     with pytest.raises(ConfigError, match="index_token_env"):
         Server(IndexConfig("milvus", "http://127.0.0.1:9", "NOBODY"))
+
+
+def test_a_service_keeps_its_corpora_there(server: MilvusServer, tmp_path: Path) -> None:
+    """Written by one store, read by another of the same folder; the vectors are not looked at again."""
+    encoder, texts = WordEncoder(), ["whales sing", "sharks swim", "lists sort"]
+    store = CorpusStore(tmp_path, encoder, indexing=milvus(server))
+    writer = store.begin("sea")
+    vectors = encoder.encode(texts, kind="document", show_progress=False, description="")
+    writer.add([(str(i), "", text) for i, text in enumerate(texts)], vectors)
+    written = store.publish("sea", writer)
+    reader = CorpusStore(tmp_path, encoder, read_only=True, indexing=milvus(server))
+    reader.load()
+    for found in (written, reader.collections["sea"]):
+        assert found.index.description == {"index": "milvus-1 FLAT"}
+        (answer,) = SinglePass(found, "hybrid")([Asked("sharks", 2)])
+        assert answer.keys[0][:3] == ("1", "", "sharks swim")
+    store.close()

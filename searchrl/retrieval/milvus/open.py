@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from searchrl.config import IndexConfig
@@ -20,9 +21,15 @@ by block on their way to Milvus, and stand nowhere else."""
 
 
 def open_index(
-    corpus: Corpus, encoder: TextEncoder, cache: Path | None, config: IndexConfig, large: bool, show_progress: bool
+    corpus: Corpus,
+    encoder: TextEncoder,
+    vectors: Callable[[], Vectors],
+    config: IndexConfig,
+    large: bool = False,
+    show_progress: bool = False,
 ) -> MilvusIndex:
-    """A corpus in Milvus, brought there if need be. large: vectors are searched approximately.
+    """A corpus in Milvus, brought there if need be. vectors: called where it is. large: vectors are searched
+    approximately.
 
     Raises what ``Server`` and ``ingest`` raise.
     """
@@ -36,7 +43,7 @@ def open_index(
             alias,
             "",
             corpus,
-            vectors_of(corpus, encoder, cache, show_progress),
+            vectors(),
             encoder=encoder.fingerprint,
             dim=encoder.dim,
             kind=kind,
