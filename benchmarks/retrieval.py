@@ -14,6 +14,7 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.device import rng
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import FloatArray, IntArray
 from searchrl.retrieval.retriever import Retriever
 
@@ -43,7 +44,7 @@ def synthetic_corpus(n: int, seed: int, words: int = WORDS) -> Corpus:
 def synthetic_retriever(encoder: TextEncoder, n: int, depth: int, seed: int, words: int = 0) -> Retriever:
     """A dense retriever over n random vectors, with BM25 over documents of ``words`` words."""
     lexical = LexicalIndex(synthetic_corpus(n, seed, words))
-    return Retriever(encoder, DenseIndex(unit_vectors(n, encoder.dim, seed)), lexical, 0.0, depth)
+    return Retriever(encoder, MemoryIndex(DenseIndex(unit_vectors(n, encoder.dim, seed)), lexical), 0.0, depth)
 
 
 def synthetic_queries(corpus: Corpus, n: int, seed: int) -> QuerySet:
@@ -121,7 +122,7 @@ def search_by_size(session: Session) -> list[Figure]:
 def _search(session: Session, size: int) -> list[Figure]:
     encoder, depth = session.bench.encoder, session.bench.game_config.depth
     found = synthetic_retriever(encoder, size, depth, session.seed)
-    vectors = found.dense.vectors
+    vectors = found.index.vectors(np.arange(len(found.index), dtype=np.int32))
     count = session.sizes.searched if size < MANY else session.sizes.searched // 4
     queries = replace(found.queries([""] * count), vectors=unit_vectors(count, encoder.dim, session.seed + 1))
 

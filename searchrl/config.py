@@ -34,6 +34,7 @@ SplitName = Literal["train", "dev", "test"]
 OwnDocumentName = Literal["text", "id", "none"]
 TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow", "none"]
 EngineName = Literal["auto", "transformers", "http", "vllm"]
+IndexName = Literal["memory", "faiss", "milvus"]
 
 
 def dataset_names(dataset: str) -> tuple[str, ...]:
@@ -153,6 +154,60 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class IndexConfig:
+    """Where documents are searched."""
+
+    index: IndexName = "memory"
+    """memory (exact, in this process), faiss (approximate where embeddings alone decide; an extra), or milvus (an
+    engine elsewhere, --index-uri; an extra)."""
+    index_uri: str | None = None
+    """With --index milvus: a server's address, such as http://127.0.0.1:19530, or a folder of this machine (Milvus
+    Lite, one process at a time)."""
+    index_token_env: str | None = None
+    """Environment variable that holds the server's token, or user:password."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        check_types(self)
+        if self.index == "milvus" and not self.index_uri:
+            raise ConfigError(
+                "`index` milvus needs `index_uri`: a server's address, such as http://127.0.0.1:19530, or a folder"
+            )
+        for name in ("index_uri", "index_token_env"):
+            if getattr(self, name) is not None and self.index != "milvus":
+                raise ConfigError(f"`{name}` needs `index` milvus, not {self.index}")
+        if self.index_uri and "@" in self.index_uri.partition("://")[2].partition("/")[0]:
+            raise ConfigError(
+                "`index_uri` holds a name or password, which would be written down with the settings: name the "
+                "variable that holds them with `index_token_env`"
+            )
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """Whether models compute in the processes of a Ray cluster. It changes no result."""
+
+    ray: str | None = None
+    """local (processes of this machine), auto, or a cluster's address, such as ray://head:10001; needs an extra."""
+    ray_workers: int = 2
+    """Copies of each model, each in a process of its own; of a sweep, as many runs at a time as there is room for."""
+    ray_cpus: float = 1.0
+    """CPUs that each takes, and threads that it computes with."""
+    ray_gpus: float = 0.0
+    """GPUs that each takes: 0.5 has two share one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        check_types(self)
+        at_least("ray_workers", self.ray_workers, 1, 10_000)
+        above("ray_cpus", self.ray_cpus, 0.0, 1e4)
+        at_least("ray_gpus", self.ray_gpus, 0.0, 1e3)
+        for name in ("ray_workers", "ray_cpus", "ray_gpus"):
+            if self.ray is None and getattr(self, name) != RayConfig.__dataclass_fields__[name].default:
+                raise ConfigError(f"`{name}` needs `ray`: local, auto, or a cluster's address")
+
+
+@dataclass(frozen=True)
 class ComputeConfig:
     """Where models compute, and whether their work is kept."""
 
@@ -218,6 +273,8 @@ class ModelConfig:
     cache: bool = True
     """Keep the index, search graphs and language model answers for the next command."""
     serving: EngineConfig = field(default_factory=EngineConfig)
+    indexing: IndexConfig = field(default_factory=IndexConfig)
+    cluster: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
         """Refuse what would be ignored."""
@@ -427,9 +484,10 @@ def pick_settings(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, G
     values = {"reward": "qrels", **values}
     if values["reward"] == "qrels":
         values = {"judge_depth": 0, "reformulator": "feedback", **values}
-    chosen = sort_settings((DataConfig, ModelConfig, EngineConfig, GameConfig), values)
-    if chosen[EngineConfig]:
-        chosen[ModelConfig].setdefault("serving", EngineConfig(**chosen[EngineConfig]))
+    chosen = sort_settings((DataConfig, ModelConfig, EngineConfig, IndexConfig, RayConfig, GameConfig), values)
+    for group, kind in (("serving", EngineConfig), ("indexing", IndexConfig), ("cluster", RayConfig)):
+        if chosen[kind]:
+            chosen[ModelConfig].setdefault(group, kind(**chosen[kind]))
     return DataConfig(**chosen[DataConfig]), ModelConfig(**chosen[ModelConfig]), GameConfig(**chosen[GameConfig])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from searchrl.data.dataset import Corpus
 from searchrl.retrieval.dense import DenseIndex, TextKind
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, Ranking
 from searchrl.retrieval.retriever import Retriever
 
@@ -43,7 +44,7 @@ def retriever_of(corpus: Corpus, *, share: float = 0.0, depth: int = 10) -> Retr
     """Both indexes over a corpus, with the word encoder."""
     encoder = WordEncoder()
     vectors = encoder.encode(corpus.texts, kind="document", show_progress=False, description="")
-    return Retriever(encoder, DenseIndex(vectors), LexicalIndex(corpus), share, depth)
+    return Retriever(encoder, MemoryIndex(DenseIndex(vectors), LexicalIndex(corpus)), share, depth)
 
 
 def ranking_of(*rows: Sequence[tuple[int, float]], depth: int | None = None) -> Ranking:

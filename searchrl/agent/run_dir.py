@@ -111,7 +111,7 @@ def _check_recorded(run: RunDir, computed: Mapping[str, Any] | None, inputs: Map
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide what is computed, as JSON values."""
-    return {k: v for k, v in to_json(config).items() if k not in _NOT_COMPARED}
+    return _compared(to_json(config))
 
 
 def append_metrics(run: RunDir, values: Mapping[str, Any]) -> None:
@@ -181,7 +181,14 @@ def _refusal(run: RunDir, changed: list[str]) -> CheckpointError:
 
 
 def _recorded(run: RunDir) -> dict[str, Any]:
-    return {k: v for k, v in _read(run).items() if k not in _NOT_COMPARED}
+    return _compared(_read(run))
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what changes no result: where a run goes, and which processes compute it."""
+    kept = {k: v for k, v in settings.items() if k not in _NOT_COMPARED}
+    models = kept.get("models")
+    return {**kept, "models": {k: v for k, v in models.items() if k != "cluster"}} if isinstance(models, dict) else kept
 
 
 def _read(run: RunDir) -> dict[str, Any]:

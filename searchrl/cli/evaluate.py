@@ -8,7 +8,15 @@ from pathlib import Path
 
 from searchrl.checks import at_least
 from searchrl.command import parse, run_command
-from searchrl.config import CollectionConfig, ComputeConfig, EngineConfig, SplitName, TrackerName
+from searchrl.config import (
+    CollectionConfig,
+    ComputeConfig,
+    EngineConfig,
+    IndexConfig,
+    RayConfig,
+    SplitName,
+    TrackerName,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,8 @@ class EvalConfig:
     lm: str | None = None
     """Another language model than the policy was trained with."""
     serving: EngineConfig = field(default_factory=EngineConfig)
+    indexing: IndexConfig = field(default_factory=IndexConfig)
+    cluster: RayConfig = field(default_factory=RayConfig)
     output_dir: Path | None = None
     """Folder for TREC runs and per-query results; runs/eval-<dataset>-<split>-<number> if not given."""
     overwrite: bool = False
@@ -69,7 +79,15 @@ def _evaluate(arguments: Sequence[str]) -> None:
     own = where.own_document if where.own_document != "text" else None
     data = data_settings(trained, config.dataset, where.data_dir, where.mirror, own)
     compute, serving = config.compute, config.serving
-    settings = model_settings(trained, device=compute.device, cache=compute.cache, lm=config.lm, serving=serving)
+    settings = model_settings(
+        trained,
+        device=compute.device,
+        cache=compute.cache,
+        lm=config.lm,
+        serving=serving,
+        indexing=config.indexing,
+        cluster=config.cluster,
+    )
     with open_models(settings, trained.game, show_progress=True) as models:
         print(describe.models(models))
         print(f"policy: {policy.source}, trained on {checkpoint.dataset}, episode {checkpoint.episode}")

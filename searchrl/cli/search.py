@@ -111,8 +111,8 @@ def search(config: SearchConfig) -> Answer:
             opened.callback(agent.close)
         where = config.collection
         corpus = load_dataset(config.dataset, data_dir=where.data_dir, mirror=where.mirror).corpus
-        indexes = make_retriever(corpus, encoder, loader.cache, show_progress=True)
-        index = IndexedCorpus(corpus, indexes.dense, indexes.lexical, encoder)
+        indexes = make_retriever(corpus, encoder, loader.cache, indexing=config.models.indexing, show_progress=True)
+        index = IndexedCorpus(corpus, indexes.index, encoder)
         work = PlayAgent(agent, index) if agent else SinglePass(index, config.retriever or "hybrid")
         return work(asked)[0]
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from searchrl.cli.tune import choice_of, corpus_name, tuned_folder
 from searchrl.command import parse, run_command
@@ -32,6 +33,11 @@ def _serve(arguments: Sequence[str]) -> None:
         )
     if token is None and not config.on_loopback:
         logger.warning("%s is not set: whoever can reach %s can use the service", config.token_env, config.host)
+    if config.models.cluster.ray:
+        from searchrl.service.replicas import run
+
+        run(replace(config, read_only=True), token)
+        return
     from searchrl.service.app import create_app, make_service
     from searchrl.service.connections import bind, make_server
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from searchrl.errors import ConfigError, nearest
 from searchrl.retrieval.fusion import Mask
+from searchrl.retrieval.index import pair_scores
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, lengths, unit_rows
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.gain import best_gains, ndcg_at_k
 
 TOP = 10
-SAMPLE = 1024
-"""Documents, evenly spaced in the corpus, that say what cosine a query has with documents at random."""
 
 RANKING_FEATURES = (
     "level_top",  # cosine of the original query with the last ranking's first document, in background units
@@ -95,14 +94,13 @@ class Probe:
 
 def probe(retriever: Retriever, original: Queries, exclude: IntArray | None) -> Probe:
     """Compare the dense with the lexical ranking of the original query."""
-    lexical = retriever.lexical
     by_cosine = retriever.search(_with_share(original, 0.0), exclude)
     by_words = retriever.search(_with_share(original, 1.0), exclude)
     dense, words = by_cosine.documents[:, :TOP], by_words.documents[:, :TOP]
     bm25 = np.where(np.isfinite(by_words.scores), by_words.scores, 0.0)
     best, found = bm25[:, 0], words[:, 0] >= 0
     scale = np.maximum(best, 1e-6)
-    crossed = lexical.pair_scores(original.terms, by_cosine.documents)
+    crossed = pair_scores(retriever.index, original.terms, by_cosine.documents)
     _, spread = background(retriever, original)
     level, level_words = _levels(retriever, original, dense), _levels(retriever, original, words)
     idf_most, idf_mean, most = _idf(retriever, original)
@@ -137,7 +135,7 @@ def ranking_features(
     top = [r.documents[:, :TOP] for r in rankings]
     last = top[-1]
     present = last >= 0
-    vectors = np.where(present[:, :, None], retriever.dense.vectors[np.maximum(last, 0)], 0.0)
+    vectors = np.where(present[:, :, None], retriever.index.vectors(np.maximum(last, 0)), 0.0)
     usual, unit = background(retriever, original)
     cosine = np.einsum("nkd,nd->nk", vectors, original.vectors)
     level = np.where(present, (cosine - usual[:, None]) / unit[:, None], 0.0)
@@ -145,8 +143,8 @@ def ranking_features(
     at_end = np.take_along_axis(level, np.maximum(present.sum(axis=1) - 1, 0)[:, None], axis=1)[:, 0]
     second = np.where(present[:, 1], level[:, 1], level[:, 0]) if last.shape[1] > 1 else level[:, 0]
     earlier = np.concatenate(top[:-1], axis=1) if len(top) > 1 else np.full_like(last[:, :1], -2)
-    support = retriever.lexical.pair_scores(original.terms, last).mean(axis=1) / np.maximum(evidence.best_bm25, 1e-6)
-    usual_coherence = np.linalg.norm(_unit(_sample(retriever)).mean(axis=0))
+    support = pair_scores(retriever.index, original.terms, last).mean(axis=1) / np.maximum(evidence.best_bm25, 1e-6)
+    usual_coherence = np.linalg.norm(_unit(retriever.sample).mean(axis=0))
     features = [
         level[:, 0],
         mean,
@@ -171,7 +169,7 @@ def ranking_features(
 
 def background(retriever: Retriever, original: Queries) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation (n,) of each query's cosine with documents at random."""
-    cosines = np.einsum("nd,md->nm", original.vectors, _sample(retriever))  # not @: see retrieval/dense.py
+    cosines = np.einsum("nd,md->nm", original.vectors, retriever.sample)  # not @: see retrieval/dense.py
     return cosines.mean(axis=1), np.maximum(cosines.std(axis=1), 1e-3)
 
 
@@ -241,14 +239,9 @@ def _unit(vectors: FloatArray) -> FloatArray:
     return vectors / lengths(vectors)
 
 
-def _sample(retriever: Retriever) -> FloatArray:
-    vectors = retriever.dense.vectors
-    return np.asarray(vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(np.int64)])
-
-
 def _levels(retriever: Retriever, original: Queries, documents: IntArray) -> tuple[FloatArray, FloatArray]:
     """Cosine of each query with the first and, on average, with all of its own documents (n, k)."""
-    vectors = retriever.dense.vectors[np.maximum(documents, 0)]
+    vectors = retriever.index.vectors(np.maximum(documents, 0))
     cosine = np.einsum("nkd,nd->nk", vectors, original.vectors)
     return cosine[:, 0], _masked_moments(cosine, documents >= 0)[0]
 
@@ -258,10 +251,8 @@ def _idf(retriever: Retriever, original: Queries) -> tuple[FloatArray, FloatArra
 
     The sum, (n,), is the limit of BM25 for the query.
     """
-    matrix, terms = retriever.lexical.matrix, original.terms
-    count = matrix.shape[0]
-    frequency = np.diff(matrix.indptr)[terms.indices]
-    idf = np.log1p((count - frequency + 0.5) / (frequency + 0.5))
+    terms, count = original.terms, len(retriever.index)
+    idf = retriever.index.idf[terms.indices]
     rows = np.repeat(np.arange(len(original)), np.diff(terms.indptr))
     most, total = np.zeros(len(original)), np.zeros(len(original))
     np.maximum.at(most, rows, idf)

@@ -249,7 +249,7 @@ def compare_methods(
     if queries.judged:
         own = own_document(queries, corpus)
         vectors = np.asarray(graph.query_vectors[:, graph.tree.query_slot[ROOT]])  # spares loading the encoder
-        _warn_of_unknown_words(retriever.lexical.query_terms(queries.texts), queries)
+        _warn_of_unknown_words(retriever.index.query_terms(queries.texts), queries)
         for name, share in [*LEXICAL_SHARE.items(), ("bm25", 1.0)]:
             ranking = retriever.search(retriever.queries(queries.texts, share, vectors), own)
             plain = MethodResult(

@@ -16,6 +16,7 @@ import numpy as np
 
 from searchrl.env.game import Game
 from searchrl.retrieval.fusion import mix
+from searchrl.retrieval.index import Index
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE
 from searchrl.reward.gain import calibrate
@@ -93,7 +94,7 @@ def _adaptive(
     game: Game, pool: JudgedPool, dense: Ranking, vectors: FloatArray, own: IntArray, budget: int
 ) -> tuple[Ranking, IntArray]:
     """GAR: the dense ranking with the neighbours that were judged put in, by cosine; and the judged (n, budget)."""
-    n, index = len(dense), game.retriever.dense
+    n, index = len(dense), game.retriever.index
     judged: list[list[int]] = [[] for _ in range(n)]
     frontier: list[dict[int, float]] = [{} for _ in range(n)]
     turns: tuple[Callable[[int], Sequence[int]], ...] = (
@@ -110,18 +111,18 @@ def _adaptive(
             judged[row] += chosen
         pool.ensure(batch)
         scores, found = pool.lookup(batch), np.unique(batch[batch != NO_DOCUMENT])
-        near = index.search(index.vectors[found], NEIGHBOURS, found.astype(np.int32)).documents
+        near = index.nearest(index.vectors(found), NEIGHBOURS, found.astype(np.int32)).documents
         for row, column in np.argwhere(batch != NO_DOCUMENT):
             score = float(scores[row, column])
             for document in near[np.searchsorted(found, batch[row, column])].tolist():
                 frontier[row][document] = max(score, frontier[row].get(document, score))
     documents = np.array([row + [NO_DOCUMENT] * (budget - len(row)) for row in judged], dtype=np.int32)
-    return _put_in(dense, _only_new(documents, dense.documents), vectors, index.vectors), documents
+    return _put_in(dense, _only_new(documents, dense.documents), vectors, index), documents
 
 
-def _put_in(ranking: Ranking, documents: IntArray, vectors: FloatArray, index: FloatArray) -> Ranking:
+def _put_in(ranking: Ranking, documents: IntArray, vectors: FloatArray, index: Index) -> Ranking:
     """A dense ranking and further documents (n, k) in one, by their cosine."""
-    cosines = np.einsum("nkd,nd->nk", index[np.maximum(documents, 0)], vectors)
+    cosines = np.einsum("nkd,nd->nk", index.vectors(np.maximum(documents, 0)), vectors)
     everything = np.concatenate([ranking.documents, documents], axis=1)
     scores = np.concatenate([ranking.scores, np.where(documents == NO_DOCUMENT, -np.inf, cosines)], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")

@@ -15,8 +15,10 @@ from searchrl.config import (
     DataConfig,
     EngineConfig,
     GameConfig,
+    IndexConfig,
     ModelConfig,
     OwnDocumentName,
+    RayConfig,
     SplitName,
     TrackerName,
     TrainConfig,
@@ -223,12 +225,20 @@ def data_settings(
 
 
 def model_settings(
-    trained: TrainConfig, *, device: str, cache: bool, lm: str | None = None, serving: EngineConfig | None = None
+    trained: TrainConfig,
+    *,
+    device: str,
+    cache: bool,
+    lm: str | None = None,
+    serving: EngineConfig | None = None,
+    indexing: IndexConfig | None = None,
+    cluster: RayConfig | None = None,
 ) -> ModelConfig:
-    """The models of training, all on this device, by this engine."""
+    """The models of training, all on this device, by this engine; index and cluster are those given, or none."""
     serving = serving if serving and serving.engine != "auto" else trained.models.serving
     lm = lm or ("auto" if serving.engine == "http" else trained.models.lm)
     models = replace(trained.models, reward_device=None, reformulator_device=None)
+    models = replace(models, indexing=indexing or IndexConfig(), cluster=cluster or RayConfig())
     return replace(models, device=device, cache=cache, lm=lm, serving=serving)
 
 

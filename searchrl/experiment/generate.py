@@ -35,8 +35,10 @@ def generate(
     judge, prompts = models.reward_model, load_prompts(models.settings.prompts)
     lm = make_writer(models.settings, models.writers)
     name = next(lm.name for does, lm in models.language_models.items() if "writes" in does)
-    retriever = make_retriever(corpus, models.encoder, models.cache, show_progress=show_progress)
-    writer = QuestionWriter(lm, prompts, corpus, retriever.lexical, per_document, seed)
+    retriever = make_retriever(
+        corpus, models.encoder, models.cache, indexing=models.settings.indexing, show_progress=show_progress
+    )
+    writer = QuestionWriter(lm, prompts, corpus, retriever.index, per_document, seed)
     generator = Generator(writer, Filters(corpus, retriever, judge), seed, watch)
     made = [generator.make(kind, number) for kind, number in wanted.items() if number]
     header = BankHeader(

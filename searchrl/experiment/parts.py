@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchrl.config import GameConfig, ModelConfig, ReformulatorName, RetrieverName
+from searchrl.config import GameConfig, IndexConfig, ModelConfig, ReformulatorName, RetrieverName
 from searchrl.data.dataset import Corpus
 from searchrl.device import DeviceChoice, processor, with_dtype
 from searchrl.errors import ConfigError
@@ -36,6 +36,7 @@ def make_loader(models: ModelConfig, show_progress: bool = False, device: str | 
         dtype=models.dtype,
         cache=models.cache,
         show_progress=show_progress,
+        cluster=models.cluster,
     )
 
 
@@ -43,6 +44,10 @@ def make_encoder(models: ModelConfig, device: DeviceChoice) -> Encoder:
     """The sentence encoder."""
     from searchrl.models.encoder import Encoder
 
+    if models.cluster.ray:
+        from searchrl.models.ray_models import RayEncoder
+
+        return RayEncoder(models.encoder, device.device, dtype=models.encoder_dtype, config=models.cluster)
     return Encoder(models.encoder, device.device, dtype=models.encoder_dtype)
 
 
@@ -54,24 +59,18 @@ def make_retriever(
     first_stage: RetrieverName = "dense",
     depth: int = 100,
     ann_above: int = 0,
+    indexing: IndexConfig | None = None,
     show_progress: bool = False,
 ) -> Retriever:
-    """Both indexes of a corpus behind one search; the dense one is stored in ``cache``.
+    """A corpus in its index, behind one search.
 
-    first_stage: what a fresh query uses. depth: documents in a ranking. ann_above: so many documents are searched
-    exactly, more with FAISS; 0: always exactly.
+    first_stage: what a fresh query uses. depth: documents in a ranking. The others: see ``build_index``.
     """
-    from searchrl.retrieval.approximate import build_approximate_index, import_faiss
-    from searchrl.retrieval.dense import build_dense_index
-    from searchrl.retrieval.lexical import LexicalIndex
+    from searchrl.retrieval.build import build_index
     from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
 
-    large = 0 < ann_above < len(corpus)
-    if large:
-        import_faiss()  # what is missing is said before hours of encoding
-    dense = build_dense_index(corpus, encoder, cache, show_progress)
-    approximate = build_approximate_index(corpus, encoder, dense, cache) if large else None
-    return Retriever(encoder, dense, LexicalIndex(corpus), LEXICAL_SHARE[first_stage], depth, approximate)
+    index = build_index(corpus, encoder, cache, indexing or IndexConfig(), ann_above, show_progress)
+    return Retriever(encoder, index, LEXICAL_SHARE[first_stage], depth)
 
 
 def make_writer(models: ModelConfig, loader: ModelLoader) -> CachedLanguageModel:
@@ -120,7 +119,7 @@ def make_reformulator(
     """What rewrites queries over one corpus; they are encoded by the retriever's encoder."""
     from searchrl.reformulate.reformulator import FeedbackReformulator
 
-    feedback = FeedbackReformulator(retriever.dense)
+    feedback = FeedbackReformulator(retriever.index)
     name = reformulator_name(game, models, loader)
     if name == "feedback":
         return feedback
@@ -174,6 +173,7 @@ def make_game(game: GameConfig, corpus: Corpus, models: Models, show_progress: b
         first_stage=game.retriever,
         depth=game.depth,
         ann_above=game.ann_above,
+        indexing=models.settings.indexing,
         show_progress=show_progress,
     )
     reformulator = make_reformulator(game, models.settings, models.writers, corpus, retriever)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, get_type_hints
@@ -92,9 +92,11 @@ def train_sweep(config: TrainConfig, sweep: Sweep, listener: Listener) -> tuple[
                 folder = _open(config, sweep, models, inputs(collections))
                 listener.say(f"sweep: {folder.path}")
             prepared = prepare_collections(collections, models, config.data, game, listener)
-            for point in points:
+            told = list(points)
+            runs = _runs(told, sweep, folder, prepared, listener)
+            for point in told:
                 listener.say(f"{sweep.setting} {point.value} ({len(table.rows) + 1} of {len(sweep.points)})")
-                run = _train(point, folder, f"{sweep.setting}={point.value}", prepared, listener)
+                run = next(runs)
                 table = SweepTable(sweep.setting, (*table.rows, _row(point, run, prepared)))
                 _write(folder, table, config, sum(len(part.graphs["dev"]) for part in prepared.parts))
     assert folder is not None
@@ -110,8 +112,24 @@ def _open(config: TrainConfig, sweep: Sweep, models: Models, data: Mapping[str, 
     return open_run(replace(config, sweep=str(sweep), output=output), models.computed, data)
 
 
-def _train(point: Point, folder: RunDir, name: str, prepared: Prepared, listener: Listener) -> RunDir:
-    """Train one value's policy in a run folder of its own, unless that was done before."""
+def _runs(
+    points: Sequence[Point], sweep: Sweep, folder: RunDir, prepared: Prepared, listener: Listener
+) -> Iterator[RunDir]:
+    """Run folders of the points, in order: trained one after another, or all by a Ray cluster."""
+    named = [(point, f"{sweep.setting}={point.value}") for point in points]
+    cluster = prepared.models.settings.cluster
+    if cluster.ray:
+        from searchrl.experiment.remote import run_all, share
+
+        return run_all(share(prepared, folder), named, cluster)
+    data = inputs([part.collection for part in prepared.parts])
+    return (train_point(point, folder, name, prepared, data, listener) for point, name in named)
+
+
+def train_point(
+    point: Point, folder: RunDir, name: str, prepared: Prepared, data: Mapping[str, str], listener: Listener
+) -> RunDir:
+    """Train one value's policy in a run folder of its own, unless that was done before. data: see ``inputs``."""
     run = RunDir(folder.path / name)
     if run.finished:
         listener.say(f"finished before: {run.path}")
@@ -121,7 +139,6 @@ def _train(point: Point, folder: RunDir, name: str, prepared: Prepared, listener
         shutil.rmtree(run.path, ignore_errors=True)  # a kill while it was made leaves an empty folder
     output = replace(point.config.output, runs_dir=folder.path, run_name=name, overwrite=False, resume=begun)
     config = replace(point.config, output=output)
-    data = inputs([part.collection for part in prepared.parts])
     opened = open_run(config, prepared.models.computed, data)
     recorder = Recorder(opened, config.learning.checkpoint_every, None, begun, output.tracker)
     own = replace(prepared, settings=config.game)

@@ -103,6 +103,7 @@ def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> list
     from searchrl.models.loader import ModelLoader
     from searchrl.retrieval.dense import build_dense_index
     from searchrl.retrieval.lexical import LexicalIndex
+    from searchrl.retrieval.memory import MemoryIndex
 
     data, seed = config.data, config.fitting.seed
     assert data.dataset is not None
@@ -117,7 +118,8 @@ def _from_judgments(config: TrainLoraConfig, say: Callable[[str], None]) -> list
             train, test = (stages.judged_queries(dataset, split) for split in (data.train_split, data.test_split))
             say(stages.describe(dataset, data.train_split, train))
             index = build_dense_index(dataset.corpus, encoder, loader.cache, show_progress=True, resumable=True)
-            first_stage = Retriever(encoder, index, LexicalIndex(dataset.corpus), 0.0, data.negatives_depth)
+            both = MemoryIndex(index, LexicalIndex(dataset.corpus))
+            first_stage = Retriever(encoder, both, 0.0, data.negatives_depth)
             few = test.only(draw(rng(seed, "calibration"), range(len(test)), CALIBRATION_QUERIES))
             sources.append(
                 TrainingLists(

@@ -103,6 +103,12 @@ class Encoder:
             to_int8(model, lambda text: model.encode([text], show_progress_bar=False))
         return model
 
+    def batches(self, texts: Sequence[str], budget: int | None = None) -> list[list[int]]:
+        """Places of the documents that are encoded together; encoded alone, such a batch stays as it is."""
+        longest = self._model.max_seq_length or 512
+        lengths = [min(1 + len(text) // CHARACTERS_PER_TOKEN, longest) for text in texts]
+        return token_batches(lengths, budget or self._budget)
+
     @one_at_a_time
     def encode(
         self,
@@ -122,11 +128,9 @@ class Encoder:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
-        longest = self._model.max_seq_length or 512
-        lengths = [min(1 + len(text) // CHARACTERS_PER_TOKEN, longest) for text in texts]
         vectors: FloatArray | None = None
         with progress_bar(len(texts), description, "text", show=show_progress) as bar:
-            for batch in token_batches(lengths, 1 if kind == "query" else self._budget):
+            for batch in self.batches(texts, 1 if kind == "query" else self._budget):
                 part = encode(
                     [scrub(texts[i]) for i in batch],
                     batch_size=len(batch),

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from searchrl.cluster import Request
 from searchrl.errors import CacheError, EngineError, OutputError
 from searchrl.files import cache_dir, locked
 from searchrl.models.language_model import FloatArray, LanguageModel, Prompt
@@ -259,76 +260,92 @@ class CachedLanguageModel:
     ) -> list[str]:
         """See ``LanguageModel.generate``."""
         settings = [max_new_tokens, temperature, seed if temperature else 0]
+        how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
 
-        def compute(chosen: Sequence[str]) -> list[str]:
-            return self._lm.generate(chosen, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        def request(chosen: Sequence[str]) -> Request:
+            return Request("generate", (list(chosen),), how)
 
         values = self._answers(
-            "generate", settings, list(prompts), _by_length, compute, lambda text: text.encode("utf-8", "surrogatepass")
+            settings, list(prompts), _by_length, request, lambda text: text.encode("utf-8", "surrogatepass")
         )
         return [value.decode("utf-8", "surrogatepass") for value in values]
 
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.choice_logprobs``."""
 
-        def compute(chosen: Sequence[str]) -> FloatArray:
-            return self._lm.choice_logprobs(chosen, choices)
+        def request(chosen: Sequence[str]) -> Request:
+            return Request("choice_logprobs", (list(chosen), choices))
 
         # In lexical order, so that prompts with a common beginning are computed together.
-        values = self._answers("choice_logprobs", list(choices), list(prompts), str, compute, _to_bytes)
+        values = self._answers(list(choices), list(prompts), str, request, _to_bytes)
         return _from_bytes(values).reshape(len(prompts), len(choices))
 
     def continuation_logprobs(self, contexts: Sequence[str], continuations: Sequence[str]) -> FloatArray:
         """See ``LanguageModel.continuation_logprobs``."""
 
-        def compute(chosen: Sequence[tuple[str, str]]) -> FloatArray:
-            return self._lm.continuation_logprobs([c for c, _ in chosen], [c for _, c in chosen])
+        def request(chosen: Sequence[tuple[str, str]]) -> Request:
+            return Request("continuation_logprobs", ([c for c, _ in chosen], [c for _, c in chosen]))
 
         pairs = list(zip(contexts, continuations, strict=True))
         # Ordered by context, so that a chunk holds all pairs of a context and the model computes it once.
-        by_context = self._answers(
-            "continuation_logprobs", [], pairs, lambda pair: _by_length(pair[0]), compute, _to_bytes
-        )
+        by_context = self._answers([], pairs, lambda pair: _by_length(pair[0]), request, _to_bytes)
         return _from_bytes(by_context)
 
     def _answers(
         self,
-        call: str,
         settings: Sequence[Any],
         items: Sequence[Any],
         group: Callable[[Any], Any],
-        compute: Callable[[Sequence[Any]], Sequence[Any] | FloatArray],
+        request: Callable[[Sequence[Any]], Request],
         to_bytes: Callable[[Any], bytes],
     ) -> list[bytes]:
-        """The answer to each item, from the store or from ``compute``, which gets chunks of whole groups.
+        """The answer to each item, from the store or from the model, which gets a ``request`` for chunks of whole
+        groups.
 
         Chunks are cut from the sorted rest, so that a job that was killed goes on with chunks of the same members and
         therefore the same last bits. What a server answered of a chunk before it failed is stored, too.
         """
+        call = request([]).method
         prefix = json.dumps([self.fingerprint, call, settings])
         keys = [hashlib.sha256(f"{prefix}{_written(item)}".encode()).digest() for item in items]
         known = self._store.get(keys)
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
         todo = sorted(missing.items(), key=lambda entry: (group(entry[1]), entry[1]), reverse=True)
         self.hits += len(items) - len(todo)
+        chunks: list[list[tuple[bytes, Any]]] = [[]]
+        for _, members in groupby(todo, key=lambda entry: group(entry[1])):
+            if len(chunks[-1]) >= self._chunk:
+                chunks.append([])
+            chunks[-1] += members
         with progress_bar(len(todo), call, "item", show=bool(self.show_progress and todo)) as bar:
-            chunk: list[tuple[bytes, Any]] = []
-            groups = [list(members) for _, members in groupby(todo, key=lambda entry: group(entry[1]))]
-            for i, members in enumerate(groups):
-                chunk += members
-                if len(chunk) >= self._chunk or i == len(groups) - 1:
-                    try:
-                        answers = compute([item for _, item in chunk])
-                    except EngineError as error:
-                        self._store.put({chunk[i][0]: to_bytes(answer) for i, answer in error.answered.items()})
-                        raise
-                    fresh = {key: to_bytes(answer) for (key, _), answer in zip(chunk, answers, strict=True)}
-                    self._store.put(fresh)
-                    known.update(fresh)
-                    self.calls += len(fresh)
-                    bar.update(len(fresh))
-                    chunk = []
+            if workers := getattr(self._lm, "workers", 0):
+                bar.set_postfix_str(f"{workers} workers")
+            requests = [request([item for _, item in chunk]) for chunk in chunks if chunk]
+            for i, answers in self._computed(requests, chunks, to_bytes):
+                fresh = {key: to_bytes(answer) for (key, _), answer in zip(chunks[i], answers, strict=True)}
+                self._store.put(fresh)
+                known.update(fresh)
+                self.calls += len(fresh)
+                bar.update(len(fresh))
         return [known[key] for key in keys]
+
+    def _computed(
+        self,
+        requests: Sequence[Request],
+        chunks: Sequence[Sequence[tuple[bytes, Any]]],
+        to_bytes: Callable[[Any], bytes],
+    ) -> Iterator[tuple[int, Any]]:
+        """Place and answers of every chunk: one after another, or, where the model has workers, as they come."""
+        if hasattr(self._lm, "each"):
+            yield from self._lm.each(requests)
+            return
+        for i, (method, arguments, named) in enumerate(requests):
+            try:
+                answers = getattr(self._lm, method)(*arguments, **named)
+            except EngineError as error:
+                self._store.put({chunks[i][place][0]: to_bytes(said) for place, said in error.answered.items()})
+                raise
+            yield i, answers
 
 
 def _by_length(text: str) -> tuple[int, str]:

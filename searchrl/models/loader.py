@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from searchrl.config import DtypeName, EngineConfig, EngineName, LanguageModelConfig
+from searchrl.config import DtypeName, EngineConfig, EngineName, LanguageModelConfig, RayConfig
 from searchrl.device import DeviceChoice, choose_device, with_dtype
 from searchrl.errors import ConfigError
 from searchrl.files import cache_dir
@@ -47,6 +48,7 @@ class ModelLoader:
 
     engine: a name, or all its settings. device, dtype: of models in this process. cache: keep language model answers,
     servers' scores and indexes in the user's cache folder. show_progress: bars over what language models compute.
+    cluster: whether Ray's workers run language models.
     Raises ConfigError on an unknown engine.
     """
 
@@ -58,11 +60,13 @@ class ModelLoader:
         dtype: DtypeName = "auto",
         cache: bool = True,
         show_progress: bool = False,
+        cluster: RayConfig | None = None,
     ) -> None:
         self.config = engine if isinstance(engine, EngineConfig) else EngineConfig(engine=engine)
         self.engine = "transformers" if self.config.engine == "auto" else self.config.engine
         """Who runs the models."""
         self._device, self._dtype, self._cache, self._show_progress = device, dtype, cache, show_progress
+        self._cluster = cluster or RayConfig()
         self._engines: dict[tuple[object, ...], Engine] = {}
         self._cached: dict[Engine, CachedLanguageModel] = {}
         self._checked: set[tuple[Engine, Use]] = set()
@@ -128,6 +132,12 @@ class ModelLoader:
         key = (name, choice and choice.dtype, context_tokens, stop_at_newline)
         if key not in self._engines:
             engine = self._make(name, choice, context_tokens, stop_at_newline)
+            if self._cluster.ray:
+                from searchrl.models.ray_models import RayLM, load_engine
+
+                cuts = {"context_tokens": context_tokens, "stop_at_newline": stop_at_newline}
+                made = partial(load_engine, self.config, self._device, self._dtype, name, use, **cuts)
+                engine = RayLM(engine, made, self._cluster)
             self._engines[key] = self.opened(engine, engine.close)
         return self._engines[key]
 

@@ -148,7 +148,7 @@ class Generator:
         words enough to be asked about.
         """
         made = GeneratedQueries(kind, wanted)
-        todo = sources(kind, self._writer.corpus, self._filters.retriever.dense, self._seed)
+        todo = sources(kind, self._writer.corpus, self._filters.retriever.index, self._seed)
         while made.missing > 0 and made.sources < PATIENCE * wanted:
             batch = list(islice(todo, min(MOST_ROUND, max(LEAST_ROUND, made.missing))))
             if not batch:

@@ -16,8 +16,7 @@ from searchrl.errors import DataError
 from searchrl.models.language_model import LanguageModel
 from searchrl.models.prompts import CHARACTERS_PER_WORD, Prompts, beginning, fill
 from searchrl.queries.cleaning import QueryKind, clean, clean_query
-from searchrl.retrieval.dense import DenseIndex
-from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.index import Index, Words, top_terms
 from searchrl.retrieval.ranking import lengths
 from searchrl.text import is_unspaced, size
 
@@ -91,7 +90,7 @@ class QuestionWriter:
     lm: LanguageModel
     prompts: Prompts
     corpus: Corpus
-    lexical: LexicalIndex
+    lexical: Words
     per_source: int
     seed: int
 
@@ -225,7 +224,7 @@ Source = tuple[int, ...]
 """The documents of one question, as positions in the corpus."""
 
 
-def sources(kind: QueryType, corpus: Corpus, dense: DenseIndex, seed: int) -> Iterator[Source]:
+def sources(kind: QueryType, corpus: Corpus, index: Index, seed: int) -> Iterator[Source]:
     """What to ask about, without end until the corpus has been gone through; equal for equal seeds.
 
     ``single``, ``adversarial``: every document that has words enough, in an order of the type's own. ``multi``: the
@@ -238,7 +237,7 @@ def sources(kind: QueryType, corpus: Corpus, dense: DenseIndex, seed: int) -> It
     if not enough:
         raise DataError(f"no document has {LEAST_DOCUMENT_WORDS} words or more; there is nothing to ask about")
     documents = (int(i) for i in order if int(i) in enough)
-    return ((i,) for i in documents) if kind != "multi" else _pairs(documents, enough, dense)
+    return ((i,) for i in documents) if kind != "multi" else _pairs(documents, enough, index)
 
 
 def rows_to_ask(corpus: Corpus) -> list[int]:
@@ -246,12 +245,12 @@ def rows_to_ask(corpus: Corpus) -> list[int]:
     return [i for i in range(len(corpus)) if size(corpus.full_text(i)) >= LEAST_DOCUMENT_WORDS]
 
 
-def _pairs(documents: Iterator[int], enough: set[int], dense: DenseIndex) -> Iterator[Source]:
+def _pairs(documents: Iterator[int], enough: set[int], index: Index) -> Iterator[Source]:
     seen: set[frozenset[int]] = set()
     for document in documents:
         itself = np.array([document], dtype=np.int32)
-        near = dense.search(np.asarray(dense.vectors[itself]), NEIGHBOURS, exclude=itself)
-        own, others = lengths(dense.vectors[itself]), lengths(dense.vectors[np.maximum(near.documents[0], 0)])
+        near = index.nearest(index.vectors(itself), NEIGHBOURS, exclude=itself)
+        own, others = lengths(index.vectors(itself)), lengths(index.vectors(np.maximum(near.documents[0], 0)))
         cosines = near.scores[0] / (own[0] * others[:, 0])
         for other, cosine in zip(near.documents[0].tolist(), cosines.tolist(), strict=True):
             pair = frozenset((document, other))
@@ -261,9 +260,9 @@ def _pairs(documents: Iterator[int], enough: set[int], dense: DenseIndex) -> Ite
                 break
 
 
-def without_keywords(document: int, text: str, lexical: LexicalIndex) -> str:
+def without_keywords(document: int, text: str, lexical: Words) -> str:
     """A document's text, or a part of it, without the words that weigh most in it by BM25, in any form of them."""
-    hidden = set(lexical.top_terms(document, KEYWORDS).tolist())
+    hidden = set(top_terms(lexical, document, KEYWORDS).tolist())
     names = list(lexical.vocabulary)
     found = {word.lower() for word in re.findall(r"\w\w+", text)}
     present = sorted(word for word in found if not any(map(is_unspaced, word)))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.errors import ConfigError
-from searchrl.retrieval.dense import DenseIndex
+from searchrl.retrieval.index import Index
 from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking, lengths, unit_rows
 
 Direction = Literal["narrow", "broaden"]
@@ -135,7 +135,7 @@ BROADEN = FeedbackSettings(10, vector_weight=0.3, lexical_target=1.0, lexical_pu
 class FeedbackReformulator:
     """Rewrites by relevance feedback; no language model is called."""
 
-    dense: DenseIndex
+    index: Index
     narrow: FeedbackSettings = NARROW
     broaden: FeedbackSettings = BROADEN
 
@@ -151,7 +151,7 @@ class FeedbackReformulator:
     ) -> Queries:
         """Move n queries' vectors and lexical shares; texts and terms stay as they are."""
         settings = self.narrow if direction == "narrow" else self.broaden
-        vectors, index = current.vectors, self.dense.vectors
+        vectors, index = current.vectors, self.index
         if judged is None:
             moved = move(vectors, index, last.documents[:, : settings.documents], settings.vector_weight)
         else:
@@ -164,7 +164,7 @@ class FeedbackReformulator:
         )
 
 
-def move(vectors: FloatArray, index: FloatArray, documents: IntArray, weight: float) -> FloatArray:
+def move(vectors: FloatArray, index: Index, documents: IntArray, weight: float) -> FloatArray:
     """Vectors moved by ``weight`` to the mean direction of their documents; a negative weight moves them away.
 
     They keep their length. Rows without documents stay.
@@ -173,9 +173,7 @@ def move(vectors: FloatArray, index: FloatArray, documents: IntArray, weight: fl
     return lengths(vectors) * unit_rows(np.where(found, (1.0 - weight) * vectors + weight * mean, vectors))
 
 
-def move_by_gain(
-    vectors: FloatArray, index: FloatArray, judged: Judged, approved: float, rejected: float
-) -> FloatArray:
+def move_by_gain(vectors: FloatArray, index: Index, judged: Judged, approved: float, rejected: float) -> FloatArray:
     """Vectors moved to the mean direction of the judged documents by gain, and away from that by lack of gain.
 
     They keep their length. Rows without judged documents stay.
@@ -189,10 +187,10 @@ def move_by_gain(
 
 
 def _mean(
-    vectors: FloatArray, index: FloatArray, documents: IntArray, weights: FloatArray
+    vectors: FloatArray, index: Index, documents: IntArray, weights: FloatArray
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Mean direction of (n, k) documents by their weights, as long as the vectors, and (n, 1) whether there is one."""
-    near = index[np.maximum(documents, 0)]
+    near = index.vectors(np.maximum(documents, 0))
     total = weights.sum(axis=1, keepdims=True)
     mean = np.einsum("nk,nkd->nd", weights, near / lengths(near)) / np.where(total > 0, total, 1.0)
     return lengths(vectors) * mean.astype(np.float32), total > 0

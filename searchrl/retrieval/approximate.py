@@ -11,6 +11,7 @@ import importlib
 import logging
 import math
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from searchrl.errors import ConfigError
 from searchrl.extras import install_command
 from searchrl.files import load_arrays, save_arrays, stored
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
+from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 
 logger = logging.getLogger(__name__)
@@ -33,6 +36,23 @@ SAMPLE = 256
 
 _BLOCK = 1 << 16
 _SEED = 0
+
+
+class FaissIndex(MemoryIndex):
+    """The index in memory, but where vectors alone decide, only the nearest lists are searched."""
+
+    def __init__(self, dense: DenseIndex, words: LexicalIndex, lists: ApproximateIndex) -> None:
+        super().__init__(dense, words)
+        self.lists = lists
+
+    @property
+    def description(self) -> Mapping[str, object]:
+        """How its lists are searched."""
+        return {"approximate": self.lists.description}
+
+    def nearest(self, vectors: FloatArray, k: int, exclude: IntArray) -> Ranking:
+        """See ``ApproximateIndex.search``."""
+        return self.lists.search(vectors, k, exclude)
 
 
 class ApproximateIndex:

@@ -14,7 +14,9 @@ from searchrl.config import ModelConfig, RetrieverName, TrainConfig
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CheckpointError, ConfigError, DataError, nearest
 from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index, encode_texts
+from searchrl.retrieval.index import Index
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
 from searchrl.search.worker import Lane, tokens_of
@@ -65,16 +67,15 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class IndexedCorpus:
-    """A corpus with both its indexes, ready to be searched."""
+    """A corpus with its index, ready to be searched."""
 
     corpus: Corpus
-    dense: DenseIndex
-    lexical: LexicalIndex
+    index: Index
     encoder: TextEncoder
 
     def retriever(self, kind: RetrieverName, depth: int = DEPTH) -> Retriever:
         """First-stage search of this corpus."""
-        return Retriever(self.encoder, self.dense, self.lexical, LEXICAL_SHARE[kind], depth)
+        return Retriever(self.encoder, self.index, LEXICAL_SHARE[kind], depth)
 
     def read(self, positions: Iterable[int]) -> dict[int, Document]:
         """Documents by their position."""
@@ -142,7 +143,7 @@ class CandidateFinder:
         if self._retriever == "tagtree":
             return _tagtree(corpus, encoder, dense, self._cache)
         if self._retriever == "hybrid":
-            index = IndexedCorpus(corpus, dense, LexicalIndex(corpus), encoder)
+            index = IndexedCorpus(corpus, MemoryIndex(dense, LexicalIndex(corpus)), encoder)
 
             def hybrid(queries: Sequence[str], count: int) -> IntArray:
                 retriever = index.retriever("hybrid", count)

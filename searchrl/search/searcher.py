@@ -12,8 +12,7 @@ from searchrl.config import pick_settings
 from searchrl.data.dataset import Dataset
 from searchrl.experiment.parts import make_encoder, make_loader
 from searchrl.experiment.prepare import read_collection
-from searchrl.retrieval.dense import build_dense_index
-from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.build import build_index
 from searchrl.search.corpus import Agent, Asked, Found, IndexedCorpus, PlayAgent, SinglePass
 from searchrl.search.results import text_list
 
@@ -39,8 +38,8 @@ class Searcher:
         encoder = make_encoder(models, self._loader.device)
         self._agent = Agent(Path(policy), models, encoder) if policy else None
         corpus = self.dataset.corpus
-        dense = build_dense_index(corpus, encoder, self._loader.cache, show_progress=False)
-        self._index = IndexedCorpus(corpus, dense, LexicalIndex(corpus), encoder)
+        index = build_index(corpus, encoder, self._loader.cache, models.indexing)
+        self._index = IndexedCorpus(corpus, index, encoder)
         self._search = PlayAgent(self._agent, self._index) if self._agent else SinglePass(self._index, game.retriever)
         self._lock = threading.Lock()
 

@@ -84,6 +84,10 @@ class ServerConfig:
     """A policy that train.py wrote, for "strategy": "agent"."""
     token_env: str = "SEARCHRL_TOKEN"
     """Environment variable that holds the bearer token every client has to send; unset: none is asked for."""
+    replicas: int = 1
+    """Copies of the service behind one proxy, by Ray Serve; needs --ray. They serve --read-only."""
+    read_only: bool = False
+    """Serve the corpora as they are, which other services may do, too; none is indexed or deleted."""
     shutdown_timeout: int = 60
     """Seconds in which a stopped service finishes what it took."""
     models: ModelConfig = field(default_factory=ModelConfig)
@@ -92,6 +96,12 @@ class ServerConfig:
     def __post_init__(self) -> None:
         between("port", self.port, 0, 65535)
         at_least("shutdown_timeout", self.shutdown_timeout, 0)
+        at_least("replicas", self.replicas, 1, 10_000)
+        if self.replicas > 1 and not self.models.cluster.ray:
+            raise ConfigError(
+                f"`replicas` {self.replicas} needs `ray`: local, auto, or a cluster's address; without Ray, start "
+                "several services with `read_only` behind a load balancer"
+            )
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -61,7 +61,9 @@ def create_app(service: Service, config: ServerConfig, token: str | None = None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        opening = service.start()
+        if config.read_only:  # one of several: nobody may be sent here before it can answer
+            await opening
         async with tools.running() if tools else nullcontext():
             yield
         await service.close()

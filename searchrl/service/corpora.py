@@ -25,11 +25,12 @@ from typing import IO, Annotated, Any, overload
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from searchrl.config import IndexConfig
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, ConfigError, OutputError, reason
 from searchrl.files import crc32
-from searchrl.retrieval.dense import DenseIndex, TextEncoder
-from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.build import index_of
+from searchrl.retrieval.dense import TextEncoder
 from searchrl.retrieval.ranking import FloatArray
 from searchrl.search.corpus import Document, IndexedCorpus
 
@@ -174,15 +175,18 @@ class Collection(IndexedCorpus):
 
 
 class CorpusStore:
-    """All corpora of a folder, which one process at a time may use.
+    """All corpora of a folder, which one process at a time may use. read_only: any number, and none changes it.
+    indexing: where they are searched; ids and texts stay in the folder.
 
     Raises ConfigError where another process does, OutputError where the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, encoder: TextEncoder) -> None:
+    def __init__(
+        self, folder: Path, encoder: TextEncoder, read_only: bool = False, indexing: IndexConfig | None = None
+    ) -> None:
         from filelock import FileLock, Timeout
 
-        self._folder = folder
+        self._folder, self._read_only, self._indexing = folder, read_only, indexing or IndexConfig()
         self.encoder = encoder
         self.collections: dict[str, Collection] = {}
         """By name."""
@@ -191,7 +195,8 @@ class CorpusStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(folder / ".lock", thread_local=False)  # let go of by whichever thread closes
-            self._lock.acquire(timeout=0)
+            if not read_only:
+                self._lock.acquire(timeout=0)
         except Timeout as error:
             raise ConfigError(f"{folder} is in use by another service; stop it, or name another folder") from error
         except OSError as error:
@@ -202,7 +207,7 @@ class CorpusStore:
         versions: dict[str, list[Path]] = {}
         for path in sorted(self._folder.iterdir()):
             if _TEMPORARY.fullmatch(path.name):
-                shutil.rmtree(path, ignore_errors=True)
+                self._remove(path)
             elif match := _FOLDER.fullmatch(path.name):
                 versions.setdefault(match[1], []).append(path)
         for name, paths in versions.items():
@@ -220,8 +225,13 @@ class CorpusStore:
                 self.unusable[called] = str(error)
             else:
                 for old in newest_first[place + 1 :]:
-                    shutil.rmtree(old, ignore_errors=True)
+                    self._remove(old)
                 return
+
+    def _remove(self, path: Path) -> None:
+        """Remove what another process left, where that is ours to do."""
+        if not self._read_only:
+            shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
         """Let another process have the folder."""
@@ -284,8 +294,8 @@ class CorpusStore:
             )
         documents.check()
         vectors = _map(folder / VECTORS_FILE, (len(corpus), facts.dim), facts.crc32)
-        indexes = DenseIndex(vectors), LexicalIndex(corpus)
-        return Collection(corpus, *indexes, self.encoder, name=name, documents=documents)
+        index = index_of(corpus, self.encoder, vectors, self._indexing)
+        return Collection(corpus, index, self.encoder, name=name, documents=documents)
 
 
 class CorpusWriter:

@@ -104,7 +104,7 @@ class Service:
     ) -> None:
         self.models, self.agent, self.limits, self.config = models, agent, config.limits, config
         self.metrics = Metrics()
-        self.store = CorpusStore(config.corpora, models.encoder)
+        self.store = CorpusStore(config.corpora, models.encoder, config.read_only, config.models.indexing)
         limits = config.limits
         self.worker = models.worker = Worker(
             limits.max_batch, limits.max_queue, self.metrics.batch, turn_seconds=TURN_SECONDS, threads=threads
@@ -286,7 +286,7 @@ class Service:
 
     async def put(self, name: str, content: AsyncIterator[bytes]) -> tuple[Collection, bool]:
         """Index a corpus; also whether the name is new. Raises Refused, and what ``keep`` and ``index`` raise."""
-        self.check_ready()
+        self._check_writable()
         if self._uploads == self.limits.max_uploads:
             raise Refused(429, f"{self._uploads} uploads are under way; try again")
         self._uploads += 1
@@ -301,7 +301,7 @@ class Service:
 
     async def delete(self, name: str) -> None:
         """Forget a corpus. Raises Refused."""
-        self.check_ready()
+        self._check_writable()
         if self._changing.locked():
             raise Refused(429, "a corpus is being indexed; try again")
         async with self._changing:
@@ -325,6 +325,12 @@ class Service:
             raise Refused(503, f"the corpora cannot be opened: {self._failed}")
         if not self.ready:
             raise Refused(503, "the corpora are being loaded; ask /readyz")
+
+    def _check_writable(self) -> None:
+        """Raise Refused while the corpora are not open, or where others serve them too."""
+        self.check_ready()
+        if self.config.read_only:
+            raise Refused(409, "this service only reads; index with one that is started without read_only")
 
     def _check_count(self, items: int) -> None:
         most = self.limits.max_items

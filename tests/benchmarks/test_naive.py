@@ -24,7 +24,7 @@ from tests.toy import expected_return, toy_graph
 @pytest.mark.parametrize("depth", [1, 10, 60])
 def test_every_search_gives_the_same_ranking(depth: int) -> None:
     retriever = synthetic_retriever(WordEncoder(), 60, depth, seed=3)
-    vectors = retriever.dense.vectors
+    vectors = retriever.index.dense.vectors
     queries = retriever.queries(["red green", "blue", "one two three"])
     ours = retriever.search(queries)
     for i, query in enumerate(queries.vectors):

@@ -240,3 +240,14 @@ def test_a_wrong_sweep_leaves_nothing_behind(shell: Shell, flags: list[str]) -> 
     assert "--sweep seed=x" in shell.train(*flags, "--sweep", "seed=x").error
     assert "start one without --resume" in shell.train(*flags, "--sweep", "seed=1", "--resume").error
     assert not (shell.folder / "runs").exists()
+
+
+def test_ray_trains_the_same_policies(swept: tuple[Shell, Outcome, int], shell: Shell, flags: list[str]) -> None:
+    """In tasks of two processes; nothing but the processes is another."""
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    outcome = shell.train(*flags, *SHORT, "--sweep", f"step-penalty={','.join(VALUES)}", "--ray", "local").ok
+    ray.shutdown()
+    assert table_of(outcome) == table_of(swept[1])
+    for value in VALUES.values():
+        name = f"step-penalty={value}/checkpoints/policy_final.pt"
+        assert_same_weights(folder_of(shell) / name, folder_of(swept[0]) / name)

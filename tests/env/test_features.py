@@ -28,6 +28,7 @@ from searchrl.reformulate.reformulator import FeedbackReformulator
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.fusion import mix
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.reward_model import JudgedPool
@@ -35,9 +36,9 @@ from tests.tiny import WordEncoder, corpus_of, ranking_of, retriever_of
 
 CORPUS = corpus_of("whale", "whale shark", "shark", "fish", "fish list")
 PLANE = np.array([[1, 0], [0, 1], [-1, 0], [0.6, 0.8], [0.8, 0.6]], dtype=np.float32)
-RETRIEVER = Retriever(WordEncoder(), DenseIndex(PLANE), LexicalIndex(CORPUS), 0.0, depth=3)
+RETRIEVER = Retriever(WordEncoder(), MemoryIndex(DenseIndex(PLANE), LexicalIndex(CORPUS)), 0.0, depth=3)
 ORIGINAL = Queries(
-    ["whale"], np.array([[1, 0]], np.float32), RETRIEVER.lexical.query_terms(["whale"]), np.zeros(1, np.float32)
+    ["whale"], np.array([[1, 0]], np.float32), RETRIEVER.index.query_terms(["whale"]), np.zeros(1, np.float32)
 )
 NO_EXCLUSION = np.array([-1], np.int32)
 USUAL, UNIT = float(PLANE[:, 0].mean()), float(PLANE[:, 0].std())  # the query's cosine with documents at random
@@ -64,7 +65,9 @@ def test_level_and_coherence_of_a_ranking() -> None:
 def test_levels_do_not_change_with_the_collections_own_level() -> None:
     """All cosines raised and squeezed, as in a collection about one thing, and the documents kept in their order."""
     narrow = np.stack([0.5 * PLANE[:, 0] + 0.4, np.sqrt(1 - (0.5 * PLANE[:, 0] + 0.4) ** 2)], axis=1)
-    retriever = Retriever(WordEncoder(), DenseIndex(narrow.astype(np.float32)), RETRIEVER.lexical, 0.0, depth=3)
+    retriever = Retriever(
+        WordEncoder(), MemoryIndex(DenseIndex(narrow.astype(np.float32)), RETRIEVER.index.words), 0.0, depth=3
+    )
     ranking = ranking_of([(0, 3.0), (3, 2.0), (1, 1.0)])
     seen = {}
     for name, where in (("wide", RETRIEVER), ("narrow", retriever)):
@@ -90,7 +93,7 @@ def test_overlap_and_novelty_between_rankings() -> None:
 
 
 def test_lexical_support_is_a_share_of_the_best_bm25() -> None:
-    bm25 = RETRIEVER.lexical.scores(ORIGINAL.terms)[0]
+    bm25 = RETRIEVER.index.words.scores(ORIGINAL.terms)[0]
     seen = shown(ranking_of([(3, 1), (1, 1), (0, 1)]))
     assert seen["lexical_support"] == pytest.approx((bm25[0] + bm25[1]) / 3 / bm25[0], abs=1e-6)
 
@@ -142,7 +145,7 @@ def probed(original: Queries = ORIGINAL, exclude: int = -1) -> dict[str, float]:
 def test_probe_compares_the_dense_with_the_lexical_ranking() -> None:
     """Dense: 0, 4, 3. Lexical: 0, 1, nothing."""
     seen = probed()
-    bm25 = RETRIEVER.lexical.scores(ORIGINAL.terms)[0]
+    bm25 = RETRIEVER.index.words.scores(ORIGINAL.terms)[0]
     idf = math.log1p((5 - 2 + 0.5) / (2 + 0.5))  # the word is in two of five documents
     assert seen["agreement"] == pytest.approx(1 / 3)
     assert seen["agreement_early"] == pytest.approx((1 + 0.9 / 2 + 0.81 / 3) / (1 + 0.9 + 0.81))
@@ -162,7 +165,7 @@ def test_probe_compares_the_dense_with_the_lexical_ranking() -> None:
 
 
 def test_probe_weighs_all_words_of_a_query() -> None:
-    seen = probed(replace(ORIGINAL, terms=RETRIEVER.lexical.query_terms(["list of whales"])))
+    seen = probed(replace(ORIGINAL, terms=RETRIEVER.index.query_terms(["list of whales"])))
     rare, common = math.log1p((5 - 1 + 0.5) / 1.5), math.log1p((5 - 2 + 0.5) / 2.5)
     assert seen["idf_max"] == pytest.approx(1), "no word is rarer than one in a single document"
     assert seen["idf_mean"] == pytest.approx((rare + common) / 2 / rare)
@@ -179,7 +182,7 @@ def test_probe_leaves_out_the_querys_own_document() -> None:
 
 
 def test_probe_of_a_query_without_a_known_word() -> None:
-    unknown = replace(ORIGINAL, terms=RETRIEVER.lexical.query_terms(["zebra"]))
+    unknown = replace(ORIGINAL, terms=RETRIEVER.index.query_terms(["zebra"]))
     seen = probed(unknown)
     assert {name for name, value in seen.items() if value} == {"rank_dense_top", "rank_lexical_top"}
     assert seen["rank_dense_top"] == seen["rank_lexical_top"] == 1, "not there"
@@ -232,7 +235,7 @@ class LengthJudge:
 
 def game_of(judge: LengthJudge | None, **rules: object) -> Game:
     retriever = retriever_of(CORPUS, depth=5)
-    feedback = FeedbackReformulator(retriever.dense)
+    feedback = FeedbackReformulator(retriever.index)
     return Game(CORPUS, retriever, feedback, judge, Rules(**rules))  # type: ignore[arg-type]
 
 

@@ -66,7 +66,7 @@ def game_of(log: Log, *, judge: bool = True, rewrites: bool = True, depth: int =
     """The game over 40 documents, every call of its parts logged."""
     corpus = corpus_of(*texts_of(40, 6, 0))
     retriever = retriever_of(corpus, share=0.5, depth=depth)
-    feedback = FeedbackReformulator(retriever.dense)
+    feedback = FeedbackReformulator(retriever.index)
     search, encode = retriever.search, retriever.encoder.encode
 
     def logged_search(queries: Queries, exclude: np.ndarray | None = None) -> Ranking:

@@ -40,5 +40,5 @@ def generator_of(
 ) -> Generator:
     """All parts of a generator over a small corpus."""
     retriever = retriever_of(corpus, depth=40)
-    writer = QuestionWriter(lm, load_prompts(), corpus, retriever.lexical, per_source, seed)  # type: ignore[arg-type]
+    writer = QuestionWriter(lm, load_prompts(), corpus, retriever.index, per_source, seed)  # type: ignore[arg-type]
     return Generator(writer, Filters(corpus, retriever, judge), seed)

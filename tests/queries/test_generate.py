@@ -49,7 +49,7 @@ class Favours:
 
 
 def test_every_question_is_kept_or_counted_under_one_reason() -> None:
-    order = [document for (document,) in sources("single", CORPUS, retriever_of(CORPUS).dense, SEED)]
+    order = [document for (document,) in sources("single", CORPUS, retriever_of(CORPUS).index, SEED)]
     assert order.index(0) < order.index(3), "the desert's question is the copy"
     made = generator_of(CORPUS, by_document(ANSWERS), seed=SEED).make("single", 4)
     assert {q.source_ids[0]: q.text for q in made.queries} == {"d0": ANSWERS["apples"], "d1": ANSWERS["bears"]}

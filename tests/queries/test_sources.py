@@ -15,7 +15,7 @@ MANY = corpus_of(*(f"the document number {i} speaks of {i}" for i in range(30)),
 
 
 def singles(corpus: Corpus, seed: int) -> list[tuple[int, ...]]:
-    return list(sources("single", corpus, retriever_of(corpus).dense, seed))
+    return list(sources("single", corpus, retriever_of(corpus).index, seed))
 
 
 def test_every_document_with_words_enough_comes_once_in_an_order_of_the_seed() -> None:
@@ -23,33 +23,33 @@ def test_every_document_with_words_enough_comes_once_in_an_order_of_the_seed() -
     assert sorted(order) == [(i,) for i in range(30)]
     assert singles(MANY, 1) == order
     assert singles(MANY, 2) != order
-    assert list(sources("adversarial", MANY, retriever_of(MANY).dense, 1)) != order
+    assert list(sources("adversarial", MANY, retriever_of(MANY).index, 1)) != order
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "adversarial"])
 def test_a_corpus_without_words_is_refused(kind: str) -> None:
     corpus = corpus_of("too short", "", "no")
     with pytest.raises(DataError, match="no document has 5 words or more"):
-        sources(kind, corpus, retriever_of(corpus).dense, 1)  # type: ignore[arg-type]
+        sources(kind, corpus, retriever_of(corpus).index, 1)  # type: ignore[arg-type]
 
 
 def test_a_pair_is_a_document_and_its_nearest_neighbour() -> None:
     texts = [f"{topic} {topic} {topic} in the year {i}" for topic in ("whale", "shark", "squid") for i in range(4)]
     corpus = corpus_of(*texts, "too short")
-    dense = retriever_of(corpus).dense
-    pairs = list(sources("multi", corpus, dense, 1))
+    index = retriever_of(corpus).index
+    pairs = list(sources("multi", corpus, index, 1))
     assert pairs
     for first, second in pairs:
         assert first // 4 == second // 4, "of the same topic"
     assert len({frozenset(pair) for pair in pairs}) == len(pairs), "no pair comes twice"
-    assert all(dense.vectors[a] @ dense.vectors[b] < SAME for a, b in pairs)
-    assert list(islice(sources("multi", corpus, dense, 1), 2)) == pairs[:2]
+    assert all(index.dense.vectors[a] @ index.dense.vectors[b] < SAME for a, b in pairs)
+    assert list(islice(sources("multi", corpus, index, 1), 2)) == pairs[:2]
 
 
 def test_copies_are_no_pair() -> None:
     same = "whales sing in the sea"
     corpus = corpus_of(same, same, "sharks do not sing in the sea")
-    pairs = list(sources("multi", corpus, retriever_of(corpus).dense, 1))
+    pairs = list(sources("multi", corpus, retriever_of(corpus).index, 1))
     assert frozenset((0, 1)) not in {frozenset(pair) for pair in pairs}
     assert pairs
 

@@ -29,7 +29,7 @@ BOTH = FeedbackSettings(3, vector_weight=0.3, lexical_target=1.0, lexical_pull=0
 
 
 def reformulator(settings: FeedbackSettings) -> FeedbackReformulator:
-    return FeedbackReformulator(RETRIEVER.dense, settings, settings)
+    return FeedbackReformulator(RETRIEVER.index, settings, settings)
 
 
 def asked(*texts: str, share: float = 0.0) -> Queries:
@@ -44,12 +44,12 @@ def rows_found(*rows: list[int]) -> Ranking:
 @given(documents=FOUND, weight=st.floats(-1.0, 0.9))
 def test_moved_vectors_stay_unit_and_turn_to_the_documents_or_away(documents, weight):
     before = asked("whales", "order").vectors
-    after = move(before, RETRIEVER.dense.vectors, np.array([documents, [-1, -1, -1]], np.int32), weight)
+    after = move(before, RETRIEVER.index, np.array([documents, [-1, -1, -1]], np.int32), weight)
     np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(after[1], before[1], atol=1e-6)
     found = [d for d in documents if d >= 0]
     if found:
-        mean = RETRIEVER.dense.vectors[found].mean(axis=0)
+        mean = RETRIEVER.index.dense.vectors[found].mean(axis=0)
         line = (1 - weight) * before[0] + weight * mean
         np.testing.assert_allclose(after[0], line / np.linalg.norm(line), atol=1e-5)
         assert np.sign(weight) * (after[0] @ mean - before[0] @ mean) >= -1e-5
@@ -88,7 +88,7 @@ def test_the_share_is_pulled_part_of_the_way(share, target, strength):
 
 
 def test_narrow_trusts_meaning_and_broaden_brings_in_the_words() -> None:
-    feedback = FeedbackReformulator(RETRIEVER.dense)
+    feedback = FeedbackReformulator(RETRIEVER.index)
     current = asked("whales", share=0.4)
     last = RETRIEVER.search(current)
     narrowed = feedback.reformulate("narrow", current, current, last).lexical[0]
@@ -100,7 +100,7 @@ def test_narrow_trusts_meaning_and_broaden_brings_in_the_words() -> None:
 def test_narrow_asks_for_what_was_not_found_yet() -> None:
     query = asked("whales")
     found = rows_found([0])
-    feedback = FeedbackReformulator(RETRIEVER.dense)
+    feedback = FeedbackReformulator(RETRIEVER.index)
     narrowed = feedback.reformulate("narrow", query, query, found)
     before, after = (RETRIEVER.search(q).documents[0].tolist() for q in (query, narrowed))
     assert before[:2] == [0, 1]
@@ -124,7 +124,7 @@ def test_feedback_moves_the_current_query_not_the_original() -> None:
 
 
 def test_it_is_a_reformulator_that_calls_no_language_model() -> None:
-    feedback: Reformulator = FeedbackReformulator(RETRIEVER.dense)
+    feedback: Reformulator = FeedbackReformulator(RETRIEVER.index)
     assert feedback.lm_calls == 0
     current = asked("whales", "order")
     after = feedback.reformulate("narrow", current, current, ranking_of([(0, 1.0)], [(3, 1.0)]))
@@ -133,24 +133,24 @@ def test_it_is_a_reformulator_that_calls_no_language_model() -> None:
 
 @pytest.mark.parametrize("field", list(FeedbackSettings.__dataclass_fields__))
 def test_the_fingerprint_knows_every_setting(field: str) -> None:
-    default = FeedbackReformulator(RETRIEVER.dense)
+    default = FeedbackReformulator(RETRIEVER.index)
     seen = {default.fingerprint}
     for direction, settings in (("narrow", NARROW), ("broaden", BROADEN)):
         changed = replace(settings, **{field: getattr(settings, field) + 1})
         seen.add(replace(default, **{direction: changed}).fingerprint)  # type: ignore[arg-type]
     assert len(seen) == 3
-    assert FeedbackReformulator(RETRIEVER.dense).fingerprint == default.fingerprint
+    assert FeedbackReformulator(RETRIEVER.index).fingerprint == default.fingerprint
 
 
 @given(gains=st.lists(st.sampled_from([0.0, 0.2, 0.9, 1.0, float("nan")]), min_size=3, max_size=3), documents=FOUND)
 def test_what_is_approved_pulls_and_what_is_rejected_pushes(gains, documents):
-    before, index = asked("whales", "order").vectors, RETRIEVER.dense.vectors
+    before, index = asked("whales", "order").vectors, RETRIEVER.index
     rows = np.array([documents, [-1, -1, -1]], np.int32)
     judged = Judged(rows, np.array([gains, [np.nan] * 3], np.float32))
     after = move_by_gain(before, index, judged, approved=0.2, rejected=0.5)
     np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(after[1], before[1], atol=1e-6)
-    known = [(g, index[d]) for g, d in zip(gains, documents, strict=True) if d >= 0 and not np.isnan(g)]
+    known = [(g, index.dense.vectors[d]) for g, d in zip(gains, documents, strict=True) if d >= 0 and not np.isnan(g)]
     line = before[0]
     if good := sum(g for g, _ in known):
         line = 0.8 * line + 0.2 * sum(g * v for g, v in known) / good
@@ -160,9 +160,9 @@ def test_what_is_approved_pulls_and_what_is_rejected_pushes(gains, documents):
 
 
 def test_a_judge_that_rejects_all_but_one_sends_narrow_to_its_like() -> None:
-    query, feedback = asked("whales sharks"), FeedbackReformulator(RETRIEVER.dense)
+    query, feedback = asked("whales sharks"), FeedbackReformulator(RETRIEVER.index)
     found = rows_found([1, 0, 2])
     sure = Judged(found.documents, np.array([[0.0, 0.0, 1.0]], np.float32))
-    liked = RETRIEVER.dense.vectors[2]
+    liked = RETRIEVER.index.dense.vectors[2]
     plain, judged = (feedback.reformulate("narrow", query, query, found, j).vectors[0] for j in (None, sure))
     assert judged @ liked > plain @ liked

@@ -19,6 +19,7 @@ from searchrl.reformulate.lm import LMReformulator, check, clean
 from searchrl.reformulate.reformulator import mix_vectors
 from searchrl.retrieval.dense import DenseIndex, TextKind
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, Queries, Ranking
 from searchrl.retrieval.retriever import Retriever
 
@@ -65,7 +66,7 @@ class Letters:
         return np.asarray(counts / np.linalg.norm(counts, axis=1, keepdims=True), dtype=np.float32)
 
 
-RETRIEVER = Retriever(Letters(), DenseIndex(np.zeros((4, 26), np.float32)), LEXICAL, 0.0, 10)
+RETRIEVER = Retriever(Letters(), MemoryIndex(DenseIndex(np.zeros((4, 26), np.float32)), LEXICAL), 0.0, 10)
 
 
 def queries(*texts: str, lexical: float = 0.25) -> Queries:

@@ -12,7 +12,7 @@ from searchrl.config import GameConfig
 from searchrl.data.dataset import Corpus
 from searchrl.errors import ConfigError
 from searchrl.retrieval import approximate as module
-from searchrl.retrieval.approximate import TARGET_RECALL, ApproximateIndex, build_approximate_index
+from searchrl.retrieval.approximate import TARGET_RECALL, ApproximateIndex, FaissIndex, build_approximate_index
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT
 from searchrl.retrieval.retriever import Retriever
@@ -106,9 +106,9 @@ def test_only_dense_queries_are_searched_approximately() -> None:
     corpus: Corpus = corpus_of("whales sing", "sharks swim", "lists sort")
     exact = retriever_of(corpus, depth=3)
     member = np.array([0, 0, 1], np.int32)
-    centroids = np.stack([-exact.dense.vectors[2], exact.dense.vectors[2]])
-    few = ApproximateIndex(exact.dense, centroids, member, 1, 0.3)
-    retriever = Retriever(exact.encoder, exact.dense, exact.lexical, 0.0, 3, few)
+    centroids = np.stack([-exact.index.dense.vectors[2], exact.index.dense.vectors[2]])
+    few = ApproximateIndex(exact.index.dense, centroids, member, 1, 0.3)
+    retriever = Retriever(exact.encoder, FaissIndex(exact.index.dense, exact.index.words, few), 0.0, 3)
     assert retriever.description == {**exact.description, "approximate": few.description}
     assert retriever.search(retriever.queries(["lists"])).documents.tolist() == [[2, -1, -1]]
     for share in (0.3, 1.0):

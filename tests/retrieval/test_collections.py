@@ -12,6 +12,7 @@ from searchrl.data.own_document import own_document
 from searchrl.evaluation.measures import evaluate_ranking
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import Queries
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.gain import Judgments
@@ -28,7 +29,9 @@ def test_bm25_reaches_its_known_ndcg(collections: Path, name: str, expected: flo
     corpus, queries = dataset.corpus, dataset.splits["test"]
     n = len(queries)
     lexical = LexicalIndex(corpus)
-    retriever = Retriever(WordEncoder(), DenseIndex(np.zeros((len(corpus), 1), np.float32)), lexical, 1.0, depth=100)
+    retriever = Retriever(
+        WordEncoder(), MemoryIndex(DenseIndex(np.zeros((len(corpus), 1), np.float32)), lexical), 1.0, depth=100
+    )
     asked = Queries(queries.texts, np.zeros((n, 1), np.float32), lexical.query_terms(queries.texts), np.ones(n, "f4"))
     found = retriever.search(asked, own_document(queries, corpus))
     ndcg = evaluate_ranking(found, queries, corpus.ids)["nDCG@10"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from searchrl.device import FORMAT_VARIABLE, cpu_has_int8
 from searchrl.retrieval.dense import DenseIndex, pair_products, row_products
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import Queries
 from searchrl.retrieval.retriever import Retriever
 from tests.command import REPOSITORY
@@ -32,7 +33,7 @@ def retriever_of(seed: int, size: int) -> Retriever:
     vectors[size // 2 :] = vectors[: size - size // 2] * np.float32(1 + 1e-7)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     corpus = corpus_of(*(" ".join(random.choice(WORDS, 4)) for _ in range(size)))
-    return Retriever(WordEncoder(), DenseIndex(vectors), LexicalIndex(corpus), 0.0, depth=min(20, size))
+    return Retriever(WordEncoder(), MemoryIndex(DenseIndex(vectors), LexicalIndex(corpus)), 0.0, depth=min(20, size))
 
 
 def queries_of(retriever: Retriever, seed: int, count: int) -> Queries:
@@ -41,7 +42,7 @@ def queries_of(retriever: Retriever, seed: int, count: int) -> Queries:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     texts = [" ".join(random.choice(WORDS, 3)) for _ in range(count)]
     shares = random.choice(np.array([0.0, 0.25, 0.5, 1.0], dtype=np.float32), count)
-    return Queries(texts, vectors, retriever.lexical.query_terms(texts), shares)
+    return Queries(texts, vectors, retriever.index.words.query_terms(texts), shares)
 
 
 def part(queries: Queries, rows: slice) -> Queries:
@@ -66,12 +67,14 @@ def test_alone_as_in_company(seed: int, size: int, batch: int, excluded: bool) -
 def test_what_is_returned_is_the_best_by_pair_products(seed: int, size: int) -> None:
     retriever = retriever_of(seed, size)
     queries = queries_of(retriever, seed, 3)
-    found = retriever.dense.search(queries.vectors, 10, np.full(3, -1, np.int32))
+    found = retriever.index.dense.search(queries.vectors, 10, np.full(3, -1, np.int32))
     for row in range(3):
-        exact = row_products(queries.vectors[row], retriever.dense.vectors)
+        exact = row_products(queries.vectors[row], retriever.index.dense.vectors)
         best = np.lexsort((np.arange(size), -exact))[:10]
         assert found.documents[row][: len(best)].tolist() == best.tolist()
-        pairs = pair_products(queries.vectors[row : row + 1], retriever.dense.vectors, best[None].astype(np.int32))
+        pairs = pair_products(
+            queries.vectors[row : row + 1], retriever.index.dense.vectors, best[None].astype(np.int32)
+        )
         np.testing.assert_array_equal(pairs[0], exact[best])
 
 
@@ -83,6 +86,7 @@ from searchrl.data.load import load_dataset
 from searchrl.models.encoder import Encoder
 from searchrl.retrieval.dense import build_dense_index
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reformulate.reformulator import FeedbackReformulator
 from searchrl.env.game import Game, Rules
@@ -105,8 +109,8 @@ def play(game, texts):
 for dtype in sys.argv[2].split(","):
     encoder = Encoder(dtype=dtype)
     dense, lexical = build_dense_index(corpus, encoder, None, False), LexicalIndex(corpus)
-    game = Game(corpus, Retriever(encoder, dense, lexical, 0.0, 50),
-                FeedbackReformulator(dense), None, Rules(fusion="rrf"))
+    index = MemoryIndex(dense, lexical)
+    game = Game(corpus, Retriever(encoder, index, 0.0, 50), FeedbackReformulator(index), None, Rules(fusion="rrf"))
     for threads in (1, 2):
         torch.set_num_threads(threads)
         with threadpool_limits(threads):

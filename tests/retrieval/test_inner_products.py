@@ -8,6 +8,7 @@ from searchrl.env.features import query_features
 from searchrl.reformulate.reformulator import mix_vectors, move
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import Queries, lengths
 from searchrl.retrieval.retriever import Retriever
 from tests.tiny import WordEncoder, corpus_of
@@ -26,12 +27,12 @@ class DotEncoder(WordEncoder):
 def test_dense_and_hybrid_search_order_by_inner_products() -> None:
     corpus, encoder = corpus_of(*TEXTS), DotEncoder()
     vectors = encoder.encode(TEXTS, kind="document", show_progress=False, description="")
-    retriever = Retriever(encoder, DenseIndex(vectors), LexicalIndex(corpus), 0.0, 4)
+    retriever = Retriever(encoder, MemoryIndex(DenseIndex(vectors), LexicalIndex(corpus)), 0.0, 4)
     queries = retriever.queries(["tea", "ice melts"])
     products = queries.vectors @ vectors.T
     np.testing.assert_array_equal(retriever.search(queries).documents, np.argsort(-products, axis=1))
     mixed = retriever.search(retriever.queries(["tea", "ice melts"], 0.5))
-    words = retriever.lexical.scores(queries.terms)
+    words = retriever.index.words.scores(queries.terms)
     unit = [(m - m.min(1, keepdims=True)) / np.ptp(m, axis=1)[:, None] for m in (products, words)]
     np.testing.assert_array_equal(mixed.documents, np.argsort(-(unit[0] + unit[1]), axis=1, kind="stable"))
 

@@ -14,6 +14,7 @@ from searchrl.env.graph import RewardRules
 from searchrl.env.search_env import SearchEnv
 from searchrl.env.tree import Action
 from searchrl.reformulate.reformulator import FeedbackReformulator
+from searchrl.retrieval.index import pair_scores, top_terms
 from searchrl.retrieval.lexical import LexicalIndex
 from tests.tiny import corpus_of, retriever_of
 
@@ -59,14 +60,14 @@ def test_pair_scores_are_the_matching_entries(documents, queries, data):
     asked = np.array(data.draw(st.lists(row, min_size=len(queries), max_size=len(queries))), dtype=np.int32)
     everything = index.scores(terms)
     expected = np.where(asked >= 0, np.take_along_axis(everything, np.maximum(asked, 0), axis=1), 0.0)
-    np.testing.assert_allclose(index.pair_scores(terms, asked), expected, atol=1e-6)
+    np.testing.assert_allclose(pair_scores(index, terms, asked), expected, atol=1e-6)
 
 
 @given(CORPUS, st.integers(0, 5), st.data())
 def test_the_heaviest_terms_of_a_document(documents, count, data):
     index = index_of(documents)
     chosen = data.draw(st.integers(0, len(documents) - 1))
-    terms = index.top_terms(chosen, count)
+    terms = top_terms(index, chosen, count)
     weights = index.matrix.toarray()[chosen]
     assert len(set(terms.tolist())) == len(terms) == min(count, np.count_nonzero(weights))
     if len(terms):
@@ -108,8 +109,8 @@ def test_a_corpus_without_a_word_finds_nothing(texts: tuple[str, ...]) -> None:
     index = LexicalIndex(corpus_of(*texts))
     terms = index.query_terms(["whale", "the", "_"])
     assert index.scores(terms).tolist() == [[0.0, 0.0]] * 3
-    assert not index.pair_scores(terms, np.zeros((3, 1), np.int32)).any()
-    assert index.top_terms(0, 3).size == 0
+    assert not pair_scores(index, terms, np.zeros((3, 1), np.int32)).any()
+    assert top_terms(index, 0, 3).size == 0
 
 
 def best(index: LexicalIndex, query: str) -> int:
@@ -184,7 +185,7 @@ def test_queries_in_scripts_without_spaces_find_their_documents(language):
     assert index.scores(index.query_terms(queries)).argmax(1).tolist() == [0, 1, 2]
     retriever = retriever_of(corpus, share=1.0)
     rules = Rules(max_steps=5)
-    game = Game(corpus, retriever, FeedbackReformulator(retriever.dense), None, rules)
+    game = Game(corpus, retriever, FeedbackReformulator(retriever.index), None, rules)
     asked = QuerySet(["q0", "q1", "q2"], queries, {f"q{i}": {f"d{i}": 1} for i in range(3)})
     env = SearchEnv(game, asked, RewardRules("qrels", 0.0))
     for i in range(3):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from searchrl.cluster import connect
+from searchrl.config import IndexConfig, RayConfig
+from searchrl.errors import ConfigError
 from searchrl.retrieval import dense as dense_module
-from searchrl.retrieval import retriever as module
+from searchrl.retrieval import memory as module
+from searchrl.retrieval.build import build_index
 from searchrl.retrieval.dense import DenseIndex
 from searchrl.retrieval.lexical import LexicalIndex
+from searchrl.retrieval.memory import MemoryIndex
 from searchrl.retrieval.ranking import NO_DOCUMENT, Queries
 from searchrl.retrieval.retriever import Retriever
 from tests.tiny import WordEncoder, corpus_of, retriever_of
@@ -34,8 +40,8 @@ def test_dense_search_is_brute_force(seed, depth):
     corpus = corpus_of(*["word"] * 9)
     vectors, asked = (rng.integers(-1, 2, (n, 3)).astype(np.float32) for n in (9, 5))
     exclude = rng.integers(-1, 9, 5).astype(np.int32)
-    retriever = Retriever(WordEncoder(), DenseIndex(vectors), LexicalIndex(corpus), 0.0, depth)
-    queries = Queries([""] * 5, asked, retriever.lexical.query_terms([""] * 5), np.zeros(5, np.float32))
+    retriever = Retriever(WordEncoder(), MemoryIndex(DenseIndex(vectors), LexicalIndex(corpus)), 0.0, depth)
+    queries = Queries([""] * 5, asked, retriever.index.words.query_terms([""] * 5), np.zeros(5, np.float32))
     found = retriever.search(queries, exclude)
     for row in range(5):
         pairs = [(-float(asked[row] @ vectors[d]), d) for d in range(9) if d != exclude[row]]
@@ -56,8 +62,8 @@ def test_scores_are_the_two_legs_mixed_by_the_share(share: float, own: int) -> N
     found = retriever.search(queries, np.array([own, own], dtype=np.int32))
     allowed = np.array([d for d in range(len(CORPUS)) if d != own])
     for row in range(2):
-        cosine = (queries.vectors[row] @ retriever.dense.vectors.T)[allowed]
-        bm25 = retriever.lexical.scores(queries.terms[row])[0][allowed]
+        cosine = (queries.vectors[row] @ retriever.index.dense.vectors.T)[allowed]
+        bm25 = retriever.index.words.scores(queries.terms[row])[0][allowed]
         mixed = {0.0: cosine, 1.0: np.where(bm25 > 0, bm25, -np.inf)}.get(
             share, (1 - share) * scaled(cosine) + share * scaled(bm25)
         )
@@ -96,8 +102,8 @@ def test_hybrid_without_a_known_word_falls_back_on_the_cosine() -> None:
 def test_blocks_find_what_one_query_at_a_time_finds(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
     """Queries of different shares side by side, in blocks of one, two and three."""
     retriever = retriever_of(CORPUS, depth=5)
-    vectors = np.round(retriever.dense.vectors * 8)  # exact products, whatever the block
-    retriever.dense = DenseIndex(vectors)
+    vectors = np.round(retriever.index.dense.vectors * 8)  # exact products, whatever the block
+    retriever.index.dense = DenseIndex(vectors)
     queries = retriever.queries(QUESTIONS)
     shares = np.array([0.0, 0.4, 1.0, 0.7], dtype=np.float32)
     queries = replace(queries, vectors=np.round(queries.vectors * 8), lexical=shares)
@@ -129,3 +135,26 @@ def test_description_tells_rankings_apart() -> None:
     exact = retriever_of(CORPUS)
     assert exact.description == {"encoder": "words", "lexical_share": 0.0, "depth": 10}
     assert retriever_of(CORPUS, depth=9).description != exact.description
+
+
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(ConfigError, match="pip install"):
+        build_index(CORPUS, WordEncoder(), None, IndexConfig("milvus", "http://127.0.0.1:19530"))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="pip install"):
+        connect(RayConfig("local"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"index": "milvus"}, "`index` milvus needs `index_uri`"),
+        ({"index_uri": "http://127.0.0.1:19530"}, "`index_uri` needs `index` milvus"),
+        ({"index": "milvus", "index_uri": "http://name:word@host"}, "holds a name or password"),
+        ({"index": "milvsu"}, "milvsu"),
+    ],
+)
+def test_settings_of_an_index_that_contradict_each_other(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        IndexConfig(**settings)  # type: ignore[arg-type]

@@ -70,11 +70,11 @@ def test_documents_are_read_as_they_were_written(store: CorpusStore) -> None:
 
 def test_a_corpus_is_the_same_after_a_restart(store: CorpusStore) -> None:
     before = write(store, "a", DOCUMENTS[:50])
-    vectors, documents = np.array(before.dense.vectors), before.documents.get(range(50))
+    vectors, documents = np.array(before.index.dense.vectors), before.documents.get(range(50))
     after = reopened(store).collections["a"]
-    np.testing.assert_array_equal(after.dense.vectors, vectors)
+    np.testing.assert_array_equal(after.index.dense.vectors, vectors)
     assert after.documents.get(range(50)) == documents
-    assert isinstance(after.dense.vectors.base, np.memmap), "mapped, not loaded"
+    assert isinstance(after.index.dense.vectors.base, np.memmap), "mapped, not loaded"
 
 
 def test_replacing_leaves_one_version_and_whoever_reads_the_old_one_in_peace(store: CorpusStore) -> None:
@@ -82,7 +82,7 @@ def test_replacing_leaves_one_version_and_whoever_reads_the_old_one_in_peace(sto
     write(store, "a", DOCUMENTS[50:60])
     assert len(store.collections["a"].corpus) == 10
     assert old.documents.get([7]) == {7: DOCUMENTS[7]}
-    assert float(old.dense.vectors[49].sum()) == pytest.approx(float(old.dense.vectors[49].sum()))
+    assert float(old.index.dense.vectors[49].sum()) == pytest.approx(float(old.index.dense.vectors[49].sum()))
     assert [path.name for path in sorted(store._folder.iterdir())] == [".lock", "a@00000002"]
 
 

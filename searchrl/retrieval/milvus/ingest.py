@@ -1,0 +1,137 @@
+"""Bring a corpus into Milvus: block by block, each document under its place in the corpus.
+
+The collection's name tells what is in it, so an ingest that was killed, here or on the server, goes on with the first
+block that is not there. When the last is, the facts are written and the alias is set, which is one step: whoever
+searches sees the old documents or the new, and never a part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from searchrl.data.dataset import Corpus
+from searchrl.errors import EngineError
+from searchrl.progress import progress_bar
+from searchrl.retrieval.analysis import Analyser
+from searchrl.retrieval.milvus.facts import VERSION, Facts, beside, write_facts
+from searchrl.retrieval.milvus.server import TEXT_BYTES, Kind, Server
+from searchrl.retrieval.ranking import FloatArray
+from searchrl.retrieval.streamed import TermStatistics, count_terms
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 1024
+"""Documents that are encoded together, and stand or fall together: what a kill loses at most."""
+ROWS = 256
+"""Documents in one call: at most some 17 MB of text."""
+
+Vectors = Callable[[range], FloatArray]
+"""Vectors (len(places), dim) of the documents at these places, the same whenever they are asked for."""
+
+
+def collection_name(alias: str, corpus: str, encoder: str, kind: Kind) -> str:
+    """The collection in which these very documents are, with vectors of this encoder."""
+    digest = hashlib.sha256(f"{VERSION}\0{corpus}\0{encoder}\0{kind}".encode()).hexdigest()[:16]
+    return f"{alias}_{digest}"
+
+
+def ingest(
+    server: Server,
+    alias: str,
+    name: str,
+    corpus: Corpus,
+    vectors: Vectors,
+    *,
+    encoder: str,
+    dim: int,
+    kind: Kind,
+    show_progress: bool = False,
+) -> str:
+    """Put a corpus under an alias, in the place of what the alias named before; returns its collection.
+
+    name: what people call it. Raises EngineError where the server fails, or lacks documents in the end.
+    """
+    collection = collection_name(alias, corpus.fingerprint, encoder, kind)
+    analyser = Analyser()
+    with progress_bar(len(corpus), "count words", "text", show=show_progress) as bar:
+        statistics = count_terms(analyser, _counted(corpus, bar))
+    starts = range(0, len(corpus), BLOCK)
+    begun = not server.create(collection, dim, kind)
+    server.load(collection)
+    present = _present(server, collection, len(corpus), starts) if begun else set()
+    if present:
+        present.remove(max(present))  # it was on its way last: a part of it may be missing
+    longest = 0.0
+    with progress_bar(len(corpus), "index documents", "text", show=show_progress) as bar:
+        for start in starts:
+            places = range(start, min(start + BLOCK, len(corpus)))
+            if start in present:
+                found = server.rows(collection, places, ["vector"])
+                block = np.array([row["vector"] for row in found.values()], dtype=np.float32)
+            else:
+                block = vectors(places)
+                rows = _rows(corpus, places, block, statistics, analyser)
+                for first in range(0, len(rows), ROWS):
+                    server.put(collection, rows[first : first + ROWS], again=begun)
+            longest = max(longest, float(np.linalg.norm(block, axis=1).max(initial=0.0)))
+            bar.update(len(places))
+    server.flush(collection)
+    if (there := server.count(collection)) != len(corpus):
+        raise EngineError(f"Milvus at {server.uri}: {there} of {len(corpus)} documents are there; index them again")
+    facts = Facts(name, corpus.fingerprint, encoder, dim, kind, longest, statistics)
+    write_facts(server, collection, facts)
+    before = server.target(alias)
+    server.point(alias, collection)
+    if before not in (None, collection):
+        forget(server, str(before))
+    return collection
+
+
+def forget(server: Server, collection: str) -> None:
+    """Drop a collection of documents, and its facts."""
+    server.drop(collection)
+    server.drop(beside(collection))
+
+
+def _counted(corpus: Corpus, bar: Any) -> Iterator[str]:
+    for start in range(0, len(corpus), BLOCK):
+        part = list(zip(corpus.titles[start : start + BLOCK], corpus.texts[start : start + BLOCK], strict=True))
+        yield from (f"{title} {text}".strip() for title, text in part)
+        bar.update(len(part))
+
+
+def _present(server: Server, collection: str, size: int, starts: range) -> set[int]:
+    """The blocks whose last document is there."""
+    ends = {min(start + BLOCK, size) - 1: start for start in starts}
+    found: set[int] = set()
+    asked = list(ends)
+    for first in range(0, len(asked), 1000):
+        found.update(ends[i] for i in server.rows(collection, asked[first : first + 1000], []))
+    return found
+
+
+def _rows(
+    corpus: Corpus, places: range, vectors: FloatArray, statistics: TermStatistics, analyser: Analyser
+) -> list[dict[str, Any]]:
+    ids, titles, texts = (column[places.start : places.stop] for column in (corpus.ids, corpus.titles, corpus.texts))
+    if long := sum(len(text) > TEXT_BYTES // 4 and len(text.encode("utf-8", "replace")) > TEXT_BYTES for text in texts):
+        logger.warning("%d texts are longer than Milvus's %d bytes: they are kept without their ends", long, TEXT_BYTES)
+    weights = statistics.weights(analyser, [f"{t} {x}".strip() for t, x in zip(titles, texts, strict=True)])
+    nothing = len(statistics.vocabulary)  # Milvus takes no vector without a number
+    rows = []
+    for i, place in enumerate(places):
+        cells = slice(weights.indptr[i], weights.indptr[i + 1])
+        terms = dict(zip(weights.indices[cells].tolist(), weights.data[cells].tolist(), strict=True))
+        written = {"key": _fitting(ids[i]), "title": _fitting(titles[i]), "text": _fitting(texts[i])}
+        rows.append({"id": place, **written, "vector": vectors[i], "terms": terms or {nothing: 1.0}})
+    return rows
+
+
+def _fitting(text: str) -> str:
+    """A text that a field can hold: valid Unicode, and so many bytes at most."""
+    return text.encode("utf-8", "replace")[:TEXT_BYTES].decode("utf-8", "ignore")
