@@ -359,7 +359,7 @@ def damage(folder: Path) -> str:
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, in hex. Raises OSError where it cannot be read.
 
-    A process reads a large file once while its size, its place on the disk and the times of its change stay as they are.
+    A process reads a large file once while its size, place on the disk and times of change stay as they are.
     """
     about = path.stat()
     if about.st_size < LARGE:

@@ -100,7 +100,7 @@ class Encoder:
             with loading_model(f"the encoder {self.name!r}", self._folder):
                 model = LibraryModel(self._folder, self._device, dtype)
         if self.dtype == "int8":
-            from searchrl.models.int8 import to_int8
+            from searchrl.int8 import to_int8
 
             to_int8(model.network, lambda text: model.encode([text]))
         return model

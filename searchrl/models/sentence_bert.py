@@ -213,9 +213,11 @@ class Network(nn.Module):
         padded = bool((mask == 0).any())
         width = mask.shape[1]
         allowed = mask.bool()[:, None, None, :].expand(-1, 1, width, -1) if padded else None
-        for layer in self.encoder.layer:
+        layers: Any = self.encoder.layer
+        for layer in layers:
             states = layer(states, allowed)
-        return states
+        out: Tensor = states
+        return out
 
 
 def _network(shape: Shape) -> Network:
@@ -250,7 +252,8 @@ class _Layer(nn.Module):
 
     def forward(self, states: Tensor, allowed: Tensor | None) -> Tensor:
         states = self.attention(states, allowed)
-        inner = functional.gelu(self.intermediate.dense(states))
+        wider: Any = self.intermediate.dense
+        inner = functional.gelu(wider(states))
         out: Tensor = self.output(inner, states)
         return out
 
