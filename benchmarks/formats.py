@@ -20,7 +20,7 @@ QUERIES, DOCUMENTS = 4, 12
 
 
 def numeric_formats(session: Session) -> list[Figure]:
-    """The self-test's speeds beside float32's, and rank correlations within a query with float32 (1: the same order)."""
+    """The self-test's speeds beside float32's, and rank correlations within a query with float32 (1: same order)."""
     if session.bench.device.device != "cpu":
         return []
     speed = cpu_speeds()

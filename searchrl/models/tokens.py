@@ -416,8 +416,9 @@ class PackedForward:
         targets = packed.targets.to(self._choice.device)
         parts = []
         for some, tokens in zip(torch.split(states, size), torch.split(targets, size), strict=True):
-            for few, wanted in zip(head(some).split(self._rows), tokens.split(self._rows), strict=True):
-                logits = few.float()
+            blocks = torch.split(head(some), self._rows)
+            for block, wanted in zip(blocks, torch.split(tokens, self._rows), strict=True):
+                logits = block.float()
                 parts.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1))
         return [float(part.mean()) for part in torch.split(torch.cat(parts).cpu(), list(packed.lengths))]
 
