@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -56,3 +59,14 @@ def test_a_state_of_another_network_is_refused() -> None:
     step_of.step()
     with pytest.raises(ValueError, match="another network"):
         optimizer.load_state_dict(step_of.state_dict())
+
+
+def test_training_imports_no_compiler() -> None:
+    code = (
+        "import sys, torch; from searchrl.agent import trainer; from searchrl.device import seed_everything;"
+        "seed_everything(1); weight = torch.ones(2, requires_grad=True); optimizer = trainer.AdamW([weight], .1, .1);"
+        "weight.sum().backward(); optimizer.step(); assert torch.are_deterministic_algorithms_enabled();"
+        "print([m for m in ('torch._dynamo', 'torch._inductor', 'sympy', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
