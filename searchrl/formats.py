@@ -61,13 +61,13 @@ def speeds(formats: tuple[str, ...], processor: str) -> Mapping[str, float]:
 
 @lru_cache(maxsize=8)
 def _speeds(formats: tuple[str, ...], key: str) -> Mapping[str, float]:
-    known = _stored().get(key, {})
-    if not isinstance(known, dict) or not all(isinstance(known.get(name), int | float) for name in formats):
+    known = remembered().get(key, {})
+    if not all(name in known for name in formats):
         known = measure(formats)
         logger.info("formats, tokens/s on one thread: %s", said(known))
         with suppress(OutputError, CacheError, OSError):  # then the next process measures again
-            write_text(cache_dir() / FILE, json.dumps({**_stored(), key: known}, indent=1) + "\n")
-    return {name: float(known[name]) for name in formats}
+            write_text(cache_dir() / FILE, json.dumps({**remembered(), key: known}, indent=1) + "\n")
+    return {name: known[name] for name in formats}
 
 
 def said(speed: Mapping[str, float]) -> str:
@@ -75,12 +75,13 @@ def said(speed: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:,.0f}" if value else f"{name} none" for name, value in speed.items())
 
 
-def _stored() -> dict[str, object]:
+def remembered() -> dict[str, dict[str, float]]:
+    """What the cache holds: processor and torch -> format -> tokens a second."""
     try:
         content = load_json((cache_dir() / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, CacheError, OutputError):
+        return {str(key): {str(name): float(value) for name, value in speed.items()} for key, speed in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError, CacheError, OutputError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def measure(formats: Sequence[str]) -> dict[str, float]:
