@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmarks.measure import Figure, in_turn, matrix_product, once
 from benchmarks.session import Pairs, Played, Session
+from searchrl.device import cpu_speeds
 from searchrl.reformulate.lm import LMReformulator
 from searchrl.retrieval.ranking import Ranking
 from searchrl.reward.lm import LMReward
@@ -38,7 +39,8 @@ def scoring(session: Session, played: Played) -> list[Figure]:
     ten = [pair for call in played.calls for pair in call if pair[0] == asked][:TEN]
     work = [work_of(session, sample) for sample in samples]
     reference = session.naive_lm
-    formats = list(dict.fromkeys(["float32", session.lm_format]))
+    there = [name for name, speed in cpu_speeds().items() if speed] if session.bench.device.device == "cpu" else []
+    formats = list(dict.fromkeys(["float32", session.lm_format, *there]))
     found = {name: matrix_product(name, session.bench.device.device) for name in formats}
     products = {name: product for name, product in found.items() if product is not None}
 
@@ -75,6 +77,10 @@ def scoring(session: Session, played: Played) -> list[Figure]:
     if own in products:
         share = 100 * operations / pace[own].rate()
         figures.append(Figure(name, f"useful operations, share of the {own} matrix product", share, "%"))
+    best = max(products, key=lambda name: pace[name].rate())
+    if best != own:
+        share = 100 * operations / pace[best].rate()
+        figures.append(Figure(name, f"useful operations, share of the fastest ({best}) product", share, "%"))
     return figures
 
 

@@ -204,8 +204,7 @@ import tyro, bm25s, scipy.stats, pytrec_eval
 from searchrl.agent import run_dir
 from searchrl.cli import describe
 from searchrl.experiment import evaluate, sweep
-import torch
-torch.optim.AdamW([torch.zeros(1)])  # the first optimizer imports torch's compiler
+from searchrl.agent import trainer
 """
 """What every ``train.py`` imports, though all its graphs are stored. Encoder and language model bring more."""
 

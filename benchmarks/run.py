@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from benchmarks import session as sessions
 from benchmarks.bench import Bench
+from benchmarks.formats import numeric_formats
 from benchmarks.growth import Growth, growth_by_documents, growth_by_queries
 from benchmarks.language_model import reward_model_start, rewriting, scoring
 from benchmarks.learning import environment_steps, graph_building, policy_forward, training
@@ -18,7 +19,7 @@ from benchmarks.session import Played, Session, Sizes
 Step = Callable[[str], None]
 """Hears the name of what is measured next."""
 
-STEPS = 13
+STEPS = 14
 """That are announced, the start of a process included."""
 
 
@@ -67,6 +68,8 @@ def measure(session: Session, step: Step) -> tuple[list[Figure], Played]:
     figures += encoding(session)
     step("scoring")
     figures += scoring(session, played)
+    step("numeric formats")
+    figures += numeric_formats(session)
     step("reformulation")
     figures += rewriting(session)
     step("search by size")

@@ -28,6 +28,7 @@ from searchrl.errors import ConfigError
 from searchrl.models.folders import encoder_folder, language_model_folder
 from searchrl.models.language_model import FloatArray
 from searchrl.models.lm_cache import CachedLanguageModel
+from searchrl.reward.calibrated import CalibratedReward
 from searchrl.reward.lm import LMReward
 from searchrl.threads import lazy
 
@@ -112,8 +113,9 @@ class Session:
 
     @lazy
     def judge(self) -> LMReward:
-        """The reward model as training has it."""
+        """The reward model as training has it, its scores as they are before they are calibrated."""
         judge = self.bench.reward_model
+        judge = judge.reward if isinstance(judge, CalibratedReward) else judge
         if not isinstance(judge, LMReward):
             raise ConfigError("benchmark.py measures a language model as the judge: use a workbench with reward 'lm'")
         return judge

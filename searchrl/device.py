@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +25,11 @@ FORMAT_VARIABLE = "SEARCHRL_DTYPE"
 
 FORMATS = ("float32", "bfloat16", "float16", "int8")
 
-NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
-"""CPU features, as Linux names them, that multiply bfloat16 matrices in hardware (x86: first two, Arm: last two)."""
+MATRIX_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16", "avx512_vnni", "avx_vnni", "amx_int8", "i8mm"})
+"""CPU features, as Linux names them, that decide which format is fast, and how sums are rounded."""
 
-MATRIX_FLAGS = NATIVE_BF16_FLAGS | {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"}
-"""CPU features that decide which format is fast, and how sums are rounded."""
+ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+"""Environment variables that keep products from using all that the processor has."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class DeviceChoice:
     device: str
     """``mps``, ``cuda``, ``cuda:N`` or ``cpu``, as torch names it."""
     dtype: str
-    """``float32``, ``bfloat16``, ``float16`` or ``int8`` (see ``models/int8.py``)."""
+    """``float32``, ``bfloat16``, ``float16`` or ``int8`` (see ``int8.py``)."""
     reason: str
     forced: bool = False
     """Whether the format comes from ``FORMAT_VARIABLE``, and so holds where a model would choose another."""
@@ -77,17 +78,17 @@ def choose_device(name: str = "auto") -> DeviceChoice:
 def with_dtype(choice: DeviceChoice, dtype: str, keeps_int8: bool = False, has_int8: bool = True) -> DeviceChoice:
     """The same device with a model's own numeric format.
 
-    ``auto``: the device's, but int8 on a CPU that computes it faster than anything else it has, for a model that is
-    known to keep its answers in it (``keeps_int8``); float32 in the place of a forced int8 for what has no such form
-    (``has_int8`` false). Raises DeviceError where the device has no int8.
+    ``auto``: the device's, but int8 on a CPU that computes it faster than anything else (``formats.py``), for a model
+    that is known to keep its answers in it (``keeps_int8``); float32 in the place of a forced int8 for what has no such
+    form (``has_int8`` false). Raises DeviceError where the device has no int8.
     """
     if dtype != "auto":
         _check_int8(choice.device, dtype)
         return replace(choice, dtype=dtype, reason=f"{dtype} was asked for", forced=False)
     if choice.dtype == "int8" and not has_int8:
         return replace(choice, dtype="float32", reason="this kind of model has no int8")
-    if not choice.forced and keeps_int8 and choice.dtype == "float32" and cpu_has_int8(choice.device):
-        return replace(choice, dtype="int8", reason="this CPU multiplies int8 faster than float32")
+    if not choice.forced and keeps_int8 and choice.device == "cpu" and _fastest(choice.dtype, "int8") == "int8":
+        return replace(choice, dtype="int8", reason=f"this CPU computes it faster than {choice.dtype}")
     _check_int8(choice.device, choice.dtype)
     return choice
 
@@ -107,7 +108,8 @@ def processor() -> str:
 
     models = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
     name = models[0] if models else platform.processor() or platform.machine()
-    units = [torch.backends.cpu.get_cpu_capability(), *sorted(_cpu_flags() & MATRIX_FLAGS)]
+    limits = [f"{variable}={os.environ[variable]}" for variable in ISA_VARIABLES if os.environ.get(variable)]
+    units = [torch.backends.cpu.get_cpu_capability(), *sorted(_cpu_flags() & MATRIX_FLAGS), *limits]
     return f"{name} ({', '.join(units)})"
 
 
@@ -138,17 +140,6 @@ def available_devices() -> list[str]:
     return [*devices, "cpu"]
 
 
-def cpu_has_native_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware; without that bfloat16 is far slower than float32.
-
-    Known on Linux from /proc/cpuinfo; elsewhere, and where torch lacks oneDNN, the answer is no.
-    """
-    import torch
-
-    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call, unused-ignore]
-    return has_onednn and bool(_cpu_flags() & NATIVE_BF16_FLAGS)
-
-
 def _cpu_flags() -> set[str]:
     lines = [line for line in _cpuinfo() if line.lower().startswith(("flags", "features"))]
     return {word for line in lines for word in line.partition(":")[2].split()}
@@ -171,9 +162,25 @@ def _choose_dtype(device: str) -> tuple[str, str]:
         if torch.cuda.get_device_capability(device)[0] >= 8:
             return "bfloat16", "this GPU computes it natively"
         return "float16", "this GPU has no native bfloat16"
-    if cpu_has_native_bf16():
-        return "bfloat16", "this CPU has bfloat16 matrix instructions"
-    return "float32", "this CPU is not known to have bfloat16 matrix instructions"
+    if _fastest("float32", "bfloat16") == "bfloat16":
+        return "bfloat16", "this CPU computes it faster than float32"
+    return "float32", "this CPU computes bfloat16 no faster"
+
+
+def cpu_speeds() -> Mapping[str, float]:
+    """Tokens a second of a transformer layer on one thread, by numeric format; see ``formats.py``.
+
+    All formats are measured at once, so that every question has the answer of the same measurement.
+    """
+    from searchrl import formats
+
+    return formats.speeds(("float32", "bfloat16", *(["int8"] if cpu_has_int8("cpu") else [])), processor())
+
+
+def _fastest(*among: str) -> str:
+    from searchrl import formats
+
+    return formats.fastest(among, cpu_speeds())
 
 
 def seed_everything(seed: int) -> None:
@@ -187,7 +194,7 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, which would import torch's compiler
 
 
 def rng(seed: int, *names: str | int) -> np.random.Generator:

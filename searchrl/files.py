@@ -23,6 +23,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -356,7 +357,28 @@ def damage(folder: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hex. Raises OSError where it cannot be read."""
+    """SHA-256 of a file's content, in hex. Raises OSError where it cannot be read.
+
+    A process reads a large file once while its size, place on the disk and times of change stay as they are.
+    """
+    about = path.stat()
+    if about.st_size < LARGE:
+        return _digest_of(path)
+    return _large_digest(
+        path.resolve(), (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    )
+
+
+LARGE = 1 << 24
+"""Bytes of a file whose digest is worth remembering. Small ones may change twice within a tick of the clock."""
+
+
+@lru_cache(maxsize=256)
+def _large_digest(path: Path, state: tuple[int, ...]) -> str:
+    return _digest_of(path)
+
+
+def _digest_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from benchmarks.bench import Bench
+from searchrl import formats
 from searchrl.config import DataConfig, GameConfig, ModelConfig
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet
 from searchrl.data.pydocs import load_pydocs
-from searchrl.device import FORMAT_VARIABLE, cpu_has_int8
+from searchrl.device import FORMAT_VARIABLE, choose_device, cpu_has_int8
+from searchrl.files import cache_dir
 from searchrl.models.folders import REWARD_ADAPTER, language_model_folder, smollm2_folder
 from tests.command import Outcome, Shell
 
@@ -39,8 +41,13 @@ QUERIES = 12
 
 
 def share_models(cache: Path) -> Path:
-    """Give a new cache the embedded models of the user's own: to unpack them takes longer than most tests."""
+    """Give a new cache the embedded models of the user's own, and how fast this processor is: to find out takes longer
+    than most tests.
+    """
     (cache / "models").mkdir(parents=True)
+    choose_device("cpu")
+    if (known := cache_dir() / formats.FILE).exists():
+        (cache / formats.FILE).write_bytes(known.read_bytes())
     for made in (smollm2_folder(), language_model_folder(REWARD_ADAPTER)):
         (cache / "models" / made.name).symlink_to(made, target_is_directory=True)
     return cache

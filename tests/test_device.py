@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,6 @@ from searchrl.device import (
     FORMAT_VARIABLE,
     available_devices,
     choose_device,
-    cpu_has_native_bf16,
     encoder_dtype,
     generator,
     rng,
@@ -16,8 +17,6 @@ from searchrl.device import (
 )
 from searchrl.errors import ConfigError, DeviceError, OutputError
 from searchrl.files import cache_dir
-
-X86 = "processor\t: 0\nflags\t\t: fpu avx2 {}\nbugs\t\t: none\n"
 
 
 @pytest.fixture(autouse=True)
@@ -76,29 +75,23 @@ def test_cuda_format_follows_the_hardware(monkeypatch, capability, dtype):
     assert (choose_device().device, choose_device().dtype) == ("mps", "float16")
 
 
-@pytest.mark.parametrize(
-    ("cpuinfo", "native"),
-    [
-        (X86.format("avx512f avx512_bf16"), True),
-        (X86.format("amx_bf16 amx_tile"), True),
-        (X86.format("avx512f avx512bw"), False),
-        ("Features\t: fp asimd bf16 i8mm\n", True),
-        ("Features\t: fp asimd\n", False),
-        ("model name\t: made for bf16\n", False),
-        ("", False),
-    ],
-)
-def test_cpu_bf16_is_read_from_the_features(monkeypatch, tmp_path, cpuinfo, native):
+@pytest.mark.parametrize(("speed", "dtype"), [(2.0, "bfloat16"), (1.1, "float32"), (0.3, "float32"), (0.0, "float32")])
+def test_the_cpu_format_is_the_fastest_by_a_margin(monkeypatch: pytest.MonkeyPatch, speed: float, dtype: str) -> None:
+    monkeypatch.setattr(device, "cpu_speeds", lambda: {"float32": 1.0, "bfloat16": speed})
+    assert choose_device("cpu").dtype == dtype
+
+
+def test_a_processor_is_named_without_cpuinfo_and_with_what_limits_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(device, "CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    (tmp_path / "cpuinfo").write_text(cpuinfo)
-    assert cpu_has_native_bf16() is native
-    assert choose_device("cpu").dtype == ("bfloat16" if native else "float32")
-
-
-def test_without_cpuinfo_the_cpu_computes_in_float32(monkeypatch, tmp_path):
-    monkeypatch.setattr(device, "CPUINFO", tmp_path / "absent")
-    assert choose_device("cpu").dtype == "float32"
+    assert device.processor()
+    (tmp_path / "cpuinfo").write_text("model name\t: Made for bf16\nflags\t\t: fpu avx2 avx512_bf16\n")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    name = device.processor()
+    assert name.startswith("Made for bf16 (")
+    assert "avx512_bf16" in name
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in name
 
 
 def test_streams_repeat_by_name_and_differ_otherwise():

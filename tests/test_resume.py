@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from searchrl.agent.checkpoint import PolicyCheckpoint
+from searchrl.agent.optimizer import AdamW
 from searchrl.agent.run_dir import RunDir
 from searchrl.agent.trainer import Trainer
 from searchrl.config import LearningConfig, OutputConfig, TrainConfig
@@ -146,21 +146,21 @@ def test_death_at_any_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_ctrl_c_in_the_middle_of_an_update_saves_and_says_how_to_go_on(
-    shell: Shell, flags: list[str], trained: tuple[Shell, object]
+    shell: Shell, flags: list[str], trained: tuple[Shell, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = []
 
-    def press(*_: object) -> None:
+    def press(optimizer: AdamW) -> None:
         """After the batch was drawn and before the weights moved: what a naive save would get wrong."""
         steps.append(1)
         if len(steps) == 7:
             signal.raise_signal(signal.SIGINT)
+        step(optimizer)
 
-    hook = register_optimizer_step_pre_hook(press)
-    try:
+    step = AdamW.step
+    with monkeypatch.context() as patch:
+        patch.setattr(AdamW, "step", press)
         stopped = shell.train(*flags)
-    finally:
-        hook.remove()
     assert stopped.code == 130
     assert len(steps) == 7, "it stops at once"
     last = stopped.err.splitlines()[-1]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from searchrl.agent.optimizer import Optimizer
 from searchrl.agent.policy import Policy
 from searchrl.agent.rollout import play, walk
 from searchrl.config import LearningConfig
@@ -45,7 +46,7 @@ class UpdateReport:
 
 def update(
     policy: Policy,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     graph: GraphTensors,
     rows: Tensor,
     rules: LearningConfig,

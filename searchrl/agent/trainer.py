@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from searchrl.agent.checkpoint import load_torch, save_torch
+from searchrl.agent.optimizer import AdamW
 from searchrl.agent.policy import Policy
 from searchrl.agent.reinforce import UpdateReport, check_finite, update
 from searchrl.agent.rollout import play
@@ -72,9 +73,7 @@ class Trainer:
         self.policy.standardise(train.features)
         hidden = members(config.hide)
         self.policy.hide([place for place, name in enumerate(train.feature_names) if name in hidden])
-        self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizer = AdamW(self.policy.parameters(), config.lr, config.weight_decay)
         self.generator = generator(config.seed, "training")
         self._hard_weights = _curriculum(train, config.hard_threshold, config.hard_ratio)
         self.episode = 0
@@ -107,8 +106,7 @@ class Trainer:
         while self.episode < config.episodes:
             left = 1.0 - self.episode / config.episodes
             entropy_weight = config.entropy * (FINAL_ENTROPY + (1.0 - FINAL_ENTROPY) * left)
-            for group in self.optimizer.param_groups:
-                group["lr"] = config.lr * (FINAL_LR + (1.0 - FINAL_LR) * left)
+            self.optimizer.lr = config.lr * (FINAL_LR + (1.0 - FINAL_LR) * left)
             rows = self._draw()
             report = update(self.policy, self.optimizer, self.train_graph, rows, config, entropy_weight, self.generator)
             before, self.episode = self.episode, min(self.episode + config.batch_size, config.episodes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,16 @@ from searchrl.models.folders import (
 from searchrl.models.http_client import ServedModel
 from searchrl.models.tokens import default_budget, readable_tokens, scrub, text_is_data, token_batches
 from searchrl.progress import progress_bar
-from searchrl.threads import lazy, one_at_a_time
+from searchrl.threads import LOADING, lazy, one_at_a_time
+
+if TYPE_CHECKING:
+    import torch
+
+    from searchrl.models.sentence_bert import SentenceBert
 
 FloatArray = NDArray[np.float32]
 Similarity = Literal["cosine", "dot"]
+Kind = Literal["query", "document"]
 
 CHARACTERS_PER_TOKEN = 4
 """Of English prose, about; it only shapes batches."""
@@ -79,33 +85,29 @@ class Encoder:
         return len(self.encode(["dimension"])[0])
 
     @lazy
-    def _model(self) -> Any:
+    def _model(self) -> SentenceBert | LibraryModel:
         import torch
-        from sentence_transformers import SentenceTransformer
+
+        from searchrl.models import sentence_bert
 
         _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
         dtype = torch.float32 if self.dtype == "int8" else getattr(torch, self.dtype)
-        with loading_model(f"the encoder {self.name!r}", self._folder):
-            model = SentenceTransformer(
-                str(self._folder),
-                device=self._device,
-                local_files_only=True,
-                model_kwargs={"dtype": dtype, "use_safetensors": True},
-            )
-        model.eval()
-        text_is_data(model)
-        network = getattr(model[0], "auto_model", None)
-        if network is not None and (limit := readable_tokens(network, model.tokenizer)):
-            model.max_seq_length = min(model.max_seq_length or limit, limit)
+        model: SentenceBert | LibraryModel
+        if shape := sentence_bert.described(self._folder):
+            with LOADING:
+                model = sentence_bert.load(self._folder, shape, self._device, dtype)
+        else:
+            with loading_model(f"the encoder {self.name!r}", self._folder):
+                model = LibraryModel(self._folder, self._device, dtype)
         if self.dtype == "int8":
-            from searchrl.models.int8 import to_int8
+            from searchrl.int8 import to_int8
 
-            to_int8(model, lambda text: model.encode([text], show_progress_bar=False))
+            to_int8(model.network, lambda text: model.encode([text]))
         return model
 
     def batches(self, texts: Sequence[str], budget: int | None = None) -> list[list[int]]:
         """Places of the documents that are encoded together; encoded alone, such a batch stays as it is."""
-        longest = self._model.max_seq_length or 512
+        longest = self._model.longest
         lengths = [min(1 + len(text) // CHARACTERS_PER_TOKEN, longest) for text in texts]
         return token_batches(lengths, budget or self._budget)
 
@@ -114,7 +116,7 @@ class Encoder:
         self,
         texts: Sequence[str],
         *,
-        kind: Literal["query", "document"] = "document",
+        kind: Kind = "document",
         show_progress: bool = False,
         description: str = "encoding",
     ) -> FloatArray:
@@ -127,16 +129,10 @@ class Encoder:
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        encode = self._model.encode_query if kind == "query" else self._model.encode_document
         vectors: FloatArray | None = None
         with progress_bar(len(texts), description, "text", show=show_progress) as bar:
             for batch in self.batches(texts, 1 if kind == "query" else self._budget):
-                part = encode(
-                    [scrub(texts[i]) for i in batch],
-                    batch_size=len(batch),
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                )
+                part = self._model.encode([scrub(texts[i]) for i in batch], kind)
                 if vectors is None:
                     vectors = np.empty((len(texts), part.shape[1]), dtype=np.float32)
                 vectors[batch] = part
@@ -146,6 +142,31 @@ class Encoder:
             raise ModelError(f"the encoder {self.name!r} gave vectors that are not finite; use dtype float32")
         if self.similarity == "cosine":
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+
+class LibraryModel:
+    """An encoder of any kind, run by sentence-transformers. dtype: of its weights, as torch names it."""
+
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        model_settings = {"dtype": dtype, "use_safetensors": True}
+        self.network = SentenceTransformer(
+            str(folder), device=device, local_files_only=True, model_kwargs=model_settings
+        ).eval()
+        """Its layers, which ``int8.to_int8`` may change."""
+        text_is_data(self.network)
+        inner = getattr(self.network[0], "auto_model", None)
+        if inner is not None and (limit := readable_tokens(inner, self.network.tokenizer)):
+            self.network.max_seq_length = min(self.network.max_seq_length or limit, limit)
+        self.longest = self.network.max_seq_length or 512
+        """Tokens of a text that are read."""
+
+    def encode(self, texts: Sequence[str], kind: Kind = "document") -> FloatArray:
+        """Vectors of one batch, (n, width) float32; what exceeds ``longest`` tokens is cut."""
+        encode = self.network.encode_query if kind == "query" else self.network.encode_document
+        vectors: FloatArray = encode(list(texts), batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True)
         return vectors
 
 
@@ -212,7 +233,7 @@ class HttpEncoder(ServedModel):
         self,
         texts: Sequence[str],
         *,
-        kind: Literal["query", "document"] = "document",
+        kind: Kind = "document",
         show_progress: bool = False,
         description: str = "encoding",
     ) -> FloatArray:

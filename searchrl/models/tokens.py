@@ -269,6 +269,9 @@ KEPT = 0.75
 LOGITS_AT_ONCE = 1 << 25
 """Float32 logits held at a time (128 MiB); the vocabulary projection runs in slices of that size."""
 
+LOGITS_IN_CACHE = 16
+"""Rows of logits that a CPU reduces together: its cache holds them between the passes. The same bits as all at once."""
+
 TOLERANCE = {"float32": 1e-3, "int8": 0.05}
 """Nats by which a packed row may differ from a plain one; 0.25 in half precision."""
 
@@ -401,6 +404,7 @@ class PackedForward:
         self._choice = choice
         self._fill = fill
         self._multiple = multiple
+        self._rows = LOGITS_IN_CACHE if choice.device == "cpu" else LOGITS_AT_ONCE
 
     @torch.inference_mode()
     def mean_logprobs(self, rows: Sequence[PackedRow]) -> list[float]:
@@ -412,8 +416,10 @@ class PackedForward:
         targets = packed.targets.to(self._choice.device)
         parts = []
         for some, tokens in zip(torch.split(states, size), torch.split(targets, size), strict=True):
-            logits = head(some).float()
-            parts.append(logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1))
+            blocks = torch.split(head(some), self._rows)
+            for block, wanted in zip(blocks, torch.split(tokens, self._rows), strict=True):
+                logits = block.float()
+                parts.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1))
         return [float(part.mean()) for part in torch.split(torch.cat(parts).cpu(), list(packed.lengths))]
 
     @torch.inference_mode()

@@ -120,7 +120,7 @@ class TransformersLM:
         model.generation_config = library.GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
         model.eval()
         if self.choice.dtype == "int8":
-            from searchrl.models.int8 import to_int8
+            from searchrl.int8 import to_int8
 
             # The vocabulary projection is a small part of the work, and what it rounds would fall on the scores.
             to_int8(model.base_model, lambda text: model.base_model(**tokenizer(text, return_tensors="pt")))

@@ -87,7 +87,7 @@ class HeadReward:
         self.fingerprint = f"head-1 {folder_fingerprint(folder, *settings)}"
         """Names weights, tokenizer, numeric format and the cut."""
         if dtype == "int8":
-            from searchrl.models.int8 import to_int8
+            from searchrl.int8 import to_int8
 
             to_int8(self._model.base_model, lambda text: self.score([text], [text]))
 

@@ -36,6 +36,8 @@ SECTIONS = [
     "encoding",
     "matrix product",
     "scoring",
+    "numeric formats, one thread",
+    "numeric formats, agreement of the judge with float32",
     "reformulator initialisation",
     "reformulation",
     "dense search, synthetic vectors",

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from searchrl.models.encoder import Encoder
+from searchrl.models.encoder import Encoder, LibraryModel
 from searchrl.models.folders import minilm_folder, smollm2_folder
 from searchrl.models.language_model import Prompt
 from searchrl.models.lm_cache import CachedLanguageModel
@@ -86,8 +87,11 @@ def test_the_cache_tells_a_prompt_from_text_that_looks_like_it(tmp_path: Path) -
 
 def test_encoders_and_heads_read_them_as_text(tmp_path: Path) -> None:
     texts = ["tea grows in China", "tea grows [SEP] in China", "[CLS] [CLS]", "[PAD]"]
-    tokenizer = Encoder()._model.tokenizer
-    assert not any(set(ids[1:-1]) & set(tokenizer.all_special_ids) for ids in tokenizer(texts)["input_ids"])
+    tokenizer = LibraryModel(minilm_folder(), "cpu", torch.float32).network.tokenizer
+    special = set(tokenizer.all_special_ids)
+    assert not any(set(ids[1:-1]) & special for ids in tokenizer(texts)["input_ids"])
+    light = Encoder()._model.tokenizer
+    assert not any(set(light.encode(text).ids[1:-1]) & special for text in texts)
     folder = small_classifier(tmp_path / "pair")
     chat = small_classifier(tmp_path / "chat", chat_template=CHAT)
     for reward in (HeadReward(folder), HeadReward(chat), CrossEncoderReward(folder)):

@@ -6,8 +6,8 @@ from torch import nn
 
 from searchrl.device import FORMAT_VARIABLE, DeviceChoice, cpu_has_int8, with_dtype
 from searchrl.errors import DeviceError
+from searchrl.int8 import CALIBRATION, Int8Linear, to_int8
 from searchrl.models.encoder import Encoder
-from searchrl.models.int8 import CALIBRATION, Int8Linear, to_int8
 from searchrl.models.transformers_lm import TransformersLM
 
 CPU = DeviceChoice("cpu", "float32", "for tests")
@@ -77,7 +77,7 @@ def test_only_likelihoods_are_computed_in_int8_unasked(monkeypatch):
 
     monkeypatch.delenv(FORMAT_VARIABLE, raising=False)
     monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: device == "cpu")
-    monkeypatch.setattr("searchrl.device.cpu_has_native_bf16", lambda: False)
+    monkeypatch.setattr("searchrl.device.cpu_speeds", lambda: {"float32": 1.0, "bfloat16": 0.1, "int8": 1.4})
 
     def chosen(game=None, **models):
         with open_models(ModelConfig(device="cpu", **models), game or GameConfig()) as opened:
@@ -104,6 +104,7 @@ def test_the_embedded_encoder_keeps_its_neighbourhoods():
 
 def test_int8_is_chosen_only_where_it_is_fast_and_known_to_do(monkeypatch):
     monkeypatch.setattr("searchrl.device.cpu_has_int8", lambda device: device == "cpu")
+    monkeypatch.setattr("searchrl.device.cpu_speeds", lambda: {"float32": 1.0, "bfloat16": 1.9, "int8": 2.0})
     assert with_dtype(CPU, "auto", keeps_int8=True).dtype == "int8"
     assert with_dtype(CPU, "auto", keeps_int8=False).dtype == "float32"
     assert with_dtype(DeviceChoice("cpu", "bfloat16", ""), "auto", keeps_int8=True).dtype == "bfloat16"
