@@ -5,6 +5,7 @@ The only file that knows Ray's calls; nothing else of SearchRL imports it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,13 +33,15 @@ def connect(config: RayConfig) -> Any:
     """The module ``ray``, connected. Raises ConfigError where the extra is missing, EngineError without a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # on a machine that is busy, nice workers hardly run
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # none that nobody asked for
     with needs("ray"):
         import ray
     if ray.is_initialized():
         return ray
     try:
         if config.ray == "local":
-            cpus = max(os.cpu_count() or 1, int(config.ray_workers * config.ray_cpus + 0.999))
+            # What encodes, judges and writes each have workers; the system has them take turns on its CPUs.
+            cpus = (os.cpu_count() or 1) + 3 * math.ceil(config.ray_workers * config.ray_cpus)
             store = LOCAL_STORE
             ray.init(num_cpus=cpus, object_store_memory=store, include_dashboard=False, log_to_driver=False)
         else:

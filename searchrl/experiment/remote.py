@@ -14,6 +14,7 @@ from searchrl.agent.run_dir import RunDir
 from searchrl.config import RayConfig
 from searchrl.experiment.callbacks import Listener
 from searchrl.experiment.prepare import Prepared, inputs
+from searchrl.models.ray_models import RayLM
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ def share(prepared: Prepared, folder: RunDir) -> Shared:
     import torch
 
     models = prepared.models
+    for engine in models.language_models.values():
+        if isinstance(engine, RayLM):
+            engine.rest()  # all is judged; training takes its place
     named: Any = SimpleNamespace(
         settings=models.settings,
         computed=models.computed,

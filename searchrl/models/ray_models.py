@@ -70,10 +70,15 @@ class RayLM:
         """For people: the model, what runs it, and how often."""
         return f"{self._engine.description} by {self.workers} Ray workers"
 
-    def close(self) -> None:
-        """End the workers."""
+    def rest(self) -> None:
+        """End the workers, so that others have their room; the next call starts new ones."""
         if "_pool" in self.__dict__:
             self._pool.close()
+            del self.__dict__["_pool"]
+
+    def close(self) -> None:
+        """End the workers."""
+        self.rest()
         self._engine.close()
 
     def each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:

@@ -29,6 +29,9 @@ TEXT_BYTES = 65_535
 SECONDS = 600.0
 """To wait for one answer: the first search after an ingest may build an index."""
 
+QUIET = {"grpc.keepalive_time_ms": 300_000, "grpc.keepalive_permit_without_calls": 0}
+"""pymilvus pings every 10 seconds, and a server of gRPC's usual settings hangs up on who does so."""
+
 Hits = list[tuple[NDArray[np.int64], FloatArray]]
 """For each query: documents, best first, and their scores as the server computes them."""
 Kind = Literal["FLAT", "HNSW"]
@@ -53,7 +56,7 @@ class Server:
         self.uri = uri
         self._pymilvus: Any = pymilvus
         with self._said():
-            self._client: Any = pymilvus.MilvusClient(uri, token=token, timeout=SECONDS)
+            self._client: Any = pymilvus.MilvusClient(uri, token=token, timeout=SECONDS, grpc_options=QUIET)
 
     @contextmanager
     def _said(self) -> Iterator[None]:
