@@ -30,7 +30,8 @@ def test_measuring_leaves_no_trace_and_knows_what_is_not_there() -> None:
     assert (torch.get_num_threads(), torch.equal(torch.get_rng_state(), state)) == (threads, True)
 
 
-def test_it_is_measured_once_for_a_processor(own_cache: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_is_measured_once_for_a_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEARCHRL_CACHE", str(tmp_path))
     asked = []
 
     def pretend(names: tuple[str, ...]) -> dict[str, float]:
@@ -47,7 +48,7 @@ def test_it_is_measured_once_for_a_processor(own_cache: None, monkeypatch: pytes
     assert len(asked) == 1
     another_process("other")
     assert len(asked) == 2
-    file = tmp_path / "own-cache" / formats.FILE
+    file = tmp_path / formats.FILE
     assert len(json.loads(file.read_text())) == 2
     file.write_text("[no")
     assert another_process("one")["int8"] == 100.0

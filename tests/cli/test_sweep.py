@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from searchrl.agent.optimizer import AdamW
 from searchrl.agent.trainer import Trainer
 from searchrl.config import GameConfig, LearningConfig, TrainConfig
 from searchrl.config_file import read_config
@@ -145,20 +145,22 @@ def test_a_setting_of_the_game_has_graphs_of_its_own(shell: Shell, flags: list[s
     assert table["2"][1] == "1.00", "two steps are one search"
 
 
-def test_an_interrupted_sweep_goes_on(swept: tuple[Shell, Outcome, int], shell: Shell, flags: list[str]) -> None:
+def test_an_interrupted_sweep_goes_on(
+    swept: tuple[Shell, Outcome, int], shell: Shell, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = [*flags, *SHORT, "--sweep", "step-penalty=0,0.01,1.0"]
     steps: list[int] = []
 
-    def press(*_: object) -> None:
+    def press(optimizer: AdamW) -> None:
         steps.append(1)
         if len(steps) == 6:  # four updates a value
             signal.raise_signal(signal.SIGINT)
+        step(optimizer)
 
-    hook = register_optimizer_step_pre_hook(press)
-    try:
+    step = AdamW.step
+    with monkeypatch.context() as patch:
+        patch.setattr(AdamW, "step", press)
         stopped = shell.train(*command)
-    finally:
-        hook.remove()
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1].endswith("go on with the same command and --resume")
     folder = folder_of(shell)

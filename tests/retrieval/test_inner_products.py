@@ -39,10 +39,12 @@ def test_dense_and_hybrid_search_order_by_inner_products() -> None:
 
 def test_feedback_turns_a_query_and_keeps_its_length() -> None:
     rng = np.random.default_rng(0)
-    index = rng.normal(size=(6, 8)).astype(np.float32) * 7
+    vectors = rng.normal(size=(6, 8)).astype(np.float32) * 7
+    words = LexicalIndex(corpus_of(*"abcdef"))
+    index, unit_index = (MemoryIndex(DenseIndex(v), words) for v in (vectors, vectors / lengths(vectors)))
     asked = rng.normal(size=(2, 8)).astype(np.float32) * 3
     documents = np.array([[0, 1], [2, -1]], dtype=np.int32)
-    unit = move(asked / np.linalg.norm(asked, axis=1, keepdims=True), index / lengths(index), documents, 0.3)
+    unit = move(asked / np.linalg.norm(asked, axis=1, keepdims=True), unit_index, documents, 0.3)
     for moved in (move(asked, index, documents, 0.3), mix_vectors(asked, asked[::-1], 0.3)):
         np.testing.assert_allclose(np.linalg.norm(moved, axis=1), np.linalg.norm(asked, axis=1), rtol=1e-5)
     np.testing.assert_allclose(move(asked, index, documents, 0.3), unit * lengths(asked), rtol=1e-4, atol=1e-5)
