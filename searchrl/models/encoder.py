@@ -102,7 +102,7 @@ class Encoder:
         if self.dtype == "int8":
             from searchrl.int8 import to_int8
 
-            to_int8(model.network, lambda text: model.encode([text]))
+            to_int8(model.network, lambda text: model.encode([text], None))
         return model
 
     def batches(self, texts: Sequence[str], budget: int | None = None) -> list[list[int]]:
@@ -163,9 +163,13 @@ class LibraryModel:
         self.longest = self.network.max_seq_length or 512
         """Tokens of a text that are read."""
 
-    def encode(self, texts: Sequence[str], kind: Kind = "document") -> FloatArray:
-        """Vectors of one batch, (n, width) float32; what exceeds ``longest`` tokens is cut."""
-        encode = self.network.encode_query if kind == "query" else self.network.encode_document
+    def encode(self, texts: Sequence[str], kind: Kind | None = "document") -> FloatArray:
+        """Vectors of one batch, (n, width) float32, with the model's prompt of that kind; what exceeds ``longest``
+        tokens is cut.
+        """
+        network = self.network
+        ways = {"query": network.encode_query, "document": network.encode_document}
+        encode: Any = ways.get(kind, network.encode) if kind else network.encode
         vectors: FloatArray = encode(list(texts), batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True)
         return vectors
 

@@ -168,9 +168,9 @@ class SentenceBert:
         self.network.eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str], kind: str = "document") -> NDArray[np.float32]:
-        """Vectors of one batch, (n, width) float32; what exceeds ``longest`` tokens is cut. Queries are texts like any
-        other: models that set them apart are not read here.
+    def encode(self, texts: Sequence[str], kind: str | None = "document") -> NDArray[np.float32]:
+        """Vectors of one batch, (n, width) float32; what exceeds ``longest`` tokens is cut. Texts of every kind are
+        alike: models that set them apart are not read here.
         """
         order = np.argsort([-len(text) for text in texts])  # rows in the order of sentence-transformers
         encoded = self.tokenizer.encode_batch([texts[i] for i in order])
