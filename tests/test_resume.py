@@ -85,6 +85,8 @@ def test_a_killed_run_goes_on_to_the_same_end(
     assert f"run: {run.relative_to(shell.folder)}" in went_on.out
     assert ("resumed at episode" in went_on.out) == (moment is saved_twice)
     same_end(run, whole)
+    for policy in (run / "checkpoints").iterdir():
+        assert policy.read_bytes() == (whole / "checkpoints" / policy.name).read_bytes(), "how it was learned, too"
     assert [path.name for path in run.parent.iterdir()] == [run.name]
 
 

@@ -61,8 +61,9 @@ def train(
     people = replace(rules, source=human_first(dev, rules.source))
     best_fixed = strategies.best_fixed(dev, people)
     config = recorded or TrainConfig(prepared.data, prepared.models.settings, game, learning)
-    # As it was played, on whatever device and engine the policy is used later.
-    config = replace(config, game=replace(config.game, reformulator=game.reformulator))
+    # As it was played, on whatever device and engine the policy is used later, in one go or in several.
+    output = replace(config.output, overwrite=False, resume=False)
+    config = replace(config, game=replace(config.game, reformulator=game.reformulator), output=output)
     identity = PolicyCheckpoint(
         policy=trainer.policy,
         config=to_json(config),
