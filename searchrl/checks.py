@@ -26,7 +26,9 @@ def typed(hint: Any, value: Any, place: str) -> Any:
         return Path(value)
     if str in choices and isinstance(value, Path):
         return str(value)
-    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{place} is {value!r:.60}, which is not a list of {choices[0].__name__}")
         return tuple(typed(choices[0], item, f"{place}, item {i}") for i, item in enumerate(value, start=1))
     if get_origin(hint) is Literal:
         if not isinstance(value, str | int) or value not in choices:

@@ -39,6 +39,12 @@ def test_settings_of_any_type(field: tuple[type[Any], str], value: Any) -> None:
             pick_settings({name: value})
 
 
+@pytest.mark.parametrize("value", [0.5, "0.5", True, {0.5}])
+def test_one_value_is_no_list(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"`trust` is .*, which is not a list of float"):
+        GameConfig(trust=value)
+
+
 def test_numbers_and_paths_are_taken_by_value() -> None:
     game = GameConfig(max_steps=np.int64(4), anchor=np.float32(0.5), trust=[0, 0.5], judge_depth=20)  # type: ignore[arg-type]
     assert (game.max_steps, game.anchor, game.trust) == (4, 0.5, (0, 0.5))
