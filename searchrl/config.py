@@ -161,8 +161,8 @@ class IndexConfig:
     """memory (exact, in this process), faiss (approximate where embeddings alone decide; an extra), or milvus (an
     engine elsewhere, --index-uri; an extra)."""
     index_uri: str | None = None
-    """With --index milvus: a server's address, such as http://127.0.0.1:19530, or a folder of this machine (Milvus
-    Lite, one process at a time)."""
+    """With --index milvus: a server's address, such as http://127.0.0.1:19530, or a name that ends with .db (Milvus
+    Lite on this machine, one process at a time)."""
     index_token_env: str | None = None
     """Environment variable that holds the server's token, or user:password."""
 
@@ -171,7 +171,8 @@ class IndexConfig:
         check_types(self)
         if self.index == "milvus" and not self.index_uri:
             raise ConfigError(
-                "`index` milvus needs `index_uri`: a server's address, such as http://127.0.0.1:19530, or a folder"
+                "`index` milvus needs `index_uri`: a server's address, such as http://127.0.0.1:19530, or a name that "
+                "ends with .db"
             )
         for name in ("index_uri", "index_token_env"):
             if getattr(self, name) is not None and self.index != "milvus":

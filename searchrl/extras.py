@@ -38,6 +38,12 @@ def needs(extra: str) -> Iterator[None]:
         raise ConfigError(f"the package {error.name} is missing: {install_command(extra)}") from error
 
 
+def require(module: str, extra: str) -> None:
+    """Raise ConfigError with the command that installs an extra where its module is missing."""
+    if not is_installed(module):
+        raise ConfigError(f"the package {module} is missing: {install_command(extra)}")
+
+
 def is_installed(module: str) -> bool:
     """Whether a module is there, without loading more than the packages it is in."""
     try:

@@ -11,6 +11,7 @@ from searchrl.config import GameConfig, IndexConfig, ModelConfig, ReformulatorNa
 from searchrl.data.dataset import Corpus
 from searchrl.device import DeviceChoice, processor, with_dtype
 from searchrl.errors import ConfigError
+from searchrl.extras import require
 from searchrl.models.loader import ModelLoader
 from searchrl.models.prompts import load_prompts
 
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
 
 
 def make_loader(models: ModelConfig, show_progress: bool = False, device: str | None = None) -> ModelLoader:
-    """What makes language models, and closes them. device: another than that of the settings."""
+    """What makes language models, and closes them. device: another than that of the settings. Raises ConfigError where
+    the settings name Ray or Milvus and its package is missing: at once, whether or not the cache spares its use.
+    """
+    if models.indexing.index == "milvus":
+        require("pymilvus", "milvus")
+    if models.cluster.ray:
+        require("ray", "ray")
     return ModelLoader(
         models.serving,
         device=device or models.device,

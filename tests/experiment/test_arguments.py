@@ -16,9 +16,11 @@ from searchrl.config import (
     DataConfig,
     EngineConfig,
     GameConfig,
+    IndexConfig,
     LearningConfig,
     ModelConfig,
     OutputConfig,
+    RayConfig,
     pick_settings,
 )
 from searchrl.errors import ConfigError, DeviceError, SearchRLError
@@ -106,3 +108,18 @@ def test_from_python_no_language_model_takes_part_unless_it_is_asked_for() -> No
     assert chosen(judge_depth=5) == ("qrels", 5, "feedback")
     assert chosen(reformulator="lm") == ("qrels", 0, "lm")
     assert chosen(reward="lm") == ("lm", 10, "auto")
+
+
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [
+        ("ray", ModelConfig(cluster=RayConfig(ray="local"))),
+        ("pymilvus", ModelConfig(indexing=IndexConfig("milvus", "x.db"))),
+    ],
+)
+def test_a_missing_extra_is_said_before_work(
+    module: str, settings: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("searchrl.extras.is_installed", lambda name: name != module)
+    with pytest.raises(ConfigError, match=f"the package {module} is missing: pip install"):
+        open_models(settings, GameConfig(reward="qrels", judge_depth=0))
