@@ -15,6 +15,7 @@ from searchrl.data.dataset import Dataset
 from searchrl.data.query_bank import BankHeader, BankQuery, QueryBank, write_query_bank
 from searchrl.errors import DataError
 from searchrl.experiment.passages import document_of, read_documents
+from searchrl.experiment.tune import split
 from searchrl.service import ServerConfig
 from searchrl.service.app import create_app, make_service
 from tests.command import Outcome, Shell
@@ -77,6 +78,18 @@ def test_a_folder_becomes_a_report_with_a_recommendation(tuned: tuple[Shell, Pat
     ):
         assert word in report
     assert (output / "results" / "report.html").is_file()
+
+
+def test_the_parts_of_the_queries_are_of_a_size_to_choose_and_to_report_by() -> None:
+    queries = [BankQuery(f"{i}", f"query {i}", "single", [f"document {i // 2}"]) for i in range(300)]
+    for seed in range(5):
+        parts = split(QueryBank(BankHeader("by hand", "none", "", seed), queries), seed)
+        assert sum(len(part) for part in parts.values()) == 300
+        assert len(parts["train"]) > 150
+        assert len(parts["dev"]) > 20
+        assert len(parts["test"]) > 30
+        begun = [{int(query) // 2 for query in part.ids} for part in parts.values()]
+        assert sum(map(len, begun)) == len(set().union(*begun))
 
 
 def test_again_is_the_same_from_what_was_kept(tuned: tuple[Shell, Path, Outcome], files: Path) -> None:
