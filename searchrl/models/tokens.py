@@ -412,7 +412,7 @@ class PackedForward:
         packed = batch_rows(rows, self._fill, self._multiple)
         states = self._states(packed, packed.predictors)
         head = self._model.get_output_embeddings()
-        size = max(1, LOGITS_AT_ONCE // self._model.config.get_text_config().vocab_size)
+        size = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
         targets = packed.targets.to(self._choice.device)
         parts = []
         for some, tokens in zip(torch.split(states, size), torch.split(targets, size), strict=True):

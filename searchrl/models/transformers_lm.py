@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from searchrl.checks import at_least
 from searchrl.device import DeviceChoice, choose_device, generator, with_dtype
 from searchrl.errors import ConfigError, ModelError
+from searchrl.models import llama
 from searchrl.models.folders import (
     causal_lm_facts,
     default_language_model,
@@ -96,14 +98,26 @@ class TransformersLM:
         return f"{self.name} in {self.choice.dtype} ({self.choice.reason})"
 
     @lazy
-    def _loaded(self) -> tuple[Any, Any]:
-        """Tokenizer and model, on the device and in the format asked for."""
+    def _tokenizer(self) -> Any:
+        with self._loading():
+            return llama.tokenizer(self._folder)
+
+    @lazy
+    def _scorer(self) -> Any:
+        """What scores: on a CPU the layers alone where they can be read, since importing all of a model takes long."""
+        shape = llama.described(self._folder) if self.choice.device == "cpu" else None
+        if shape is None:
+            return self._model
+        with self._loading():
+            return self._in_format(llama.load(self._folder, shape, self.choice.torch_dtype))
+
+    @lazy
+    def _model(self) -> Any:
+        """All of transformers' model, on the device and in the format asked for."""
         import transformers
 
-        _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
         library: Any = transformers  # whose types lag behind its arguments
-        with loading_model(f"the language model {self.name!r}", self._folder):
-            tokenizer = library.AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+        with self._loading():
             model, loaded = library.AutoModelForCausalLM.from_pretrained(
                 self._folder,
                 dtype=self.choice.torch_dtype,
@@ -118,21 +132,23 @@ class TransformersLM:
         # Sampling settings that the model's author recommends would bend greedy decoding (repetition penalties) or
         # contradict it (temperature); only the tokens that end a text are kept.
         model.generation_config = library.GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
-        model.eval()
+        return self._in_format(model.eval())
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        _ = self.fingerprint  # of the files as they are now, should they change while the model is in use
+        with loading_model(f"the language model {self.name!r}", self._folder):
+            yield
+
+    def _in_format(self, model: Any) -> Any:
         if self.choice.dtype == "int8":
             from searchrl.int8 import to_int8
 
             # The vocabulary projection is a small part of the work, and what it rounds would fall on the scores.
-            to_int8(model.base_model, lambda text: model.base_model(**tokenizer(text, return_tensors="pt")))
-        return tokenizer, model
-
-    @property
-    def _tokenizer(self) -> Any:
-        return self._loaded[0]
-
-    @property
-    def _model(self) -> Any:
-        return self._loaded[1]
+            to_int8(
+                model.base_model, lambda text: model.base_model(self._tokenizer(text, return_tensors="pt").input_ids)
+            )
+        return model
 
     @lazy
     def _fill(self) -> int:
@@ -143,11 +159,11 @@ class TransformersLM:
     @lazy
     def _packed(self) -> PackedForward:
         sample = text_tokens(self._tokenizer, [SAMPLE], 32, special=False)[SAMPLE]
-        return PackedForward(self._model, self.choice, self._fill, self._multiple, sample)
+        return PackedForward(self._scorer, self.choice, self._fill, self._multiple, sample)
 
     def close(self) -> None:
         """Let go of the weights; a later call would load them again."""
-        for part in ("_loaded", "_packed"):
+        for part in ("_tokenizer", "_scorer", "_model", "_packed"):
             self.__dict__.pop(part, None)
 
     @lazy
@@ -244,7 +260,7 @@ class TransformersLM:
         rows = pack({context: list(endings) for context, endings in groups.items()})
         if rows and not self._packed.works:
             raise ModelError(
-                f"{self.name} ({type(self._model).__name__}) cannot score likelihoods here: its attention or its "
+                f"{self.name} ({type(self._scorer).__name__}) cannot score likelihoods here: its attention or its "
                 "logits are of a kind that shared contexts do not reproduce; judge by yes_no or graded, or use "
                 "another model"
             )
