@@ -29,7 +29,6 @@ from searchrl.evaluation.significance import (
 )
 from searchrl.evaluation.text_table import json_number, number, text_table
 from searchrl.retrieval.ranking import Ranking
-from searchrl.retrieval.retriever import LEXICAL_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +43,9 @@ BIN_RULES = ("= 0", "< .5", "< 1", "= 1")
 split at .5, a lone relevant document at rank 3. Fixed, not quantiles: they mean the same on every collection."""
 
 _ROUNDING = 1e-9
+
+PLAIN: dict[str, float] = {"dense": 0.0, "hybrid": 0.5, "bm25": 1.0}
+"""Plain searches that everything is compared with -> the share of BM25 in each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +252,7 @@ def compare_methods(
         own = own_document(queries, corpus)
         vectors = np.asarray(graph.query_vectors[:, graph.tree.query_slot[ROOT]])  # spares loading the encoder
         _warn_of_unknown_words(retriever.index.query_terms(queries.texts), queries)
-        for name, share in [*LEXICAL_SHARE.items(), ("bm25", 1.0)]:
+        for name, share in PLAIN.items():
             ranking = retriever.search(retriever.queries(queries.texts, share, vectors), own)
             plain = MethodResult(
                 name=name,

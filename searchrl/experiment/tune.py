@@ -17,13 +17,16 @@ from searchrl.agent.checkpoint import save_policy
 from searchrl.config import DataConfig, GameConfig, LearningConfig, ModelConfig, OutputConfig, TrainConfig
 from searchrl.data.beir import write_beir_folder
 from searchrl.data.dataset import Corpus, Dataset, QuerySet, Split
+from searchrl.data.own_document import own_document
 from searchrl.data.query_bank import QueryBank, load_query_bank_for, write_query_bank
 from searchrl.errors import DataError
-from searchrl.evaluation.comparison import ComparisonTable
+from searchrl.evaluation.comparison import PLAIN, ComparisonTable
+from searchrl.evaluation.measures import evaluate_ranking
+from searchrl.evaluation.text_table import number, text_table
 from searchrl.experiment.callbacks import Listener
 from searchrl.experiment.evaluate import Evaluated, Policy, evaluate_on
 from searchrl.experiment.generate import generate
-from searchrl.experiment.parts import open_models, open_writer
+from searchrl.experiment.parts import Models, make_retriever, open_models, open_writer
 from searchrl.experiment.passages import Documents, read_documents
 from searchrl.experiment.prepare import Collection, prepare_collections
 from searchrl.experiment.train import train
@@ -37,6 +40,7 @@ METHODS: dict[Choice, tuple[str, str]] = {
     "agent": ("rl_agent", "the trained agent"),
 }
 """What can be served, simplest first -> its row in the tables, and what it is."""
+SHOWN = ("nDCG@10", "Recall@100")
 QUERIES_FILE, COLLECTION, POLICY, FACTS, REPORT = "queries.jsonl", "collection", "policy.pt", "tune.json", "report.md"
 
 
@@ -84,6 +88,11 @@ def tune(
     data = DataConfig(dataset=str(output / COLLECTION))
     with open_models(models, game, listener.show_progress) as opened:
         listener.on_models(opened)
+        known = {f"{len(bank.queries)} generated": bank.query_set()}
+        if by_people := documents.judged:
+            known[f"{len(_asked(by_people))} judged"] = _asked(by_people)
+        for kind, asked in known.items():
+            listener.say(f"plain searches, {kind} queries:\n{plain_searches(documents.corpus, asked, opened)}")
         collection = Collection(dataset, dataset.splits, output / QUERIES_FILE)
         prepared = prepare_collections([collection], opened, data, game, listener)
         recorded = TrainConfig(data, models, game, learning, OutputConfig(runs_dir=output))
@@ -97,14 +106,33 @@ def tune(
             )
 
         dev, test = measured(collection, "dev"), measured(collection, "test")
-        judged, by_people = None, documents.judged
-        if by_people:
-            judged = measured(Collection(by_people), "test" if "test" in by_people.splits else "dev")
+        judged = measured(Collection(by_people), _judged_split(by_people)) if by_people else None
     choice = choose(dev.table)
     words = recommend(choice, (judged or test).table, judged is not None)
     tuned = Tuned(documents, dev, test, judged, choice, words)
     _write(output, tuned, models)
     return tuned
+
+
+def _judged_split(dataset: Dataset) -> Split:
+    return "test" if "test" in dataset.splits else "dev"
+
+
+def _asked(dataset: Dataset) -> QuerySet:
+    return dataset.splits[_judged_split(dataset)]
+
+
+def plain_searches(corpus: Corpus, queries: QuerySet, models: Models) -> str:
+    """A table of what plain searches find, which needs no judging and so is there long before the others."""
+    cache, indexing = models.cache, models.settings.indexing
+    retriever = make_retriever(corpus, models.encoder, cache, indexing=indexing)
+    asked, own = retriever.queries(queries.texts), own_document(queries, corpus)
+    rows = []
+    for name, share in PLAIN.items():
+        ranking = retriever.search(retriever.queries(queries.texts, share, asked.vectors), own)
+        values = evaluate_ranking(ranking, queries, corpus.ids, SHOWN)
+        rows.append([name, *(number(float(values[measure].mean())) for measure in SHOWN)])
+    return text_table(["method", *SHOWN], rows)
 
 
 def split(bank: QueryBank, seed: int) -> dict[Split, QuerySet]:

@@ -62,6 +62,8 @@ def tuned(files: Path, command_cache: Path, tmp_path_factory: pytest.TempPathFac
 def test_a_folder_becomes_a_report_with_a_recommendation(tuned: tuple[Shell, Path, Outcome]) -> None:
     _, output, outcome = tuned
     assert "documents: 26; 3 left out" in outcome.out
+    first = outcome.out.index("plain searches, 26 generated queries:\nmethod  nDCG@10  Recall@100")
+    assert first < outcome.out.index("headroom (nDCG@10)")
     report = (output / "report.md").read_text(encoding="utf-8")
     recommendation = json.loads((output / "tune.json").read_text(encoding="utf-8"))["recommendation"]
     assert recommendation.startswith("Use ")
