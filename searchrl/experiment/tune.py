@@ -26,7 +26,7 @@ from searchrl.evaluation.text_table import number, text_table
 from searchrl.experiment.callbacks import Listener
 from searchrl.experiment.evaluate import Evaluated, Policy, evaluate_on
 from searchrl.experiment.generate import generate
-from searchrl.experiment.parts import Models, make_retriever, open_models, open_writer
+from searchrl.experiment.parts import Models, make_loader, make_retriever, open_models, open_writer
 from searchrl.experiment.passages import Documents, read_documents
 from searchrl.experiment.prepare import Collection, prepare_collections
 from searchrl.experiment.train import train
@@ -211,24 +211,27 @@ def _bank(corpus: Corpus, file: Path, wanted: int, models: ModelConfig, seed: in
 
 
 def _fitted(output: Path, models: ModelConfig, seed: int, say: Callable[[str], None]) -> Path:
-    """The language model, fitted to judge these documents by preferences among them."""
+    """The language model that judges, fitted to these documents by preferences among them."""
     from searchrl.config import ComputeConfig
     from searchrl.fitting.pipeline import pipeline
-    from searchrl.fitting.settings import FittingConfig, PipelineConfig
+    from searchrl.fitting.settings import FittingConfig, LoraSettings, PipelineConfig
 
     folder = output / "fitting"
+    named = None if models.lm == "auto" else models.lm
     pipeline(
         PipelineConfig(
             str(output / COLLECTION),
             folder,
-            writer=None if models.lm == "auto" else models.lm,
+            writer=named,
             serving=models.serving,
+            lora=LoraSettings(make_loader(models).reward_model_name(named, models.judge)),
             fitting=FittingConfig(seed=seed),
+            dtype=models.dtype,
             compute=ComputeConfig(models.device, models.cache),
         ),
         say,
     )
-    return folder / "model"
+    return (folder / "model" / "merged").resolve()
 
 
 def _documents_line(documents: Documents) -> str:

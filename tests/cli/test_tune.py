@@ -14,11 +14,16 @@ from searchrl.command import parse
 from searchrl.data.dataset import Dataset
 from searchrl.data.query_bank import BankHeader, BankQuery, QueryBank, write_query_bank
 from searchrl.errors import DataError
+from searchrl.experiment.evaluate import read_policy
 from searchrl.experiment.passages import document_of, read_documents
 from searchrl.experiment.tune import split
+from searchrl.fitting import writing
+from searchrl.fitting.documents import read_documents as read_table
+from searchrl.fitting.settings import MakeQueryRecsConfig
 from searchrl.service import ServerConfig
 from searchrl.service.app import create_app, make_service
 from tests.command import Outcome, Shell
+from tests.small_models import small_causal_lm
 
 COMMAND = "tune --queries 18 --episodes 640 --device cpu".split()
 
@@ -80,6 +85,28 @@ def test_a_folder_becomes_a_report_with_a_recommendation(tuned: tuple[Shell, Pat
     ):
         assert word in report
     assert (output / "results" / "report.html").is_file()
+
+
+def test_a_fitted_model_judges_and_is_found_again(
+    tmp_path: Path, command_cache: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stands_in(config: MakeQueryRecsConfig, say: object) -> None:
+        """Random weights write no questions."""
+        written = read_table(config.documents.input_csv)
+        texts = [" ".join(written.full_text(i).split()[:6]) for i in range(len(written))]
+        recs = [{"query": f"{text}?", "df_id": i, "query-type": "questions"} for i, text in enumerate(texts)]
+        config.output.write_text(json.dumps(recs), encoding="utf-8")
+
+    monkeypatch.setattr(writing, "make_query_recs", stands_in)
+    shell, lm = Shell(tmp_path, command_cache), small_causal_lm(tmp_path / "lm")
+    _written_before(files, shell.folder / "out")
+    flags = [str(files), "--output", "out", "--lm", str(lm), "--fit"]
+    shell._run(cli.main, [*COMMAND, *flags]).ok  # noqa: B018
+    policy = read_policy(str(shell.folder / "out" / "policy.pt"))
+    assert policy.trained.models.lm == str((shell.folder / "out" / "fitting" / "model" / "merged").resolve())
+    shell.folder.joinpath("elsewhere").mkdir()
+    question = ["search", str(shell.folder / "out"), "read a file", "--device", "cpu"]
+    Shell(shell.folder / "elsewhere", command_cache)._run(cli.main, question).ok  # noqa: B018
 
 
 def test_the_parts_of_the_queries_are_of_a_size_to_choose_and_to_report_by() -> None:
