@@ -40,6 +40,9 @@ METHODS: dict[Choice, tuple[str, str]] = {
     "agent": ("rl_agent", "the trained agent"),
 }
 """What can be served, simplest first -> its row in the tables, and what it is."""
+TRUST = (0.0, 0.3, 0.5)
+"""Shares of the reward model in a ranking. A larger one wins on generated queries, whose documents a language model
+likes to find again, and loses on people's; see docs/LOG.md."""
 SHOWN = ("nDCG@10", "Recall@100")
 QUERIES_FILE, COLLECTION, POLICY, FACTS, REPORT = "queries.jsonl", "collection", "policy.pt", "tune.json", "report.md"
 
@@ -82,7 +85,7 @@ def tune(
     dataset = Dataset(output.resolve().name, documents.corpus, split(bank, learning.seed))
     shutil.rmtree(output / COLLECTION, ignore_errors=True)
     write_beir_folder(dataset, output / COLLECTION)
-    game = GameConfig(reward="qrels")
+    game = GameConfig(reward="qrels", trust=TRUST)
     if fit:
         models = replace(models, lm=str(_fitted(output, models, learning.seed, listener.say)))
     data = DataConfig(dataset=str(output / COLLECTION))
