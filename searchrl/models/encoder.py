@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +39,9 @@ Kind = Literal["query", "document"]
 CHARACTERS_PER_TOKEN = 4
 """Of English prose, about; it only shapes batches."""
 
+REMEMBERED = 1024
+"""Queries whose vectors an encoder keeps, those asked for last: a few MB, 20 MB where they are as long as may be."""
+
 CUT = {"vllm": {"truncate_prompt_tokens": -1}}
 """How a server is told to cut long texts instead of refusing them; others cut by themselves or have no word for it."""
 
@@ -72,6 +76,7 @@ class Encoder:
         self._device = device
         self.dtype = encoder_dtype(choose_device(device), dtype).dtype
         """Its numeric format."""
+        self._remembered: OrderedDict[str, FloatArray] = OrderedDict()
 
     @lazy
     def fingerprint(self) -> str:
@@ -124,11 +129,25 @@ class Encoder:
         compare them as the model does: their length is 1 where that is by cosine.
 
         ``kind`` selects the model's own prompt for queries or documents, where it defines one. Queries run one by one,
-        so that a query's vector is the same bits in any company; documents in batches of similar length, where the last
-        bits may differ with the company, but the same call repeats exactly.
+        so that a query's vector is the same bits in any company, and are remembered; documents in batches of similar
+        length, where the last bits may differ with the company, but the same call repeats exactly.
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
+        if kind == "document":
+            return self._encode(texts, kind, show_progress, description)
+        remembered = self._remembered
+        found = {text: remembered[text] for text in texts if text in remembered}
+        if new := [text for text in dict.fromkeys(texts) if text not in found]:
+            found.update(zip(new, self._encode(new, kind, show_progress, description), strict=True))
+        for text in list(found)[-REMEMBERED:]:
+            remembered[text] = found[text].copy()  # not a view, which would keep all the others
+            remembered.move_to_end(text)
+        while len(remembered) > REMEMBERED:
+            remembered.popitem(last=False)
+        return np.stack([found[text] for text in texts])
+
+    def _encode(self, texts: Sequence[str], kind: Kind, show_progress: bool, description: str) -> FloatArray:
         vectors: FloatArray | None = None
         with progress_bar(len(texts), description, "text", show=show_progress) as bar:
             for batch in self.batches(texts, 1 if kind == "query" else self._budget):
