@@ -110,11 +110,11 @@ class Encoder:
             to_int8(model.network, lambda text: model.encode([text], None))
         return model
 
-    def batches(self, texts: Sequence[str], budget: int | None = None) -> list[list[int]]:
-        """Places of the documents that are encoded together; encoded alone, such a batch stays as it is."""
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """Places of the texts that are encoded together; encoded alone, such a batch stays as it is."""
         longest = self._model.longest
         lengths = [min(1 + len(text) // CHARACTERS_PER_TOKEN, longest) for text in texts]
-        return token_batches(lengths, budget or self._budget)
+        return token_batches(lengths, self._budget)
 
     @one_at_a_time
     def encode(
@@ -128,9 +128,9 @@ class Encoder:
         """Vectors, (n, dim) float32, in the order of ``texts``; what exceeds the model's maximum is cut. Inner products
         compare them as the model does: their length is 1 where that is by cosine.
 
-        ``kind`` selects the model's own prompt for queries or documents, where it defines one. Queries run one by one,
-        so that a query's vector is the same bits in any company, and are remembered; documents in batches of similar
-        length, where the last bits may differ with the company, but the same call repeats exactly.
+        ``kind`` selects the model's own prompt for queries or documents, where it defines one. A query's vector is
+        the same bits in any company, and is remembered; documents run in batches of similar length, where the last bits
+        may differ with the company, but the same call repeats exactly.
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
@@ -150,8 +150,9 @@ class Encoder:
     def _encode(self, texts: Sequence[str], kind: Kind, show_progress: bool, description: str) -> FloatArray:
         vectors: FloatArray | None = None
         with progress_bar(len(texts), description, "text", show=show_progress) as bar:
-            for batch in self.batches(texts, 1 if kind == "query" else self._budget):
-                part = self._model.encode([scrub(texts[i]) for i in batch], kind)
+            encode = self._model.encode_each if kind == "query" else self._model.encode
+            for batch in self.batches(texts):
+                part = encode([scrub(texts[i]) for i in batch], kind)
                 if vectors is None:
                     vectors = np.empty((len(texts), part.shape[1]), dtype=np.float32)
                 vectors[batch] = part
@@ -191,6 +192,10 @@ class LibraryModel:
         encode: Any = ways.get(kind, network.encode) if kind else network.encode
         vectors: FloatArray = encode(list(texts), batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True)
         return vectors
+
+    def encode_each(self, texts: Sequence[str], kind: Kind | None = "query") -> FloatArray:
+        """The same, one by one."""
+        return np.concatenate([self.encode([text], kind) for text in texts])
 
 
 def _similarity(folder: Path) -> Similarity:
