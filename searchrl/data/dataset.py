@@ -38,9 +38,9 @@ class Corpus:
         """Title and text of one document as models read it."""
         return f"{self.titles[index]} {self.texts[index]}".strip()
 
-    def full_texts(self) -> list[str]:
-        """``full_text`` of all documents."""
-        return [self.full_text(i) for i in range(len(self))]
+    def full_texts(self, indices: Iterable[int] | None = None) -> list[str]:
+        """``full_text`` of some documents, or of all."""
+        return [self.full_text(i) for i in (range(len(self)) if indices is None else indices)]
 
     @lazy
     def position(self) -> dict[str, int]:

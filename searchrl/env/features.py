@@ -144,7 +144,6 @@ def ranking_features(
     second = np.where(present[:, 1], level[:, 1], level[:, 0]) if last.shape[1] > 1 else level[:, 0]
     earlier = np.concatenate(top[:-1], axis=1) if len(top) > 1 else np.full_like(last[:, :1], -2)
     support = pair_scores(retriever.index, original.terms, last).mean(axis=1) / np.maximum(evidence.best_bm25, 1e-6)
-    usual_coherence = np.linalg.norm(_unit(retriever.sample).mean(axis=0))
     features = [
         level[:, 0],
         mean,
@@ -153,7 +152,7 @@ def ranking_features(
         spread,
         np.where(
             present[:, 0],
-            _coherence(_unit(vectors), present) - usual_coherence,
+            _coherence(_unit(vectors), present) - retriever.coherence,
             0.0,
         ),
         _member(last, top[0]).mean(axis=1),

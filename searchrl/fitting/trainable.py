@@ -24,7 +24,16 @@ from searchrl.models.folders import (
 )
 from searchrl.models.loader import CONTEXT_TOKENS
 from searchrl.models.prompts import beginning, fill, load_prompts
-from searchrl.models.tokens import Tokens, batch_rows, first_tokens, pack, pad, text_tokens
+from searchrl.models.tokens import (
+    Tokens,
+    batch_rows,
+    default_budget,
+    first_tokens,
+    pack,
+    pad,
+    text_tokens,
+    token_batches,
+)
 from searchrl.models.transformers_lm import SHORTEST_CUT, TransformersLM
 from searchrl.reward.head import Encoded, HeadReward
 from searchrl.reward.lm import ANSWERS, GRADES, LMReward, Method
@@ -107,9 +116,12 @@ class TrainableHead(HeadReward):
         return len(encoded["input_ids"])
 
     def forward(self, network: nn.Module, encoded: Sequence[Encoded]) -> Tensor:
-        """See ``TrainableReward``."""
-        logits: Tensor = network(**self._together(encoded)).logits
-        return logits[:, 0].float()
+        """See ``TrainableReward``. Texts of similar length together: less padding, and what is computed twice fits."""
+        budget = default_budget(next(network.parameters()).device.type)
+        batches = token_batches([self.length(one) for one in encoded], budget)
+        parts = [network(**self._together([encoded[i] for i in batch])).logits[:, 0].float() for batch in batches]
+        place = torch.tensor([i for batch in batches for i in batch]).argsort()
+        return torch.cat(parts)[place.to(parts[0].device)]
 
 
 def trainable_reward(

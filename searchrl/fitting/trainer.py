@@ -31,12 +31,13 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 """As the Llama family and its kin call them; a network without any of these gets LoRA on every linear layer."""
 
 
-def attach(reward: TrainableReward, settings: LoraSettings, seed: int) -> Any:
+def attach(reward: TrainableReward, settings: LoraSettings, seed: int, checkpointing: bool = False) -> Any:
     """Put a fresh adapter into the reward model's network and return PEFT's model around it; only the adapter, and a
     reward head, are trainable, and these are float32 whatever the base's format.
 
-    The base's own dropout is switched off, as TRL does: the same pair must score the same. Raises ConfigError where no
-    module has one of the names, or there are fewer layers.
+    The base's own dropout is switched off, as TRL does: the same pair must score the same. checkpointing: see
+    ``FittingConfig.gradient_checkpointing``. Raises ConfigError where no module has one of the names, or there are
+    fewer layers.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -61,7 +62,20 @@ def attach(reward: TrainableReward, settings: LoraSettings, seed: int) -> Any:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # PEFT leaves a head in the base's format
+    if checkpointing:
+        with without_deprecations():
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+        network.disable_input_require_grads()  # else layers below the adapter would have gradients, too
     return model
+
+
+def checkpointed(reward: TrainableReward, wanted: bool | None, device: str) -> bool:
+    """Whether activations are computed twice. Raises ConfigError where that is wanted and the network cannot."""
+    network: Any = reward.network
+    able = bool(getattr(network, "supports_gradient_checkpointing", False))
+    if wanted and not able:
+        raise ConfigError(f"gradient_checkpointing: not possible with {type(network).__name__}; leave it out")
+    return able and reward.traits.task == "SEQ_CLS" and device == "cpu" if wanted is None else wanted
 
 
 def load(reward: TrainableReward, folder: Path) -> Any:

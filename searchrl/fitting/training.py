@@ -117,7 +117,7 @@ def _base_name(config: TrainLoraConfig, folder: RunFolder) -> str:
 
 def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceChoice) -> TrainLoraConfig:
     """The same with what depends on model and device decided, so that the run's folder remembers it."""
-    from searchrl.fitting.trainer import last_third
+    from searchrl.fitting.trainer import checkpointed, last_third
 
     lora, fitting, traits = config.lora, config.fitting, reward.traits
     if lora.last_layers is None:
@@ -129,6 +129,7 @@ def _settled(config: TrainLoraConfig, reward: TrainableReward, choice: DeviceCho
         learning_rate=fitting.learning_rate or traits.learning_rate,
         scale=fitting.scale or traits.scale,
         across_queries=traits.across if fitting.across_queries is None else fitting.across_queries,
+        gradient_checkpointing=checkpointed(reward, fitting.gradient_checkpointing, choice.device),
     )
     return replace(config, lora=lora, fitting=fitting)
 
@@ -245,7 +246,7 @@ def _trainer(
         weight_decay=fitting.weight_decay,
         max_grad_norm=fitting.max_grad_norm,
         optim="adamw_torch",
-        gradient_checkpointing=fitting.gradient_checkpointing,
+        gradient_checkpointing=False,  # done by ``attach``: TRL would have gradients below the adapter, too
         disable_dropout=False,  # the base's is off already; this would also switch off the adapter's
         eval_strategy="steps" if lists.test else "no",
         eval_steps=fitting.evaluation_steps,
@@ -262,7 +263,7 @@ def _trainer(
         max_length=None,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # the trainer does not spread one process over several GPUs
-    model = attach(reward, config.lora, fitting.seed)
+    model = attach(reward, config.lora, fitting.seed, bool(fitting.gradient_checkpointing))
     watching = trackers(config.tracking, folder.path, folder.curves, step)
     return PreferenceTrainer(reward, model, config.loss, fitting, lists.train, lists.test, arguments, watching)
 

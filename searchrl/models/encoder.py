@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +39,9 @@ Kind = Literal["query", "document"]
 CHARACTERS_PER_TOKEN = 4
 """Of English prose, about; it only shapes batches."""
 
+REMEMBERED = 1024
+"""Queries whose vectors an encoder keeps, those asked for last: a few MB, 20 MB where they are as long as may be."""
+
 CUT = {"vllm": {"truncate_prompt_tokens": -1}}
 """How a server is told to cut long texts instead of refusing them; others cut by themselves or have no word for it."""
 
@@ -72,6 +76,7 @@ class Encoder:
         self._device = device
         self.dtype = encoder_dtype(choose_device(device), dtype).dtype
         """Its numeric format."""
+        self._remembered: OrderedDict[str, FloatArray] = OrderedDict()
 
     @lazy
     def fingerprint(self) -> str:
@@ -105,11 +110,11 @@ class Encoder:
             to_int8(model.network, lambda text: model.encode([text], None))
         return model
 
-    def batches(self, texts: Sequence[str], budget: int | None = None) -> list[list[int]]:
-        """Places of the documents that are encoded together; encoded alone, such a batch stays as it is."""
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """Places of the texts that are encoded together; encoded alone, such a batch stays as it is."""
         longest = self._model.longest
         lengths = [min(1 + len(text) // CHARACTERS_PER_TOKEN, longest) for text in texts]
-        return token_batches(lengths, budget or self._budget)
+        return token_batches(lengths, self._budget)
 
     @one_at_a_time
     def encode(
@@ -123,16 +128,31 @@ class Encoder:
         """Vectors, (n, dim) float32, in the order of ``texts``; what exceeds the model's maximum is cut. Inner products
         compare them as the model does: their length is 1 where that is by cosine.
 
-        ``kind`` selects the model's own prompt for queries or documents, where it defines one. Queries run one by one,
-        so that a query's vector is the same bits in any company; documents in batches of similar length, where the last
-        bits may differ with the company, but the same call repeats exactly.
+        ``kind`` selects the model's own prompt for queries or documents, where it defines one. A query's vector is
+        the same bits in any company, and is remembered; documents run in batches of similar length, where the last bits
+        may differ with the company, but the same call repeats exactly.
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
+        if kind == "document":
+            return self._encode(texts, kind, show_progress, description)
+        remembered = self._remembered
+        found = {text: remembered[text] for text in texts if text in remembered}
+        if new := [text for text in dict.fromkeys(texts) if text not in found]:
+            found.update(zip(new, self._encode(new, kind, show_progress, description), strict=True))
+        for text in list(found)[-REMEMBERED:]:
+            remembered[text] = found[text].copy()  # not a view, which would keep all the others
+            remembered.move_to_end(text)
+        while len(remembered) > REMEMBERED:
+            remembered.popitem(last=False)
+        return np.stack([found[text] for text in texts])
+
+    def _encode(self, texts: Sequence[str], kind: Kind, show_progress: bool, description: str) -> FloatArray:
         vectors: FloatArray | None = None
         with progress_bar(len(texts), description, "text", show=show_progress) as bar:
-            for batch in self.batches(texts, 1 if kind == "query" else self._budget):
-                part = self._model.encode([scrub(texts[i]) for i in batch], kind)
+            encode = self._model.encode_each if kind == "query" else self._model.encode
+            for batch in self.batches(texts):
+                part = encode([scrub(texts[i]) for i in batch], kind)
                 if vectors is None:
                     vectors = np.empty((len(texts), part.shape[1]), dtype=np.float32)
                 vectors[batch] = part
@@ -172,6 +192,10 @@ class LibraryModel:
         encode: Any = ways.get(kind, network.encode) if kind else network.encode
         vectors: FloatArray = encode(list(texts), batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True)
         return vectors
+
+    def encode_each(self, texts: Sequence[str], kind: Kind | None = "query") -> FloatArray:
+        """The same, one by one."""
+        return np.concatenate([self.encode([text], kind) for text in texts])
 
 
 def _similarity(folder: Path) -> Similarity:

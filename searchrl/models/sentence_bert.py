@@ -176,7 +176,24 @@ class SentenceBert:
         encoded = self.tokenizer.encode_batch([texts[i] for i in order])
         ids = torch.tensor([row.ids for row in encoded], device=self._device)
         mask = torch.tensor([row.attention_mask for row in encoded], device=self._device)
-        states = self.network(ids, mask)
+        vectors = np.empty((len(texts), self._shape.width), dtype=np.float32)
+        vectors[order] = self._pooled(self.network(ids, mask), mask)
+        return vectors
+
+    @torch.inference_mode()
+    def encode_each(self, texts: Sequence[str], kind: str | None = "query") -> NDArray[np.float32]:
+        """Vectors (n, width) of texts, each the very bits that ``encode`` gives of it alone.
+
+        A product of matrices may round otherwise in other company, so each has one text's rows; all texts go through a
+        matrix before the next is read from memory.
+        """
+        rows = [torch.tensor([self.tokenizer.encode(text).ids], device=self._device) for text in texts]
+        states = self.network.each(rows)
+        parts = [self._pooled(part, torch.ones_like(row)) for part, row in zip(states, rows, strict=True)]
+        return np.concatenate(parts)
+
+    def _pooled(self, states: Tensor, mask: Tensor) -> NDArray[np.float32]:
+        """Texts' vectors from their tokens' states."""
         if self._shape.mean:
             weights = mask.unsqueeze(-1).to(states.dtype)
             total = (states * weights).sum(1, dtype=torch.float32)
@@ -185,8 +202,7 @@ class SentenceBert:
             pooled = states[:, 0]
         if self._shape.normalised:
             pooled = functional.normalize(pooled, p=2, dim=-1)
-        vectors = np.empty(pooled.shape, dtype=np.float32)
-        vectors[order] = pooled.float().cpu().numpy()
+        vectors: NDArray[np.float32] = pooled.float().cpu().numpy()
         return vectors
 
 
@@ -196,6 +212,10 @@ def load(folder: Path, shape: Shape, device: str, dtype: torch.dtype) -> Sentenc
         return SentenceBert(folder, shape, device, dtype)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ModelError(f"the encoder cannot be loaded from {folder} ({error})") from error
+
+
+Lengths = list[int] | None
+"""Tokens of each text, where several stand in one row without padding."""
 
 
 class Network(nn.Module):
@@ -218,6 +238,15 @@ class Network(nn.Module):
             states = layer(states, allowed)
         out: Tensor = states
         return out
+
+    def each(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """States of texts, (1, tokens, width) each, as ``forward`` gives them of one alone. rows: (1, tokens) int64."""
+        lengths = [row.shape[1] for row in rows]
+        states = torch.cat([self.embeddings(row) for row in rows], dim=1)
+        layers: Any = self.encoder.layer
+        for layer in layers:
+            states = layer(states, None, lengths)
+        return list(torch.split(states, lengths, dim=1))
 
 
 def _network(shape: Shape) -> Network:
@@ -250,11 +279,10 @@ class _Layer(nn.Module):
         self.intermediate.dense = nn.Linear(shape.width, shape.inner)
         self.output = _Added(shape.inner, shape)
 
-    def forward(self, states: Tensor, allowed: Tensor | None) -> Tensor:
-        states = self.attention(states, allowed)
-        wider: Any = self.intermediate.dense
-        inner = functional.gelu(wider(states))
-        out: Tensor = self.output(inner, states)
+    def forward(self, states: Tensor, allowed: Tensor | None, lengths: Lengths = None) -> Tensor:
+        states = self.attention(states, allowed, lengths)
+        inner = functional.gelu(_product(self.intermediate.dense, states, lengths))
+        out: Tensor = self.output(inner, states, lengths)
         return out
 
 
@@ -267,17 +295,24 @@ class _Attention(nn.Module):
         self.output = _Added(shape.width, shape)
         self._heads, self._size = shape.heads, shape.width // shape.heads
 
-    def forward(self, states: Tensor, allowed: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, allowed: Tensor | None, lengths: Lengths = None) -> Tensor:
         layers: Any = self.self
-        rows, tokens, width = states.shape
-
-        def split(part: Tensor) -> Tensor:
-            return part.view(rows, tokens, self._heads, self._size).transpose(1, 2)
-
-        query, key, value = split(layers.query(states)), split(layers.key(states)), split(layers.value(states))
-        seen = functional.scaled_dot_product_attention(query, key, value, allowed, scale=self._size**-0.5)
-        out: Tensor = self.output(seen.transpose(1, 2).reshape(rows, tokens, width), states)
+        query, key, value = (_product(layer, states, lengths) for layer in (layers.query, layers.key, layers.value))
+        if lengths is None:
+            seen = self._seen(query, key, value, allowed)
+        else:
+            texts = zip(*(torch.split(part, lengths, dim=1) for part in (query, key, value)), strict=True)
+            seen = torch.cat([self._seen(q, k, v, None) for q, k, v in texts], dim=1)
+        out: Tensor = self.output(seen, states, lengths)
         return out
+
+    def _seen(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
+        rows, tokens, width = query.shape
+        query, key, value = (
+            part.view(rows, tokens, self._heads, self._size).transpose(1, 2) for part in (query, key, value)
+        )
+        seen = functional.scaled_dot_product_attention(query, key, value, allowed, scale=self._size**-0.5)
+        return seen.transpose(1, 2).reshape(rows, tokens, width)
 
 
 class _Added(nn.Module):
@@ -288,6 +323,14 @@ class _Added(nn.Module):
         self.dense = nn.Linear(inner, shape.width)
         self.LayerNorm = nn.LayerNorm(shape.width, eps=shape.epsilon)
 
-    def forward(self, change: Tensor, states: Tensor) -> Tensor:
-        out: Tensor = self.LayerNorm(self.dense(change) + states)
+    def forward(self, change: Tensor, states: Tensor, lengths: Lengths = None) -> Tensor:
+        out: Tensor = self.LayerNorm(_product(self.dense, change, lengths) + states)
         return out
+
+
+def _product(layer: Any, states: Tensor, lengths: Lengths) -> Tensor:
+    """What a linear layer makes of states, of each text by itself where several stand in one row."""
+    if lengths is None:
+        out: Tensor = layer(states)
+        return out
+    return torch.cat([layer(part) for part in torch.split(states, lengths, dim=1)], dim=1)

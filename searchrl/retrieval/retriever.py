@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from searchrl.config import RetrieverName
 from searchrl.retrieval.dense import TextEncoder, encode_texts
 from searchrl.retrieval.index import Index
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
+from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, lengths
 from searchrl.threads import lazy
 
 LEXICAL_SHARE: dict[RetrieverName, float] = {"dense": 0.0, "hybrid": 0.5}
@@ -46,6 +47,12 @@ class Retriever:
         """Vectors of ``SAMPLE`` documents, or of all where there are fewer."""
         places = np.linspace(0, len(self.index) - 1, min(len(self.index), SAMPLE)).astype(np.int32)
         return self.index.vectors(places)
+
+    @lazy
+    def coherence(self) -> np.floating[Any]:
+        """Length of the mean of the sample's unit vectors: what documents at random have in common."""
+        norm: np.floating[Any] = np.linalg.norm((self.sample / lengths(self.sample)).mean(axis=0))
+        return norm
 
     def queries(
         self, texts: Sequence[str], lexical_share: float | None = None, vectors: FloatArray | None = None

@@ -187,7 +187,7 @@ class JudgedPool:
         """Query and document of pairs (m,), in words."""
         rows, positions = np.divmod(pairs, len(self._corpus))
         distinct, which = np.unique(positions, return_inverse=True)
-        texts = [self._corpus.full_text(int(p)) for p in distinct]  # once each, however many queries met it
+        texts = self._corpus.full_texts(distinct.tolist())  # once each, however many queries met it
         return [(self._texts[row], texts[i]) for row, i in zip(rows, which, strict=True)]
 
     def learn(self, pairs: NDArray[np.int64], scores: FloatArray) -> None:

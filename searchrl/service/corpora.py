@@ -102,7 +102,7 @@ class Documents:
 
     def corpus(self) -> Corpus:
         """The same as everything else reads documents; texts stay on disk until they are asked for."""
-        return Corpus(*(_Column(self, place) for place in range(3)))
+        return _StoredCorpus(*(_Column(self, place) for place in range(3)))
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
@@ -116,10 +116,10 @@ class _Column(Sequence[str]):
     """All ids, titles or texts, read when they are asked for."""
 
     def __init__(self, documents: Documents, place: int) -> None:
-        self._documents, self._place = documents, place
+        self.documents, self._place = documents, place
 
     def __len__(self) -> int:
-        return len(self._documents)
+        return len(self.documents)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -128,9 +128,22 @@ class _Column(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         wanted = range(len(self))[index]
         if isinstance(wanted, range):
-            found = self._documents.get(wanted)
+            found = self.documents.get(wanted)
             return [found[i][self._place] for i in wanted]
-        return self._documents.get([wanted])[wanted][self._place]
+        return self.documents.get([wanted])[wanted][self._place]
+
+
+@dataclass(frozen=True)
+class _StoredCorpus(Corpus):
+    """A corpus of such columns."""
+
+    texts: _Column
+
+    def full_texts(self, indices: Iterable[int] | None = None) -> list[str]:
+        """See ``Corpus.full_texts``; all in one query."""
+        wanted = list(range(len(self)) if indices is None else indices)
+        found = self.texts.documents.get(wanted)
+        return [f"{title} {text}".strip() for _, title, text in (found[i] for i in wanted)]
 
 
 def checksum(document: Document, before: int = 0) -> int:

@@ -12,7 +12,7 @@ from searchrl.device import DeviceChoice
 from searchrl.errors import ConfigError, ModelError
 from searchrl.fitting.settings import LoraSettings
 from searchrl.fitting.trainable import new_head, trainable_reward
-from searchrl.fitting.trainer import attach, last_third
+from searchrl.fitting.trainer import attach, checkpointed, last_third
 from searchrl.models.loader import ModelLoader
 from searchrl.reward.registry import ScorerSettings, make_reward
 
@@ -72,7 +72,7 @@ def test_every_part_of_the_adapter_learns_and_the_scorer_uses_it(
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):  # the first update moves one factor of each product, the second the other
         optimizer.zero_grad()
-        (scorer.traits.scale * scorer.forward(model, encoded)).var().backward()
+        (scorer.traits.scale * scorer.forward(model, encoded)).square().mean().backward()
         optimizer.step()
     still = [n for n, p in model.named_parameters() if p.requires_grad and not p.grad.abs().sum() > 0]
     assert not still
@@ -112,6 +112,41 @@ def test_only_the_last_layers(tiny_lm: Path, head: Path) -> None:
         attach(
             trainable_reward(str(head), "head", CPU, None, None), LoraSettings(r=4, lora_alpha=8, last_layers=1), seed=1
         )
+
+
+@pytest.mark.parametrize("name", ["pmi", "head"])
+def test_activations_computed_twice_give_the_same_gradients(name: str, tiny_lm: Path, tmp_path: Path) -> None:
+    folder = tiny_lm if name == "pmi" else new_head(str(tiny_lm), tmp_path / "head", 1)
+
+    def learn(checkpointing: bool) -> tuple[dict[str, torch.Tensor], list[bool]]:
+        scorer = trainable_reward(str(folder), name, CPU, None, None)
+        settings = LoraSettings(r=4, lora_alpha=8, last_layers=1)
+        model = attach(scorer, settings, seed=1, checkpointing=checkpointing).train()
+        asked: list[bool] = []
+        for layer in scorer.network.model.layers:
+            layer.register_forward_hook(lambda *seen: asked.append(seen[-1].requires_grad))
+        encoded = [scorer.encode(q, d) for q, d in zip(QUERIES, DOCUMENTS, strict=True)]
+        scorer.forward(model, encoded).var().backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad and p.grad is not None}
+        return gradients, asked
+
+    (kept, _), (twice, asked) = learn(False), learn(True)
+    assert any(gradient.abs().sum() > 0 for gradient in twice.values())
+    assert kept.keys() == twice.keys()
+    assert all(torch.equal(kept[n], twice[n]) for n in kept)
+    assert asked == [False, True], "nothing is learned below the adapter, so nothing is kept there"
+
+
+def test_heads_on_a_cpu_compute_activations_twice(tiny_lm: Path, chat_head: Path) -> None:
+    lm, chat = (trainable_reward(str(folder), "auto", CPU, None, None) for folder in (tiny_lm, chat_head))
+    assert [checkpointed(one, None, "cpu") for one in (lm, chat)] == [False, True]
+    assert not checkpointed(chat, None, "cuda")
+    assert not checkpointed(chat, False, "cpu")
+    assert checkpointed(lm, True, "cuda")
+    chat.network.supports_gradient_checkpointing = False
+    assert not checkpointed(chat, None, "cpu")
+    with pytest.raises(ConfigError, match="gradient_checkpointing: not possible with"):
+        checkpointed(chat, True, "cpu")
 
 
 def test_a_new_head_is_the_same_for_a_seed_and_scores(tiny_lm: Path, tmp_path: Path) -> None:

@@ -30,6 +30,17 @@ def test_the_same_call_repeats_bit_for_bit(encoder):
     assert (encoder.encode(TEXTS) == encoder.encode(TEXTS)).all()
 
 
+def test_queries_are_remembered_and_their_vectors_stay_the_same_bits(encoder, monkeypatch):
+    alone = [encoder.encode([text], kind="query")[0].copy() for text in TEXTS]
+    monkeypatch.setattr("searchrl.models.encoder.REMEMBERED", 3)
+    fresh = Encoder(token_budget=20)
+    for asked in (TEXTS, TEXTS[::-1], [TEXTS[0], *TEXTS, TEXTS[0]]):
+        found = fresh.encode(asked, kind="query")
+        assert (found == [alone[TEXTS.index(text)] for text in asked]).all()
+        found[:] = 0.0  # belongs to whoever asked
+        assert len(fresh._remembered) <= 3
+
+
 def test_no_texts(encoder):
     assert encoder.encode([]).shape == (0, 384)
 
