@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,8 @@ class LoadConfig:
     """Time for each figure."""
     rounds: int = 3
     """Turns that the two services take."""
+    repeat: bool = False
+    """Ask the same queries over and over, as many users do; otherwise each has a number behind it and is asked once."""
     data_dir: Path | None = None
     """Where collections lie and downloads go; $SEARCHRL_DATA if not given."""
 
@@ -92,8 +94,9 @@ def _measure(arguments: Sequence[str]) -> None:
 
     dataset = load_dataset(config.dataset, data_dir=config.data_dir)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as Ctrl-C does, it stops the services
-    queries, n = dataset.splits["test"].texts, min(config.documents, len(dataset.corpus))
-    _say(f"{n} documents of {dataset.name}, {len(queries)} queries")
+    texts, n = dataset.splits["test"].texts, min(config.documents, len(dataset.corpus))
+    queries = cycle(texts) if config.repeat else (f"{texts[i % len(texts)]} {i}" for i in count())
+    _say(f"{n} documents of {dataset.name}, {len(texts)} queries{'' if config.repeat else ', numbered'}")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         index(folder / "batched", dataset.corpus, n)
@@ -139,18 +142,17 @@ def _port(process: subprocess.Popen[bytes], log: Any) -> int:
     raise ModelError(f"the service did not start: {log.read()[-500:]}")
 
 
-async def ask(port: int, strategy: str, queries: Sequence[str], clients: int, seconds: float, figures: Figures) -> None:
+async def ask(port: int, strategy: str, queries: Iterator[str], clients: int, seconds: float, figures: Figures) -> None:
     """Let clients ask for some seconds, once the service is ready; adds what they saw to ``figures``."""
     async with connection(port) as ready:
         while (await ready("GET", "/readyz"))[0] != 200:
             await asyncio.sleep(0.05)
-    turns, end = count(), time.perf_counter() + seconds
+    end = time.perf_counter() + seconds
 
     async def client() -> None:
         async with connection(port) as ask:
             while (started := time.perf_counter()) < end:
-                query = queries[next(turns) % len(queries)]
-                body = {"corpus": CORPUS, "queries": [query], "strategy": strategy}
+                body = {"corpus": CORPUS, "queries": [next(queries)], "strategy": strategy}
                 status, _ = await ask("POST", "/search", json.dumps(body).encode())
                 figures.statuses[status] += 1
                 if status == 429:  # the least that Retry-After says

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from benchmarks.service_load import CORPUS, Figures, _port, ask, connection, index
@@ -69,10 +70,10 @@ def _besiege(arguments: Sequence[str]) -> None:
         for when, upload in (("under search load", False), ("in mid-upload", True)):
             _say(f"kill -9 {when}: {_killed(queries, config.kills, upload)} of {config.kills} whole")
         with _served(folder, config.checkpoint) as (process, port):
-            asyncio.run(ask(port, "single_pass", queries, 8, 5.0, Figures()))
+            asyncio.run(ask(port, "single_pass", cycle(queries), 8, 5.0, Figures()))
             for strategy in ("single_pass", "agent"):
                 before, figures = _memory(process), Figures()
-                asyncio.run(ask(port, strategy, queries, config.clients, config.seconds, figures))
+                asyncio.run(ask(port, strategy, cycle(queries), config.clients, config.seconds, figures))
                 _say(f"{config.clients} clients, {strategy}: {_said(figures)}")
                 _say(f"memory: {before} MB before, {_memory(process)} MB after")
     _say(f"load after: {os.getloadavg()[0]:.1f}")
@@ -95,10 +96,10 @@ def _served(corpora: Path, checkpoint: Path | None = None) -> Iterator[tuple[sub
 
 async def _beside(port: int, queries: Sequence[str], config: SiegeConfig) -> tuple[Figures, Figures]:
     agents, plain = Figures(), Figures()
-    await ask(port, "single_pass", queries, 1, 2.0, Figures())
+    await ask(port, "single_pass", cycle(queries), 1, 2.0, Figures())
     await asyncio.gather(
-        ask(port, "agent", queries, config.agents, config.seconds, agents),
-        ask(port, "single_pass", queries, 1, config.seconds, plain),
+        ask(port, "agent", cycle(queries), config.agents, config.seconds, agents),
+        ask(port, "single_pass", cycle(queries), 1, config.seconds, plain),
     )
     return agents, plain
 

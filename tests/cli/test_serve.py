@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,9 @@ def test_the_service_that_users_start(
     load.index(tmp_path / "corpora", bench.dataset.corpus, 10)
     figures = load.Figures()
     with load.served(tmp_path / "corpora") as port:
-        asyncio.run(load.ask(port, "single_pass", bench.queries("test").texts, clients=3, seconds=0.2, figures=figures))
+        asyncio.run(
+            load.ask(port, "single_pass", cycle(bench.queries("test").texts), clients=3, seconds=0.2, figures=figures)
+        )
     assert set(figures.statuses) == {200}
     assert len(figures.latencies) == figures.statuses[200] >= 3
     assert 0 < figures.latency(0.5) <= figures.latency(0.99) <= max(figures.latencies)
