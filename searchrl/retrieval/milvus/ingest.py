@@ -64,20 +64,18 @@ def ingest(
     begun = not server.create(collection, dim, kind)
     server.load(collection)
     present = _present(server, collection, len(corpus), starts) if begun else set()
-    if present:
-        present.remove(max(present))  # it was on its way last: a part of it may be missing
     longest = 0.0
     with progress_bar(len(corpus), "index documents", "text", show=show_progress) as bar:
         for start in starts:
             places = range(start, min(start + BLOCK, len(corpus)))
-            if start in present:
-                found = server.rows(collection, places, ["vector"])
+            found = server.rows(collection, places, ["vector"]) if start in present else {}
+            if len(found) == len(places):
                 block = np.array([row["vector"] for row in found.values()], dtype=np.float32)
             else:
                 block = vectors(places)
                 rows = _rows(corpus, places, block, statistics, analyser)
                 for first in range(0, len(rows), ROWS):
-                    server.put(collection, rows[first : first + ROWS], again=begun)
+                    server.put(collection, rows[first : first + ROWS])
             longest = max(longest, float(np.linalg.norm(block, axis=1).max(initial=0.0)))
             bar.update(len(places))
     server.flush(collection)
@@ -108,11 +106,7 @@ def _counted(corpus: Corpus, bar: Any) -> Iterator[str]:
 def _present(server: Server, collection: str, size: int, starts: range) -> set[int]:
     """The blocks whose last document is there."""
     ends = {min(start + BLOCK, size) - 1: start for start in starts}
-    found: set[int] = set()
-    asked = list(ends)
-    for first in range(0, len(asked), 1000):
-        found.update(ends[i] for i in server.rows(collection, asked[first : first + 1000], []))
-    return found
+    return {ends[i] for i in server.rows(collection, list(ends), [])}
 
 
 def _rows(
