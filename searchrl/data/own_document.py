@@ -51,9 +51,9 @@ def without(run: Mapping[str, Mapping[str, float]], own: Mapping[str, str]) -> d
 def _by_text(queries: QuerySet, corpus: Corpus, by_id: Iterable[int]) -> Iterable[int]:
     asked = {squeezed(text) for text in queries.texts}
     places: dict[str, list[int]] = {}
-    for i in range(len(corpus)):
-        for text in {squeezed(corpus.texts[i]), squeezed(corpus.full_text(i))} & asked:
-            places.setdefault(text, []).append(i)
+    for i, (text, full) in enumerate(zip(corpus.texts, corpus.full_texts(), strict=True)):
+        for alike in {squeezed(text), squeezed(full)} & asked:
+            places.setdefault(alike, []).append(i)
     for text, same_id in zip(queries.texts, by_id, strict=True):
-        alike = places.get(squeezed(text), [-1])
-        yield same_id if same_id in alike else alike[0]
+        same = places.get(squeezed(text), [-1])
+        yield same_id if same_id in same else same[0]

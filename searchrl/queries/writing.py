@@ -242,7 +242,7 @@ def sources(kind: QueryType, corpus: Corpus, index: Index, seed: int) -> Iterato
 
 def rows_to_ask(corpus: Corpus) -> list[int]:
     """The documents that have words enough to be asked about."""
-    return [i for i in range(len(corpus)) if size(corpus.full_text(i)) >= LEAST_DOCUMENT_WORDS]
+    return [i for i, text in enumerate(corpus.full_texts()) if size(text) >= LEAST_DOCUMENT_WORDS]
 
 
 def _pairs(documents: Iterator[int], enough: set[int], index: Index) -> Iterator[Source]:

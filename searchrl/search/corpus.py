@@ -12,6 +12,7 @@ import numpy as np
 
 from searchrl.config import ModelConfig, RetrieverName, TrainConfig
 from searchrl.data.dataset import Corpus
+from searchrl.data.records import Document
 from searchrl.errors import CheckpointError, ConfigError, DataError, nearest
 from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index, encode_texts
 from searchrl.retrieval.index import Index
@@ -33,9 +34,6 @@ DEPTH = 100
 
 BEAM_WIDTH = 16
 """Clusters of tags that a query follows on each level of a tag tree."""
-
-Document = tuple[str, str, str]
-"""Id, title, text."""
 
 
 class Asked(NamedTuple):

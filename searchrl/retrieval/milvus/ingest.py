@@ -97,10 +97,9 @@ def forget(server: Server, collection: str) -> None:
 
 
 def _counted(corpus: Corpus, bar: Any) -> Iterator[str]:
-    for start in range(0, len(corpus), BLOCK):
-        part = list(zip(corpus.titles[start : start + BLOCK], corpus.texts[start : start + BLOCK], strict=True))
-        yield from (f"{title} {text}".strip() for title, text in part)
-        bar.update(len(part))
+    for text in corpus.full_texts():
+        yield text
+        bar.update()
 
 
 def _present(server: Server, collection: str, size: int, starts: range) -> set[int]:
