@@ -243,17 +243,17 @@ def _own_scores(at: State, pool: JudgedPool, documents: IntArray) -> FloatArray:
     return scores.astype(np.float32)
 
 
-def state_part(node: int) -> str:
-    """Name of the part that a state adds."""
-    return f"state-{node}"
+def state_part(node: int, block: int) -> str:
+    """Name of the part that a state of a block of queries adds."""
+    return f"state-{node}-{block}"
 
 
-def state_of(parts: Parts, tree: Tree, node: int) -> State:
+def state_of(parts: Parts, tree: Tree, node: int, block: int) -> State:
     """Put a state together; the parts of the whole path to it must be there."""
     path = tree.path(node)
-    at = opening(_queries(parts[state_part(path[0])]))
+    at = opening(_queries(parts[state_part(path[0], block)]))
     for following in path[1:]:
-        at = _follow(at, tree.states[following], parts[state_part(following)])
+        at = _follow(at, tree.states[following], parts[state_part(following, block)])
     return at
 
 

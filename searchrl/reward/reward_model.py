@@ -217,6 +217,14 @@ class JudgedPool:
         scores[rows, columns] = self._scores
         return pool, scores
 
+    def block(self, rows: range) -> JudgedPool:
+        """The pool of consecutive queries."""
+        first, last = np.searchsorted(self._keys, [rows.start * len(self._corpus), rows.stop * len(self._corpus)])
+        smaller = JudgedPool(self._model, self._corpus, self._texts[rows.start : rows.stop])
+        smaller._keys = self._keys[first:last] - rows.start * len(self._corpus)
+        smaller._scores = self._scores[first:last]
+        return smaller
+
     def take(self, rows: NDArray[np.intp]) -> JudgedPool:
         """The pool of the queries ``rows`` (m,), so that nothing known is asked again."""
         place = np.full(len(self._texts), -1, dtype=np.int64)
