@@ -1,8 +1,8 @@
 """Bring a corpus into Milvus: block by block, each document under its place in the corpus.
 
 The collection's name tells what is in it, so an ingest that was killed, here or on the server, goes on with the first
-block that is not there. When the last is, the facts are written and the alias is set, which is one step: whoever
-searches sees the old documents or the new, and never a part.
+block that is not there, and counts no word again. When the last is there, the facts are complete and the alias is set,
+which is one step: whoever searches sees the old documents or the new, and never a part.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from searchrl.data.dataset import Corpus
-from searchrl.errors import EngineError
+from searchrl.errors import CacheError, EngineError
 from searchrl.progress import progress_bar
 from searchrl.retrieval.analysis import Analyser
-from searchrl.retrieval.milvus.facts import VERSION, Facts, beside, write_facts
+from searchrl.retrieval.milvus.facts import VERSION, Facts, beside, read_facts, write_facts
 from searchrl.retrieval.milvus.server import TEXT_BYTES, Kind, Server
 from searchrl.retrieval.ranking import FloatArray
 from searchrl.retrieval.streamed import TermStatistics, count_terms
@@ -58,11 +59,15 @@ def ingest(
     """
     collection = collection_name(alias, corpus.fingerprint, encoder, kind)
     analyser = Analyser()
-    with progress_bar(len(corpus), "count words", "text", show=show_progress) as bar:
-        statistics = count_terms(analyser, _counted(corpus, bar))
-    starts = range(0, len(corpus), BLOCK)
     begun = not server.create(collection, dim, kind)
     server.load(collection)
+    facts = _begun(server, collection) if begun else None
+    if facts is None:
+        with progress_bar(len(corpus), "count words", "text", show=show_progress) as bar:
+            statistics = count_terms(analyser, _counted(corpus, bar))
+        facts = Facts(name, corpus.fingerprint, encoder, dim, kind, 0.0, statistics)
+        write_facts(server, collection, facts)
+    starts = range(0, len(corpus), BLOCK)
     present = _present(server, collection, len(corpus), starts) if begun else set()
     longest = 0.0
     with progress_bar(len(corpus), "index documents", "text", show=show_progress) as bar:
@@ -73,7 +78,7 @@ def ingest(
                 block = np.array([row["vector"] for row in found.values()], dtype=np.float32)
             else:
                 block = vectors(places)
-                rows = _rows(corpus, places, block, statistics, analyser)
+                rows = _rows(corpus, places, block, facts.statistics, analyser)
                 for first in range(0, len(rows), ROWS):
                     server.put(collection, rows[first : first + ROWS])
             longest = max(longest, float(np.linalg.norm(block, axis=1).max(initial=0.0)))
@@ -81,8 +86,7 @@ def ingest(
     server.flush(collection)
     if (there := server.count(collection)) != len(corpus):
         raise EngineError(f"Milvus at {server.uri}: {there} of {len(corpus)} documents are there; index them again")
-    facts = Facts(name, corpus.fingerprint, encoder, dim, kind, longest, statistics)
-    write_facts(server, collection, facts)
+    write_facts(server, collection, replace(facts, longest=longest))
     before = server.target(alias)
     server.point(alias, collection)
     if before not in (None, collection):
@@ -100,6 +104,15 @@ def _counted(corpus: Corpus, bar: Any) -> Iterator[str]:
     for text in corpus.full_texts():
         yield text
         bar.update()
+
+
+def _begun(server: Server, collection: str) -> Facts | None:
+    """What an ingest that was killed had counted; None where it had not."""
+    try:
+        server.load(beside(collection))
+        return read_facts(server, collection)
+    except (CacheError, EngineError):
+        return None
 
 
 def _present(server: Server, collection: str, size: int, starts: range) -> set[int]:
