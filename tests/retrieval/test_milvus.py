@@ -118,9 +118,9 @@ def test_an_ingest_goes_on_where_client_or_server_was_killed(tmp_path: Path, mon
     def dies(self: Server, *args: object, **more: object) -> None:
         nonlocal calls
         calls += 1
-        if calls == 7:
+        if calls == 9:
             raise KeyboardInterrupt
-        if calls == 15:
+        if calls == 19:
             running.kill()
         put(self, *args, **more)  # type: ignore[arg-type]
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, EngineError
 from searchrl.progress import progress_bar
 from searchrl.retrieval.analysis import Analyser
-from searchrl.retrieval.milvus.facts import VERSION, Facts, beside, read_facts, write_facts
+from searchrl.retrieval.milvus.facts import VERSION, Facts, beside, read_facts, write_facts, write_longest
 from searchrl.retrieval.milvus.server import TEXT_BYTES, Kind, Server
 from searchrl.retrieval.ranking import FloatArray
 from searchrl.retrieval.streamed import TermStatistics, count_terms
@@ -62,31 +61,38 @@ def ingest(
     begun = not server.create(collection, dim, kind)
     server.load(collection)
     facts = _begun(server, collection) if begun else None
+    blocks = [range(start, min(start + BLOCK, len(corpus))) for start in range(0, len(corpus), BLOCK)]
+    lacking = blocks
     if facts is None:
         with progress_bar(len(corpus), "count words", "text", show=show_progress) as bar:
             statistics = count_terms(analyser, _counted(corpus, bar))
         facts = Facts(name, corpus.fingerprint, encoder, dim, kind, 0.0, statistics)
         write_facts(server, collection, facts)
-    starts = range(0, len(corpus), BLOCK)
-    present = _present(server, collection, len(corpus), starts) if begun else set()
-    longest = 0.0
-    with progress_bar(len(corpus), "index documents", "text", show=show_progress) as bar:
-        for start in starts:
-            places = range(start, min(start + BLOCK, len(corpus)))
-            found = server.rows(collection, places, ["vector"]) if start in present else {}
-            if len(found) == len(places):
-                block = np.array([row["vector"] for row in found.values()], dtype=np.float32)
-            else:
+    else:
+        ends = server.rows(collection, [places[-1] for places in blocks], [])
+        lacking = [places for places in blocks if places[-1] not in ends]
+    longest = facts.longest
+
+    def bring(blocks: Sequence[range]) -> int:
+        nonlocal longest
+        there = len(corpus) - sum(map(len, blocks))
+        with progress_bar(len(corpus), "index documents", "text", show=show_progress, initial=there) as bar:
+            for places in blocks:
                 block = vectors(places)
+                longest = max(longest, float(np.linalg.norm(block, axis=1).max(initial=0.0)))
+                write_longest(server, collection, longest)  # before the documents that it is of
                 rows = _rows(corpus, places, block, facts.statistics, analyser)
                 for first in range(0, len(rows), ROWS):
                     server.put(collection, rows[first : first + ROWS])
-            longest = max(longest, float(np.linalg.norm(block, axis=1).max(initial=0.0)))
-            bar.update(len(places))
-    server.flush(collection)
-    if (there := server.count(collection)) != len(corpus):
+                bar.update(len(places))
+        server.flush(collection)
+        return server.count(collection)
+
+    there = bring(lacking)
+    if there != len(corpus):  # something is missing in the middle
+        there = bring([places for places in blocks if len(server.rows(collection, places, [])) < len(places)])
+    if there != len(corpus):
         raise EngineError(f"Milvus at {server.uri}: {there} of {len(corpus)} documents are there; index them again")
-    write_facts(server, collection, replace(facts, longest=longest))
     before = server.target(alias)
     server.point(alias, collection)
     if before not in (None, collection):
@@ -113,12 +119,6 @@ def _begun(server: Server, collection: str) -> Facts | None:
         return read_facts(server, collection)
     except (CacheError, EngineError):
         return None
-
-
-def _present(server: Server, collection: str, size: int, starts: range) -> set[int]:
-    """The blocks whose last document is there."""
-    ends = {min(start + BLOCK, size) - 1: start for start in starts}
-    return {ends[i] for i in server.rows(collection, list(ends), [])}
 
 
 def _rows(
