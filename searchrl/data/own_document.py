@@ -16,7 +16,7 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.text import squeezed
 
 
-def own_document(queries: QuerySet, corpus: Corpus) -> NDArray[np.int32]:
+def own_document(queries: QuerySet, corpus: Corpus) -> NDArray[np.int64]:
     """Index of the document that each query is itself, (n,); -1 where there is none.
 
     By ``queries.own_document``: ``text``, a document whose text, or title and text, is the query's (of several the one
@@ -31,7 +31,7 @@ def own_document(queries: QuerySet, corpus: Corpus) -> NDArray[np.int32]:
         own >= 0 and queries.qrels.get(query_id, {}).get(corpus.ids[own], 0) > 0
         for query_id, own in zip(queries.ids, found, strict=True)
     )
-    return np.array([-1 if kept else own for own, kept in zip(found, relevant, strict=True)], dtype=np.int32)
+    return np.array([-1 if kept else own for own, kept in zip(found, relevant, strict=True)], dtype=np.int64)
 
 
 def own_ids(queries: QuerySet, corpus: Corpus) -> dict[str, str]:

@@ -25,7 +25,7 @@ from searchrl.env.graph import SearchGraph, fingerprint, graph_of, load_graph
 from searchrl.env.tree import Node, kind
 from searchrl.files import Array, Blocks, Part, Parts, StoredParts, locked, save_arrays, stored
 from searchrl.progress import progress_bar
-from searchrl.retrieval.ranking import FloatArray, IntArray
+from searchrl.retrieval.ranking import DOCUMENT, FloatArray, IntArray, as_stored
 from searchrl.reward.gain import OFFSET, SLOPE, Gains, Judgments, calibrate, ranking_ndcg
 from searchrl.reward.reward_model import JudgedPool
 
@@ -106,7 +106,7 @@ class _Build:
                     before = state_of(self.parts, self.tree, state.parent, block)
                     own = exclude[rows.start : rows.stop]
                     at = self.game.advance(before, kind(state.action), own, pool and pool.block(rows))
-                self.parts[state_part(node, block)] = part_of(at, state)
+                self.parts[state_part(node, block)] = part_of(at, state, len(self.game.corpus))
             searched = [node for node in level if self.tree.states[node].searched]
             if pool is not None and searched:
                 self._judge(step, searched, pool)
@@ -135,7 +135,8 @@ class _Build:
             if state.searched:
                 finals = self.game.final_rankings(at, known, range(self.tree.n_shares))
                 arrays["reward_calls"] = at.reward_calls
-                arrays["final"] = np.stack([final.documents for final in finals], axis=1)
+                documents = np.stack([final.documents for final in finals], axis=1)
+                arrays["final"] = as_stored(documents, len(self.game.corpus))
                 arrays["final_scores"] = np.stack([final.scores for final in finals], axis=1)
                 gains = [gains_of(rows, final.documents) for final in finals]
                 arrays |= {f"gain_{source}": np.stack([gain[source] for gain in gains], axis=1) for source in gains[0]}
@@ -152,7 +153,8 @@ class _Build:
 
         searched = self.tree.searched_nodes.tolist()
         of_ends = [x for x in self.parts[_view_part(searched[0], 0)].arrays if x not in ("features", "reward_calls")]
-        documents, scores = pool.arrays() if pool else np.empty((2, len(self.queries), 0))
+        none = len(self.queries), 0
+        documents, scores = pool.arrays() if pool else (np.empty(none, DOCUMENT), np.empty(none, np.float32))
         return {
             "features": column(_view_part, "features", range(self.tree.open_states)),
             "query_vectors": column(state_part, "vectors", self.changed),
@@ -160,8 +162,8 @@ class _Build:
             "searched": column(state_part, "documents", searched),
             "reward_calls": column(_view_part, "reward_calls", searched),
             **{name: by_end(name) for name in of_ends},
-            "pool": lambda: documents.astype(np.int32),
-            "pool_scores": lambda: scores.astype(np.float32),
+            "pool": lambda: as_stored(documents, len(self.game.corpus)),
+            "pool_scores": lambda: scores,
         }
 
     def facts(self) -> dict[str, Any]:

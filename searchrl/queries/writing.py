@@ -17,7 +17,7 @@ from searchrl.models.language_model import LanguageModel
 from searchrl.models.prompts import CHARACTERS_PER_WORD, Prompts, beginning, fill
 from searchrl.queries.cleaning import QueryKind, clean, clean_query
 from searchrl.retrieval.index import Index, Words, top_terms
-from searchrl.retrieval.ranking import lengths
+from searchrl.retrieval.ranking import DOCUMENT, lengths
 from searchrl.text import is_unspaced, size
 
 OPENINGS = ("How", "What", "Why")
@@ -248,7 +248,7 @@ def rows_to_ask(corpus: Corpus) -> list[int]:
 def _pairs(documents: Iterator[int], enough: set[int], index: Index) -> Iterator[Source]:
     seen: set[frozenset[int]] = set()
     for document in documents:
-        itself = np.array([document], dtype=np.int32)
+        itself = np.array([document], dtype=DOCUMENT)
         near = index.nearest(index.vectors(itself), NEIGHBOURS, exclude=itself)
         own, others = lengths(index.vectors(itself)), lengths(index.vectors(np.maximum(near.documents[0], 0)))
         cosines = near.scores[0] / (own[0] * others[:, 0])

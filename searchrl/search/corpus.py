@@ -18,7 +18,7 @@ from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index,
 from searchrl.retrieval.index import Index
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.memory import MemoryIndex
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
 from searchrl.search.worker import Lane, tokens_of
 
@@ -179,7 +179,7 @@ def _vectors(encoder: TextEncoder, queries: Sequence[str]) -> FloatArray:
 
 
 def _anywhere(queries: Sequence[str]) -> IntArray:
-    return np.full(len(queries), NO_DOCUMENT, dtype=np.int32)
+    return np.full(len(queries), NO_DOCUMENT, dtype=DOCUMENT)
 
 
 class Agent:

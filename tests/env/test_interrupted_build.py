@@ -356,9 +356,9 @@ def test_memory_does_not_grow_with_the_number_of_queries(tmp_path: Path, monkeyp
         return used
 
     obtain_graph(game_of(Log()), queries_of(), tmp_path)  # whatever is imported late is
-    grown = peak(800) - peak(200)
-    monkeypatch.setattr("searchrl.env.build.BLOCK", 100)
-    assert peak(804) - peak(204) < 0.3 * grown
+    grown = peak(400) - peak(100)
+    monkeypatch.setattr("searchrl.env.build.BLOCK", 52)
+    assert peak(404) - peak(104) < 0.3 * grown
 
 
 def test_progress_counts_situations_and_goes_on_from_where_it_stopped(tmp_path: Path) -> None:
