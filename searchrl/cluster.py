@@ -46,7 +46,7 @@ def connect(config: RayConfig) -> Any:
             ray.init(num_cpus=cpus, object_store_memory=store, include_dashboard=False, log_to_driver=False)
         else:
             ray.init(address=config.ray, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # a start that takes too long has no kind of its own
         raise EngineError(
             f"Ray at {config.ray}: {reason(error)}; give a running cluster's address with `ray`, or `ray` local"
         ) from error

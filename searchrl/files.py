@@ -200,17 +200,46 @@ def new_folder(path: Path) -> Iterator[Path]:
             temporary.replace(path)
 
 
-def save_arrays(folder: Path, arrays: Mapping[str, Array | Callable[[], Array]], meta: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Blocks:
+    """An array of ``rows`` rows that is made block by block."""
+
+    rows: int
+    make: Callable[[], Iterator[Array]]
+    """At least one block, each of other rows."""
+
+    def __call__(self) -> Array:
+        """All of it."""
+        return np.concatenate(list(self.make()))
+
+    def save(self, path: Path) -> None:
+        """Write it as ``np.save`` does, with no more than a block in memory."""
+        file: Array | None = None
+        row = 0
+        for block in self.make():
+            if file is None:
+                file = np.lib.format.open_memmap(path, "w+", block.dtype, (self.rows, *block.shape[1:]))
+            file[row : row + len(block)] = block
+            row += len(block)
+
+
+def save_arrays(
+    folder: Path, arrays: Mapping[str, Array | Callable[[], Array] | Blocks], meta: Mapping[str, Any]
+) -> None:
     """Write arrays (one ``.npy`` file each) and JSON-able ``meta`` as ``folder``, replacing what stood there.
 
-    An array may be given as a function that makes it: then no more than one is in memory at a time.
+    An array may be given as a function that makes it: then no more than one is in memory at a time; or in blocks.
     Raises OutputError when the place cannot be written.
     """
     folder = _followed(folder)
     with _output(folder), beside(folder) as temporary:
         sums = {}
         for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", array() if callable(array) else array, allow_pickle=False)
+            path = temporary / f"{name}.npy"
+            if isinstance(array, Blocks) and array.rows:
+                array.save(path)
+            else:
+                np.save(path, array() if callable(array) else array, allow_pickle=False)
             sums[name] = crc32(temporary / f"{name}.npy")
         text = json.dumps(dict(meta))
         seal = {"meta": text, "crc32": sums, "meta_crc32": zlib.crc32(text.encode())}
@@ -255,6 +284,10 @@ class Part:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+PARTS_OPEN = 16
+"""Parts whose files stay mapped: those used last."""
+
+
 class StoredParts:
     """Parts in a folder. Where one is damaged, all are discarded after a logged warning: later ones rest on it.
 
@@ -276,9 +309,11 @@ class StoredParts:
         return (self._folder / str(name)).is_dir()
 
     def __getitem__(self, name: str) -> Part:
-        if name not in self._read:
-            self._read[name] = Part(*load_arrays(self._folder / name))
-        return self._read[name]
+        part = self._read.pop(name, None) or Part(*load_arrays(self._folder / name))
+        self._read[name] = part  # the last
+        while len(self._read) > PARTS_OPEN:
+            del self._read[next(iter(self._read))]
+        return part
 
     def __setitem__(self, name: str, part: Part) -> None:
         save_arrays(self._folder / name, part.arrays, part.facts)

@@ -20,7 +20,7 @@ from searchrl.env.build import build_graph
 from searchrl.env.tree import Action
 from searchrl.experiment.parts import make_game, open_models
 from searchrl.experiment.prepare import read_collection
-from searchrl.retrieval.ranking import NO_DOCUMENT
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT
 from searchrl.reward.gain import best_gains, calibrate, ndcg_at_k, ranking_ndcg
 
 INSTRUCTIONS = (
@@ -82,8 +82,8 @@ class SearchTasks:
                 graph = build_graph(self.game, self.queries.only([row]))
                 self._pools[row] = np.asarray(graph.pool[0][graph.pool[0] != NO_DOCUMENT])
             documents = [position.get(one, NO_DOCUMENT) for one in ids[:10]]
-            known = np.array([d for d in documents if d != NO_DOCUMENT], dtype=np.int32)
-            everything = np.union1d(self._pools[row], known).astype(np.int32)[None]
+            known = np.array([d for d in documents if d != NO_DOCUMENT], dtype=DOCUMENT)
+            everything = np.union1d(self._pools[row], known)[None]
             pool = self.game.pool([self.queries.texts[row]])
             assert pool
             pool.ensure(everything)

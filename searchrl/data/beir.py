@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from searchrl.data.dataset import SPLITS, Corpus, Dataset, Qrels, QuerySet, Split
-from searchrl.data.records import at, checked_id, numbered_lines, plain_or_gz, read_records, write_jsonl
+from searchrl.data.on_disk import LineDocuments
+from searchrl.data.records import (
+    at,
+    checked_id,
+    documents,
+    is_packed,
+    numbered_lines,
+    plain_or_gz,
+    read_records,
+    write_jsonl,
+)
 from searchrl.data.topics import NAMES as TOPICS
 from searchrl.data.topics import read_topics
 from searchrl.errors import DataError
@@ -26,6 +36,10 @@ from searchrl.files import new_folder, write_text
 
 HEADER = ("query-id", "corpus-id", "score")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
+
+
+IN_MEMORY = 1 << 28
+"""Bytes of a corpus that is read into memory; of a larger one, 256 MB, texts stay on the disk."""
 
 
 class DataWarning(UserWarning):
@@ -42,8 +56,7 @@ def read_beir_folder(path: Path, name: str | None = None) -> Dataset:
     present = _splits_present(path)
     loader = _checked_loader(path)
     loader._load_corpus()
-    records = loader.corpus
-    corpus = Corpus(list(records), [r["title"] for r in records.values()], [r["text"] for r in records.values()])
+    corpus = loader.documents
     splits: dict[Split, QuerySet] = {}
     for split in present:
         _, queries, qrels = loader.load(split)
@@ -51,6 +64,14 @@ def read_beir_folder(path: Path, name: str | None = None) -> Dataset:
     for note in loader.notes:
         warnings.warn(f"{path}: {note}", DataWarning, stacklevel=2)
     return Dataset(name or path.resolve().name, corpus, splits, tuple(loader.notes))
+
+
+def read_corpus(path: Path) -> Corpus:
+    """Read a ``corpus.jsonl``; a large one is read through, and its texts again whenever they are asked for."""
+    if path.is_file() and path.stat().st_size > IN_MEMORY and not is_packed(path):
+        return LineDocuments(path).corpus()
+    ids, titles, texts = zip(*(document for _, document in documents(path)), strict=True)
+    return Corpus(list(ids), list(titles), list(texts))
 
 
 def write_beir_folder(dataset: Dataset, path: Path) -> None:
@@ -67,12 +88,12 @@ def write_beir_folder(dataset: Dataset, path: Path) -> None:
             if texts.setdefault(query_id, text) != text:
                 raise DataError(f"{split}: query {query_id!r} has another text in another split")
     corpus = dataset.corpus
-    documents = (
+    records = (
         {"_id": i, "title": title, "text": text}
         for i, title, text in zip(corpus.ids, corpus.titles, corpus.texts, strict=True)
     )
     with new_folder(path) as folder:
-        write_jsonl(folder / "corpus.jsonl", documents)
+        write_jsonl(folder / "corpus.jsonl", records)
         write_jsonl(folder / "queries.jsonl", ({"_id": i, "text": text} for i, text in texts.items()))
         for split, queries in dataset.splits.items():
             write_qrels(folder / "qrels" / f"{split}.tsv", {i: queries.qrels[i] for i in queries.ids})
@@ -120,6 +141,7 @@ def _checked_loader(folder: Path) -> Any:
         def __init__(self) -> None:
             super().__init__(data_folder=str(folder))
             self.notes: list[str] = []
+            self.documents = Corpus((), (), ())
             self.queries: dict[str, str] = {}
             self.qrels: dict[str, dict[str, int]] = {}
 
@@ -134,7 +156,8 @@ def _checked_loader(folder: Path) -> Any:
             return self.corpus, self.queries, self.qrels
 
         def _load_corpus(self) -> None:
-            self.corpus = read_records(plain_or_gz(Path(self.corpus_file)))
+            self.documents = read_corpus(plain_or_gz(Path(self.corpus_file)))
+            self.corpus = self.documents.position
 
         def _load_queries(self) -> None:
             file = _queries_file(folder)

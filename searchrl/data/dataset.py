@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, overload
 
 from searchrl.errors import DataError
 from searchrl.threads import lazy
@@ -36,11 +36,11 @@ class Corpus:
 
     def full_text(self, index: int) -> str:
         """Title and text of one document as models read it."""
-        return f"{self.titles[index]} {self.texts[index]}".strip()
+        return joined(self.titles[index], self.texts[index])
 
-    def full_texts(self, indices: Iterable[int] | None = None) -> list[str]:
-        """``full_text`` of some documents, or of all."""
-        return [self.full_text(i) for i in (range(len(self)) if indices is None else indices)]
+    def full_texts(self, indices: Iterable[int] | None = None) -> Sequence[str]:
+        """``full_text`` of all documents, each made when it is asked for; or of some, made now."""
+        return _FullTexts(self) if indices is None else [self.full_text(i) for i in indices]
 
     @lazy
     def position(self) -> dict[str, int]:
@@ -57,6 +57,33 @@ class Corpus:
                 digest.update(len(encoded).to_bytes(8, "little"))
                 digest.update(encoded)
         return digest.hexdigest()[:16]
+
+
+class _FullTexts(Sequence[str]):
+    """Whoever goes through them goes through both columns, which may be on the disk, side by side."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+
+    def __len__(self) -> int:
+        return len(self._corpus)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [joined(*parts) for parts in zip(self._corpus.titles[index], self._corpus.texts[index], strict=True)]
+        return self._corpus.full_text(index)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(joined, self._corpus.titles, self._corpus.texts)
+
+
+def joined(title: str, text: str) -> str:
+    """A document as models read it."""
+    return f"{title} {text}".strip()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from searchrl.data.dataset import Corpus, QuerySet
 from searchrl.text import squeezed
 
 
-def own_document(queries: QuerySet, corpus: Corpus) -> NDArray[np.int32]:
+def own_document(queries: QuerySet, corpus: Corpus) -> NDArray[np.int64]:
     """Index of the document that each query is itself, (n,); -1 where there is none.
 
     By ``queries.own_document``: ``text``, a document whose text, or title and text, is the query's (of several the one
@@ -31,7 +31,7 @@ def own_document(queries: QuerySet, corpus: Corpus) -> NDArray[np.int32]:
         own >= 0 and queries.qrels.get(query_id, {}).get(corpus.ids[own], 0) > 0
         for query_id, own in zip(queries.ids, found, strict=True)
     )
-    return np.array([-1 if kept else own for own, kept in zip(found, relevant, strict=True)], dtype=np.int32)
+    return np.array([-1 if kept else own for own, kept in zip(found, relevant, strict=True)], dtype=np.int64)
 
 
 def own_ids(queries: QuerySet, corpus: Corpus) -> dict[str, str]:
@@ -51,9 +51,9 @@ def without(run: Mapping[str, Mapping[str, float]], own: Mapping[str, str]) -> d
 def _by_text(queries: QuerySet, corpus: Corpus, by_id: Iterable[int]) -> Iterable[int]:
     asked = {squeezed(text) for text in queries.texts}
     places: dict[str, list[int]] = {}
-    for i in range(len(corpus)):
-        for text in {squeezed(corpus.texts[i]), squeezed(corpus.full_text(i))} & asked:
-            places.setdefault(text, []).append(i)
+    for i, (text, full) in enumerate(zip(corpus.texts, corpus.full_texts(), strict=True)):
+        for alike in {squeezed(text), squeezed(full)} & asked:
+            places.setdefault(alike, []).append(i)
     for text, same_id in zip(queries.texts, by_id, strict=True):
-        alike = places.get(squeezed(text), [-1])
-        yield same_id if same_id in alike else alike[0]
+        same = places.get(squeezed(text), [-1])
+        yield same_id if same_id in same else same[0]

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from searchrl.errors import DataError
 from searchrl.files import load_json, write_text
@@ -21,33 +21,58 @@ def at(path: Path, number: int) -> str:
     return f"{path}, line {number}"
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, text without its line end) of every line that is not blank.
+class Line(NamedTuple):
+    """One line of a file that is not blank, without its end."""
+
+    number: int
+    """From 1."""
+    start: int
+    """Bytes of the unpacked file that stand before it."""
+    text: str
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """Read a file line by line, blank ones left out.
 
     UTF-8 with or without byte order mark; LF or CRLF; packed by gzip or not. Raises ``DataError`` if the file is
     missing, unreadable or not UTF-8.
     """
+    start = 0
     try:
         with open_bytes(path) as file:
             for number, raw in enumerate(file, start=1):
-                if number == 1:
-                    raw = raw.removeprefix(_BOM)
+                mark = len(_BOM) if number == 1 and raw.startswith(_BOM) else 0
                 try:
-                    line = raw.decode("utf-8").rstrip("\r\n")
+                    line = raw[mark:].decode("utf-8").rstrip("\r\n")
                 except UnicodeDecodeError as error:
                     raise DataError(f"{at(path, number)}: not UTF-8 text ({error.reason})") from error
                 if line.strip():
-                    yield number, line
+                    yield Line(number, start + mark, line)
+                start += len(raw)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, text without its line end) of every line that is not blank. Raises as ``lines``."""
+    return ((line.number, line.text) for line in lines(path))
+
+
 def plain_or_gz(path: Path) -> Path:
     """A file, or the same with ``.gz`` behind its name where only that is there; both are read alike."""
     packed = path.with_name(f"{path.name}.gz")
     return packed if not path.exists() and packed.exists() else path
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file can be read, and is packed by gzip, whatever it is called."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(GZIP)) == GZIP
+    except OSError:
+        return False
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -73,42 +98,55 @@ def read_bytes(path: Path) -> bytes:
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a JSON Lines file. Raises ``DataError`` on a line that is not a JSON object."""
-    for number, line in numbered_lines(path):
-        try:
-            value = load_json(line)
-        except ValueError as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            raise DataError(f"{at(path, number)}: not JSON ({reason}): {line[:60]!r}") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{at(path, number)}: a JSON object is expected here, not {type(value).__name__}")
-        yield number, value
+    return ((line.number, _object(path, line)) for line in lines(path))
 
 
-def read_records(path: Path) -> dict[str, dict[str, str]]:
-    """Read id -> ``{"title", "text"}`` in file order; other fields are ignored, a missing title is empty.
+def _object(path: Path, line: Line) -> dict[str, Any]:
+    try:
+        value = load_json(line.text)
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise DataError(f"{at(path, line.number)}: not JSON ({reason}): {line.text[:60]!r}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{at(path, line.number)}: a JSON object is expected here, not {type(value).__name__}")
+    return value
+
+
+Document = tuple[str, str, str]
+"""Id, title, text."""
+
+
+def documents(path: Path) -> Iterator[tuple[Line, Document]]:
+    """Read a file of records, a JSON object a line; other fields are ignored, a missing title is empty.
 
     Raises ``DataError`` that names file and line: no JSON object, ``_id`` or ``text`` missing or not a string, an id
     seen before; and if there are no records at all.
     """
-    records: dict[str, dict[str, str]] = {}
-    lines: dict[str, int] = {}
-    for number, record in read_jsonl(path):
-        place = at(path, number)
+    numbers: dict[str, int] = {}
+    for line in lines(path):
+        place, record = at(path, line.number), _object(path, line)
         for name in ("_id", "text"):
             if name not in record:
                 raise DataError(f"{place}: the field {name!r} is missing; found {', '.join(record) or 'nothing'}")
         record_id = checked_id(record["_id"], "'_id'", place)
-        if record_id in records:
-            raise DataError(f"{place}: the id {record_id!r} was used before, in line {lines[record_id]}")
+        if (before := numbers.setdefault(record_id, line.number)) != line.number:
+            raise DataError(f"{place}: the id {record_id!r} was used before, in line {before}")
         title = record.get("title")
-        records[record_id] = {
-            "title": "" if title is None else checked_text(title, "'title'", place),
-            "text": checked_text(record["text"], "'text'", place),
-        }
-        lines[record_id] = number
-    if not records:
+        title = "" if title is None else checked_text(title, "'title'", place)
+        yield line, (record_id, title, checked_text(record["text"], "'text'", place))
+    if not numbers:
         raise DataError(f"{path}: empty; one JSON object a line is expected, with '_id' and 'text'")
-    return records
+
+
+def document_of(line: bytes) -> Document:
+    """A line again that ``documents`` has read before."""
+    record = load_json(line)
+    return record["_id"], record.get("title") or "", record["text"]
+
+
+def read_records(path: Path) -> dict[str, dict[str, str]]:
+    """Read id -> ``{"title", "text"}`` in file order. Raises as ``documents``."""
+    return {record_id: {"title": title, "text": text} for _, (record_id, title, text) in documents(path)}
 
 
 def write_jsonl(path: Path, records: Iterable[object]) -> None:

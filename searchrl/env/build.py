@@ -2,8 +2,9 @@
 
 To build one is to play every legal sequence of actions, level by level, all queries of a state together: play the
 states that so many steps lead to, have what was found there scored by the reward model, go on with what it said. At
-last every state is looked at with all its scores. Each step is kept as a part, so that a build that was killed repeats
-at most the step in flight.
+last every state is looked at with all its scores. Many queries are played in blocks, so that memory does not grow with
+their number but for ids, texts and pool. Each step of a block is kept as a part, so that a build that was killed
+repeats at most the step in flight.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from searchrl.device import processor
 from searchrl.env.game import Game, part_of, state_of, state_part
 from searchrl.env.graph import SearchGraph, fingerprint, graph_of, load_graph
 from searchrl.env.tree import Node, kind
-from searchrl.files import Array, Part, Parts, StoredParts, locked, save_arrays, stored
+from searchrl.files import Array, Blocks, Part, Parts, StoredParts, locked, save_arrays, stored
 from searchrl.progress import progress_bar
-from searchrl.retrieval.ranking import FloatArray, IntArray
+from searchrl.retrieval.ranking import DOCUMENT, FloatArray, IntArray, as_stored
 from searchrl.reward.gain import OFFSET, SLOPE, Gains, Judgments, calibrate, ranking_ndcg
 from searchrl.reward.reward_model import JudgedPool
 
 GAIN_DEPTH = 10
 """Gains are nDCG@10."""
+
+BLOCK = 8192
+"""Queries that are played together. A multiple of 4: so BLAS adds up a row's numbers in the same order in any block."""
 
 OnProgress = Callable[[str, str, int, int], None]
 """Hears of (stage, unit, done, total): of every stage once before its work begins and then after every step.
@@ -37,7 +41,10 @@ OnProgress = Callable[[str, str, int, int], None]
 A "situation" is one query in one state; a "pair" a query and a document to be judged for it.
 """
 
-Column = Callable[[], Array]
+PartName = Callable[[int, int], str]
+"""From a state and a block to the name of their part."""
+
+Column = Callable[[], Array] | Blocks
 """Makes one array of the graph from the parts, so that a graph can be written without standing in memory."""
 
 
@@ -69,8 +76,8 @@ def finish(
     return build.columns(pool), build.facts()
 
 
-def _view_part(node: int) -> str:
-    return f"view-{node}"
+def _view_part(node: int, block: int) -> str:
+    return f"view-{node}-{block}"
 
 
 class _Build:
@@ -82,6 +89,8 @@ class _Build:
         self.parts = parts
         self.report = report
         self.tree = game.rules.tree
+        n = len(queries)
+        self.blocks = [range(start, min(start + BLOCK, n)) for start in range(0, max(n, 1), BLOCK)]
         self.changed = np.unique(self.tree.query_slot, return_index=True)[1].tolist()
         """The states in which each of the tree's queries is current for the first time."""
 
@@ -90,13 +99,14 @@ class _Build:
         exclude, pool = own_document(self.queries, self.game.corpus), self.game.pool(self.queries.texts)
         for step in range(self.tree.max_steps + 1):
             level = np.flatnonzero(self.tree.step[: self.tree.open_states] == step).tolist()
-            for node, state in self._unfinished(f"playing, step {step}", state_part, level):
+            for block, rows, node, state in self._unfinished(f"playing, step {step}", state_part, level):
                 if state.action is None:
-                    at = self.game.start(self.queries.texts)
+                    at = self.game.start(self.queries.texts[rows.start : rows.stop])
                 else:
-                    before = state_of(self.parts, self.tree, state.parent)
-                    at = self.game.advance(before, kind(state.action), exclude, pool)
-                self.parts[state_part(node)] = part_of(at, state)
+                    before = state_of(self.parts, self.tree, state.parent, block)
+                    own = exclude[rows.start : rows.stop]
+                    at = self.game.advance(before, kind(state.action), own, pool and pool.block(rows))
+                self.parts[state_part(node, block)] = part_of(at, state, len(self.game.corpus))
             searched = [node for node in level if self.tree.states[node].searched]
             if pool is not None and searched:
                 self._judge(step, searched, pool)
@@ -104,8 +114,8 @@ class _Build:
 
     def _judge(self, step: int, searched: Sequence[int], pool: JudgedPool) -> None:
         """Have the reward model score what the searches of one level found."""
-        met = [self.parts[state_part(node)].arrays["judged"] for node in searched]
-        batches = pool.batches(np.concatenate(met, axis=1))
+        met = self._blocks(state_part, "judged", lambda found: np.concatenate(found, axis=1), searched)
+        batches = pool.batches(met())
         stage, done, total = f"judging, step {step}", 0, sum(map(len, batches))
         for i, pairs in enumerate(batches):
             name = f"scores-{step}-{i}"
@@ -119,30 +129,32 @@ class _Build:
     def view(self, pool: JudgedPool | None) -> None:
         """What needs the scores: every state's features, and what an episode that ended there would find and earn."""
         gains_of = self._gains(pool)
-        for node, state in self._unfinished("ranking", _view_part, range(self.tree.open_states)):
-            at = state_of(self.parts, self.tree, node)
-            arrays: dict[str, Array] = {"features": self.game.features(at, pool)}
+        for block, rows, node, state in self._unfinished("ranking", _view_part, range(self.tree.open_states)):
+            at, known = state_of(self.parts, self.tree, node, block), pool and pool.block(rows)
+            arrays: dict[str, Array] = {"features": self.game.features(at, known)}
             if state.searched:
-                finals = self.game.final_rankings(at, pool, range(self.tree.n_shares))
+                finals = self.game.final_rankings(at, known, range(self.tree.n_shares))
                 arrays["reward_calls"] = at.reward_calls
-                arrays["final"] = np.stack([final.documents for final in finals], axis=1)
+                documents = np.stack([final.documents for final in finals], axis=1)
+                arrays["final"] = as_stored(documents, len(self.game.corpus))
                 arrays["final_scores"] = np.stack([final.scores for final in finals], axis=1)
-                gains = [gains_of(final.documents) for final in finals]
+                gains = [gains_of(rows, final.documents) for final in finals]
                 arrays |= {f"gain_{source}": np.stack([gain[source] for gain in gains], axis=1) for source in gains[0]}
-            self.parts[_view_part(node)] = Part(arrays)
+            self.parts[_view_part(node, block)] = Part(arrays)
 
     def columns(self, pool: JudgedPool | None) -> dict[str, Column]:
         """The graph's arrays: what its states hold, side by side, (n, states or slots, ...), and the pool."""
 
-        def column(part: Callable[[int], str], name: str, nodes: Sequence[int]) -> Column:
-            return lambda: np.stack([self.parts[part(node)].arrays[name] for node in nodes], axis=1)
+        def column(part: PartName, name: str, nodes: Sequence[int]) -> Blocks:
+            return self._blocks(part, name, lambda found: np.stack(found, axis=1), nodes)
 
-        def by_end(name: str) -> Column:
-            return lambda: np.concatenate([self.parts[_view_part(node)].arrays[name] for node in searched], axis=1)
+        def by_end(name: str) -> Blocks:
+            return self._blocks(_view_part, name, lambda found: np.concatenate(found, axis=1), searched)
 
         searched = self.tree.searched_nodes.tolist()
-        of_ends = [x for x in self.parts[_view_part(searched[0])].arrays if x not in ("features", "reward_calls")]
-        documents, scores = pool.arrays() if pool else np.empty((2, len(self.queries), 0))
+        of_ends = [x for x in self.parts[_view_part(searched[0], 0)].arrays if x not in ("features", "reward_calls")]
+        none = len(self.queries), 0
+        documents, scores = pool.arrays() if pool else (np.empty(none, DOCUMENT), np.empty(none, np.float32))
         return {
             "features": column(_view_part, "features", range(self.tree.open_states)),
             "query_vectors": column(state_part, "vectors", self.changed),
@@ -150,19 +162,19 @@ class _Build:
             "searched": column(state_part, "documents", searched),
             "reward_calls": column(_view_part, "reward_calls", searched),
             **{name: by_end(name) for name in of_ends},
-            "pool": lambda: documents.astype(np.int32),
-            "pool_scores": lambda: scores.astype(np.float32),
+            "pool": lambda: as_stored(documents, len(self.game.corpus)),
+            "pool_scores": lambda: scores,
         }
 
     def facts(self) -> dict[str, Any]:
         """The rest of the graph, JSON-able."""
-        end = self.parts[_view_part(int(self.tree.searched_nodes[0]))]
+        end = self.parts[_view_part(int(self.tree.searched_nodes[0]), 0)]
         return {
             "max_steps": self.tree.max_steps,
             "auto_search": self.tree.auto_search,
             "shares": self.tree.n_shares,
             "query_ids": list(self.queries.ids),
-            "texts": [self.parts[state_part(node)].facts["texts"] for node in self.changed],
+            "texts": [self._texts(node) for node in self.changed],
             "feature_names": list(self.game.feature_names),
             "reformulation_calls": self.game.reformulator.lm_calls,
             "gains": [name.removeprefix("gain_") for name in end.arrays if name.startswith("gain_")],
@@ -172,28 +184,44 @@ class _Build:
             },
         }
 
-    def _unfinished(self, stage: str, part: Callable[[int], str], nodes: Sequence[int]) -> Iterator[tuple[int, Node]]:
-        """Those of some states whose part is missing; reports as they are dealt with."""
-        n = len(self.queries)
-        todo = [node for node in nodes if part(node) not in self.parts]
-        done = len(nodes) - len(todo)
-        self.report(stage, "situation", done * n, len(nodes) * n)
-        for i, node in enumerate(todo, start=1):
-            yield node, self.tree.states[node]
-            self.report(stage, "situation", (done + i) * n, len(nodes) * n)
+    def _unfinished(self, stage: str, part: PartName, nodes: Sequence[int]) -> Iterator[tuple[int, range, int, Node]]:
+        """Those of some states of each block whose part is missing; reports as they are dealt with."""
+        everything = [(block, rows, node) for block, rows in enumerate(self.blocks) for node in nodes]
+        todo = [(block, rows, node) for block, rows, node in everything if part(node, block) not in self.parts]
+        total = len(nodes) * len(self.queries)
+        done = total - sum(len(rows) for _, rows, _ in todo)
+        self.report(stage, "situation", done, total)
+        for block, rows, node in todo:
+            yield block, rows, node, self.tree.states[node]
+            done += len(rows)
+            self.report(stage, "situation", done, total)
 
-    def _gains(self, pool: JudgedPool | None) -> Callable[[IntArray], dict[str, FloatArray]]:
-        """What (n, depth) rankings of these queries are worth: source of gains -> (n,) nDCG@10."""
-        judgments = Judgments(self.queries, self.game.corpus) if self.queries.judged else None
+    def _blocks(self, part: PartName, name: str, put: Callable[[list[Array]], Array], nodes: Sequence[int]) -> Blocks:
+        """One array of all queries: of each block, what some states hold, put side by side."""
+        places = range(len(self.blocks))
+        return Blocks(
+            len(self.queries),
+            lambda: (put([self.parts[part(node, block)].arrays[name] for node in nodes]) for block in places),
+        )
+
+    def _texts(self, node: int) -> list[str]:
+        blocks = range(len(self.blocks))
+        return [text for block in blocks for text in self.parts[state_part(node, block)].facts["texts"]]
+
+    def _gains(self, pool: JudgedPool | None) -> Callable[[range, IntArray], dict[str, FloatArray]]:
+        """What (rows, depth) rankings of some of these queries are worth: source of gains -> (rows,) nDCG@10."""
+        judged = self.queries.judged
         if pool is not None and self.game.reward_model is not None:
-            known, scores = pool.arrays()
-            worth = calibrate(scores, self.game.reward_model.absolute)
+            everything, scores = pool.arrays()
+            calibrated = calibrate(scores, self.game.reward_model.absolute)
 
-        def gains(documents: IntArray) -> dict[str, FloatArray]:
+        def gains(rows: range, documents: IntArray) -> dict[str, FloatArray]:
             found = {}
-            if judgments is not None:
+            if judged:
+                judgments = Judgments(self.queries.only(rows), self.game.corpus)
                 found["qrels"] = judgments.gain(documents, GAIN_DEPTH)
             if pool is not None:
+                known, worth = everything[rows.start : rows.stop], calibrated[rows.start : rows.stop]
                 listed = gains_in_pool(documents[:, :GAIN_DEPTH], known, worth)
                 found["reward"] = ranking_ndcg(listed, worth, GAIN_DEPTH)
                 found["reward_list"] = ranking_ndcg(listed, listed, GAIN_DEPTH)

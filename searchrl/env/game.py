@@ -32,7 +32,7 @@ from searchrl.env.tree import Action, Node, Tree, build_tree
 from searchrl.files import Array, Part, Parts
 from searchrl.reformulate.reformulator import Direction, Judged, Reformulator
 from searchrl.retrieval.fusion import fuse, mix
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, as_stored
 from searchrl.retrieval.retriever import Retriever
 from searchrl.reward.gain import calibrate
 from searchrl.reward.reward_model import JudgedPool, RewardModel
@@ -82,7 +82,7 @@ class State:
 
     def judged_once(self, searches: int | None = None) -> IntArray:
         """(n, k) documents that the first so many searches had judged, or all, each once; ``NO_DOCUMENT`` elsewhere."""
-        judged = [np.full((len(self.original), 1), NO_DOCUMENT, dtype=np.int32), *self.judged[:searches]]
+        judged = [np.full((len(self.original), 1), NO_DOCUMENT, dtype=DOCUMENT), *self.judged[:searches]]
         documents = np.sort(np.concatenate(judged, axis=1), axis=1)
         return np.where(np.diff(documents, axis=1, prepend=NO_DOCUMENT) != 0, documents, NO_DOCUMENT)
 
@@ -243,22 +243,25 @@ def _own_scores(at: State, pool: JudgedPool, documents: IntArray) -> FloatArray:
     return scores.astype(np.float32)
 
 
-def state_part(node: int) -> str:
-    """Name of the part that a state adds."""
-    return f"state-{node}"
+def state_part(node: int, block: int) -> str:
+    """Name of the part that a state of a block of queries adds."""
+    return f"state-{node}-{block}"
 
 
-def state_of(parts: Parts, tree: Tree, node: int) -> State:
+def state_of(parts: Parts, tree: Tree, node: int, block: int) -> State:
     """Put a state together; the parts of the whole path to it must be there."""
     path = tree.path(node)
-    at = opening(_queries(parts[state_part(path[0])]))
+    at = opening(_queries(parts[state_part(path[0], block)]))
     for following in path[1:]:
-        at = _follow(at, tree.states[following], parts[state_part(following)])
+        at = _follow(at, tree.states[following], parts[state_part(following, block)])
     return at
 
 
-def part_of(at: State, node: Node) -> Part:
-    """What reaching ``node`` added: a query unless it was a plain search, a ranking if anything was searched."""
+def part_of(at: State, node: Node, corpus: int) -> Part:
+    """What reaching ``node`` added: a query unless it was a plain search, a ranking if anything was searched.
+
+    corpus: documents that there are.
+    """
     arrays: dict[str, Array] = {}
     facts: dict[str, Any] = {}
     if node.action != Action.SEARCH:
@@ -267,10 +270,10 @@ def part_of(at: State, node: Node) -> Part:
         arrays |= {"weights": query.terms.data, "words": query.terms.indices, "starts": query.terms.indptr}
         facts |= {"texts": list(query.texts), "vocabulary": query.terms.shape[1]}
     if node.searched:
-        arrays |= {"documents": at.rankings[-1].documents, "scores": at.rankings[-1].scores}
+        arrays |= {"documents": as_stored(at.rankings[-1].documents, corpus), "scores": at.rankings[-1].scores}
         arrays |= {"seen": at.seen, "result": at.result}
         if at.judged:
-            arrays["judged"] = at.judged[-1]
+            arrays["judged"] = as_stored(at.judged[-1], corpus)
         if at.probe and len(at.rankings) == 1:
             arrays |= {"probe": at.probe.features, "best_bm25": at.probe.best_bm25}
     return Part(arrays, facts)

@@ -97,7 +97,7 @@ class SearchGraph:
         found = (slots >= 0)[:, None]
         documents = np.where(found, self.final[rows, np.maximum(slots, 0)], -1)
         scores = np.where(found, self.final_scores[rows, np.maximum(slots, 0)], -np.inf)
-        return Ranking(documents.astype(np.int32), scores.astype(np.float32))
+        return Ranking(documents, scores.astype(np.float32))
 
 
 _ARRAYS = (

@@ -14,7 +14,7 @@ from torch import Tensor
 from searchrl.env.game import Game, State
 from searchrl.env.graph import Observation
 from searchrl.env.tree import ROOT, Action, Tree, kind
-from searchrl.retrieval.ranking import NO_DOCUMENT, IntArray, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, IntArray, Ranking
 from searchrl.reward.reward_model import JudgedPool
 
 Rows = NDArray[np.intp]
@@ -182,7 +182,7 @@ def _step(policy: Player, game: Game, tree: Tree, group: _Group, episodes: list[
             continue
         part, action = group.take(which), kind(place)
         if action != Action.TERMINATE:
-            nobody = np.full(len(which), NO_DOCUMENT, dtype=np.int32)
+            nobody = np.full(len(which), NO_DOCUMENT, dtype=DOCUMENT)
             at = game.advance(part.at, action, nobody, part.pool)
             part = replace(part, node=int(tree.children[part.node, action]), at=at)
             going_on.append(part)

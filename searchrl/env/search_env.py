@@ -19,7 +19,7 @@ from searchrl.env.game import Game, State
 from searchrl.env.graph import RewardRules
 from searchrl.env.tree import ROOT, Action, kind
 from searchrl.errors import ConfigError
-from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, Ranking
 from searchrl.reward.gain import Judgments
 from searchrl.reward.reward_model import JudgedPool
 
@@ -206,7 +206,7 @@ class SearchEnv(gymnasium.Env[Obs, np.int64]):
         final = self.final_ranking()
         assert final is not None
         found = final.documents[0, :GAIN_DEPTH]
-        everyone = np.full((len(self.queries), len(found)), NO_DOCUMENT, dtype=np.int32)
+        everyone = np.full((len(self.queries), len(found)), NO_DOCUMENT, dtype=DOCUMENT)
         everyone[self._row] = found
         return float(self._judgments.gain(everyone, GAIN_DEPTH)[self._row])
 

@@ -20,6 +20,7 @@ from searchrl.env.tree import ROOT, Action, Tree, kind
 from searchrl.errors import CheckpointError
 from searchrl.evaluation.comparison import BINS, ComparisonTable, MethodResult, difficulty_bins
 from searchrl.files import load_json
+from searchrl.retrieval.ranking import DOCUMENT, IntArray
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class _Documents:
         self.shown: list[list[str]] = []
         self._number: dict[int, int] = {}
 
-    def numbers(self, ranking: NDArray[np.int32]) -> list[int]:
+    def numbers(self, ranking: IntArray) -> list[int]:
         """The numbers of a ranking's top documents."""
         return [self.number(int(document)) for document in ranking[:TOP] if document >= 0]
 
@@ -107,7 +108,7 @@ class _Episodes:
         grades = {d: g for d, g in self.queries.qrels.get(query, {}).items() if g > 0 and d != query}
         steps = self._steps(i)
         slot = int(self.graph.tree.end_slot[self.ends[i]])
-        final = self.graph.final[i, slot] if slot >= 0 else np.empty(0, dtype=np.int32)
+        final = self.graph.final[i, slot] if slot >= 0 else np.empty(0, dtype=DOCUMENT)
         numbers = self.documents.numbers(final)
         found = {self.documents.shown[number][0] for number in numbers}
         position = self.documents.corpus.position

@@ -17,7 +17,7 @@ import numpy as np
 from searchrl.env.game import Game
 from searchrl.retrieval.fusion import mix
 from searchrl.retrieval.index import Index
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE
 from searchrl.reward.gain import calibrate
 from searchrl.reward.reward_model import JudgedPool, RewardModel
@@ -102,7 +102,7 @@ def _adaptive(
         lambda row: sorted(frontier[row], key=lambda d: (-frontier[row][d], d)),
     )
     for turn in range(-(-budget // TURN)):
-        batch = np.full((n, TURN), NO_DOCUMENT, dtype=np.int32)
+        batch = np.full((n, TURN), NO_DOCUMENT, dtype=DOCUMENT)
         for row in range(n):
             ahead = [*turns[turn % 2](row), *turns[0](row)]  # a frontier too small is filled up
             fresh = [d for d in dict.fromkeys(ahead) if d not in judged[row] and d != own[row]]
@@ -111,12 +111,12 @@ def _adaptive(
             judged[row] += chosen
         pool.ensure(batch)
         scores, found = pool.lookup(batch), np.unique(batch[batch != NO_DOCUMENT])
-        near = index.nearest(index.vectors(found), NEIGHBOURS, found.astype(np.int32)).documents
+        near = index.nearest(index.vectors(found), NEIGHBOURS, found).documents
         for row, column in np.argwhere(batch != NO_DOCUMENT):
             score = float(scores[row, column])
             for document in near[np.searchsorted(found, batch[row, column])].tolist():
                 frontier[row][document] = max(score, frontier[row].get(document, score))
-    documents = np.array([row + [NO_DOCUMENT] * (budget - len(row)) for row in judged], dtype=np.int32)
+    documents = np.array([row + [NO_DOCUMENT] * (budget - len(row)) for row in judged], dtype=DOCUMENT)
     return _put_in(dense, _only_new(documents, dense.documents), vectors, index), documents
 
 

@@ -20,7 +20,7 @@ from searchrl.evaluation.results import RankedQuery, evaluation_files, ranked_qu
 from searchrl.files import user_path
 from searchrl.progress import progress_bar
 from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.reward.reward_model import RewardModel
 
 
@@ -129,7 +129,7 @@ def resolve(
     Raises DataError for a query that is not in the split, or a document that is not in the corpus.
     """
     text_of = dict(zip(queries.ids, queries.texts, strict=True))
-    documents = np.full((len(ranked), max(len(query.key_ids) for query in ranked)), NO_DOCUMENT, dtype=np.int32)
+    documents = np.full((len(ranked), max(len(query.key_ids) for query in ranked)), NO_DOCUMENT, dtype=DOCUMENT)
     scores = np.full(documents.shape, -np.inf, dtype=np.float32)
     for row, query in enumerate(ranked):
         if query.query_id not in text_of:
@@ -196,7 +196,7 @@ def search_with_torch(index: DenseIndex, queries: FloatArray, k: int, exclude: I
 
     vectors = torch.from_numpy(np.array(index.vectors)).to(device)
     height, found = max(1, BLOCK_CELLS // max(1, len(index))), min(k, len(index))
-    documents = np.full((len(queries), k), NO_DOCUMENT, dtype=np.int32)
+    documents = np.full((len(queries), k), NO_DOCUMENT, dtype=DOCUMENT)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
     for start in range(0, len(queries), height):
         rows = slice(start, start + height)

@@ -36,7 +36,7 @@ from searchrl.models.loader import ModelLoader, open_models
 from searchrl.models.prompts import Prompts, beginning, fill, load_prompts
 from searchrl.queries.writing import DOCUMENT_WORDS, QueryRec
 from searchrl.retrieval.dense import build_dense_index
-from searchrl.retrieval.ranking import NO_DOCUMENT, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, Ranking
 from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.reward.reward_model import RewardModel, checked_scores
 
@@ -164,7 +164,7 @@ def _by_embedding(
     vectors = encoder.encode(
         [rec.query for rec in recs], kind="query", show_progress=True, description="encode queries"
     )
-    nothing = np.full(len(recs), NO_DOCUMENT, dtype=np.int32)
+    nothing = np.full(len(recs), NO_DOCUMENT, dtype=DOCUMENT)
     return search(index, vectors, min(config.k_key, len(corpus)), nothing, device)
 
 

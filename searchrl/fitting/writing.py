@@ -29,6 +29,7 @@ from searchrl.models.prompts import load_prompts
 from searchrl.queries.cleaning import QueryKind
 from searchrl.queries.writing import FittingWriter, QueryRec, rows_to_ask
 from searchrl.retrieval.dense import build_dense_index
+from searchrl.retrieval.ranking import DOCUMENT
 from searchrl.text import size, words
 
 Say = Callable[[str], None]
@@ -160,7 +161,7 @@ def _found(
     encoder = loader.encoder(config.encoder)
     index = build_dense_index(corpus, encoder, loader.cache, show_progress=True, resumable=True)
     vectors = encoder.encode([rec.query for rec in recs], kind="query")
-    own = np.array([rec.df_id for rec in recs], dtype=np.int32)
+    own = np.array([rec.df_id for rec in recs], dtype=DOCUMENT)
     ranking = index.search(vectors, min(config.depth, max(1, len(corpus) - 1)), own)
     ranked = [[row for row in found if row >= 0 and corpus.full_text(row)] for found in ranking.documents.tolist()]
     return [ladder(found, config.n_key_generation) for found in ranked]

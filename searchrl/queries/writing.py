@@ -17,7 +17,7 @@ from searchrl.models.language_model import LanguageModel
 from searchrl.models.prompts import CHARACTERS_PER_WORD, Prompts, beginning, fill
 from searchrl.queries.cleaning import QueryKind, clean, clean_query
 from searchrl.retrieval.index import Index, Words, top_terms
-from searchrl.retrieval.ranking import lengths
+from searchrl.retrieval.ranking import DOCUMENT, lengths
 from searchrl.text import is_unspaced, size
 
 OPENINGS = ("How", "What", "Why")
@@ -242,13 +242,13 @@ def sources(kind: QueryType, corpus: Corpus, index: Index, seed: int) -> Iterato
 
 def rows_to_ask(corpus: Corpus) -> list[int]:
     """The documents that have words enough to be asked about."""
-    return [i for i in range(len(corpus)) if size(corpus.full_text(i)) >= LEAST_DOCUMENT_WORDS]
+    return [i for i, text in enumerate(corpus.full_texts()) if size(text) >= LEAST_DOCUMENT_WORDS]
 
 
 def _pairs(documents: Iterator[int], enough: set[int], index: Index) -> Iterator[Source]:
     seen: set[frozenset[int]] = set()
     for document in documents:
-        itself = np.array([document], dtype=np.int32)
+        itself = np.array([document], dtype=DOCUMENT)
         near = index.nearest(index.vectors(itself), NEIGHBOURS, exclude=itself)
         own, others = lengths(index.vectors(itself)), lengths(index.vectors(np.maximum(near.documents[0], 0)))
         cosines = near.scores[0] / (own[0] * others[:, 0])

@@ -25,7 +25,7 @@ from searchrl.files import load_arrays, save_arrays, stored
 from searchrl.retrieval.dense import DenseIndex, TextEncoder
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.memory import MemoryIndex
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, Ranking
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class ApproximateIndex:
         fill = ((0, 0), (0, k - order.shape[1]))
         documents = np.pad(np.take_along_axis(found, order, axis=1), fill, constant_values=NO_DOCUMENT)
         best = np.pad(np.take_along_axis(scores, order, axis=1), fill, constant_values=-np.inf)
-        return Ranking(documents.astype(np.int32), best.astype(np.float32))
+        return Ranking(documents, best.astype(np.float32))
 
 
 def build_approximate_index(
@@ -140,7 +140,7 @@ def _built(dense: DenseIndex) -> ApproximateIndex:
     nearest = [means.index.search(np.ascontiguousarray(dense.vectors[b : b + _BLOCK]), 1)[1][:, 0] for b in blocks]
     index = ApproximateIndex(dense, means.centroids, np.concatenate(nearest).astype(np.int32), probes=1, recall=0.0)
     sample = np.sort(np.random.default_rng(_SEED).permutation(size)[:SAMPLE])
-    queries, nobody = dense.vectors[sample], np.full(len(sample), NO_DOCUMENT, dtype=np.int32)
+    queries, nobody = dense.vectors[sample], np.full(len(sample), NO_DOCUMENT, dtype=DOCUMENT)
     exact = dense.search(queries, min(RECALL_DEPTH, size), nobody).documents
     while True:
         found = index.search(queries, exact.shape[1], nobody).documents

@@ -22,7 +22,7 @@ from searchrl.data.dataset import Corpus
 from searchrl.errors import ModelError, reason
 from searchrl.files import Part, Parts, StoredParts, load_arrays, locked, save_arrays, stored
 from searchrl.progress import progress_bar
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking, TopK, top_k
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, Ranking, TopK, top_k
 from searchrl.threads import lazy
 
 BLOCK_QUERIES = 256
@@ -106,7 +106,7 @@ def best_of(
     present = documents != NO_DOCUMENT
     scores = pairs(np.arange(n), np.maximum(documents, 0))
     scores = np.where(present, scores, np.float32(-np.inf))
-    order = np.lexsort((np.where(present, documents, np.iinfo(np.int32).max), -scores), axis=1)[:, :k]
+    order = np.lexsort((np.where(present, documents, np.iinfo(DOCUMENT).max), -scores), axis=1)[:, :k]
     found, best = np.take_along_axis(documents, order, axis=1), np.take_along_axis(scores, order, axis=1)
     if width < k:
         fill = ((0, 0), (0, k - width))
@@ -177,7 +177,7 @@ class DenseIndex:
             if not allowed.any():
                 continue
             lowest, highest = scores[allowed].min() + slack, scores[allowed].max() - slack
-            extreme = np.flatnonzero(allowed & ((scores <= lowest) | (scores >= highest))).astype(np.int32)
+            extreme = np.flatnonzero(allowed & ((scores <= lowest) | (scores >= highest)))
             exact = pair_products(queries[row : row + 1], self.vectors, extreme[None])[0]
             low[row], high[row] = exact.min(), exact.max()
         return low, high - low

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from searchrl.config import FusionName
 from searchrl.errors import ConfigError
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, Ranking
 
 Normalisation = Literal["minmax", "zscore"]
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
@@ -144,4 +144,4 @@ def top_of_pairs(documents: np.ndarray, scores: FloatArray, depth: int) -> Ranki
     best = np.argsort(-sums, axis=1, kind="stable")[:, :depth]
     top_scores = np.take_along_axis(sums, best, axis=1).astype(np.float32)
     top_docs = np.where(np.isfinite(top_scores), np.take_along_axis(docs, best, axis=1), NO_DOCUMENT)
-    return Ranking(top_docs.astype(np.int32), top_scores)
+    return Ranking(top_docs.astype(DOCUMENT), top_scores)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from searchrl.retrieval.ranking import FloatArray, IntArray, Queries, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, FloatArray, IntArray, Queries, Ranking
 
 
 class Words(Protocol):
@@ -84,5 +84,5 @@ def pair_scores(words: Words, terms: Any, documents: IntArray) -> FloatArray:
 
 def top_terms(words: Words, document: int, count: int) -> IntArray:
     """Up to ``count`` terms of a document, those that weigh most in it, as places in the vocabulary."""
-    row = words.terms(np.array([document], dtype=np.int32))
+    row = words.terms(np.array([document], dtype=DOCUMENT))
     return np.asarray(row.indices[np.argsort(-row.data, kind="stable")[:count]], dtype=np.int32)

@@ -42,7 +42,7 @@ class LexicalIndex:
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
         self.corpus = corpus
         analyser = Analyser()
-        documents = [analyser(corpus.full_text(i)) for i in range(len(corpus))]
+        documents = [analyser(text) for text in corpus.full_texts()]
         vocabulary = sorted({stem for words, _ in documents for stem in words}) or ["_"]  # no query has that word
         letters = sorted({letter for _, letters in documents for letter in letters})
         self.vocabulary: dict[str, int] = {term: i for i, term in enumerate([*vocabulary, *letters])}

@@ -64,7 +64,7 @@ class MemoryIndex:
 
     def texts(self, documents: IntArray) -> list[str]:
         """Title and text of documents (m,)."""
-        return self.words.corpus.full_texts(documents.tolist())
+        return list(self.words.corpus.full_texts(documents.tolist()))
 
     def nearest(self, vectors: FloatArray, k: int, exclude: IntArray) -> Ranking:
         """See ``DenseIndex.search``."""

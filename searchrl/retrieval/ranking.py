@@ -10,10 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int32]
+IntArray = NDArray[np.integer[Any]]
+
+DOCUMENT = np.int64
+"""Type of the numbers of documents in rankings: a corpus may have more than 2^31."""
+
 
 NO_DOCUMENT = -1
 """Fills the tail of a ranking that has fewer documents than its depth; its score is -inf."""
+
+
+def as_stored(documents: IntArray, corpus: int) -> IntArray:
+    """Numbers of documents of a corpus of that size in as few bytes as will do: 4 up to 2^31 documents."""
+    return documents.astype(np.int32 if corpus <= np.iinfo(np.int32).max else DOCUMENT)
 
 
 def unit_rows(vectors: NDArray[np.floating[Any]]) -> FloatArray:
@@ -33,7 +42,7 @@ def lengths(vectors: NDArray[np.floating[Any]]) -> FloatArray:
 class Ranking:
     """The top documents of n queries, best first.
 
-    documents: (n, depth) int32 corpus indices, ``NO_DOCUMENT`` past the end of a short list.
+    documents: (n, depth) int64 corpus indices, ``NO_DOCUMENT`` past the end of a short list.
     scores: (n, depth) float32, not increasing along a row.
     """
 
@@ -90,11 +99,11 @@ class TopK:
     A block's scores are first compared with each row's k-th best so far; what stays below, nearly everything after the
     first block, is never looked at again.
 
-    documents: (n, k) int32, ``NO_DOCUMENT`` past the end of a short row. scores: (n, k) float32, -inf there.
+    documents: (n, k) int64, ``NO_DOCUMENT`` past the end of a short row. scores: (n, k) float32, -inf there.
     """
 
     def __init__(self, n: int, k: int) -> None:
-        self.documents = np.full((n, k), NO_DOCUMENT, dtype=np.int32)
+        self.documents = np.full((n, k), NO_DOCUMENT, dtype=DOCUMENT)
         self.scores = np.full((n, k), -np.inf, dtype=np.float32)
 
     def add(self, rows: slice, scores: FloatArray, first: int = 0) -> None:
@@ -116,7 +125,7 @@ class TopK:
         place = k + np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
         width = k + int(counts.max())
         merged = np.full((len(counts), width), -np.inf, dtype=np.float32)
-        documents = np.full((len(counts), width), NO_DOCUMENT, dtype=np.int32)
+        documents = np.full((len(counts), width), NO_DOCUMENT, dtype=DOCUMENT)
         merged[:, :k], documents[:, :k] = self.scores[rows], self.documents[rows]
         merged[row, place], documents[row, place] = scores[row, column], column + first
         order = np.argsort(-merged, axis=1, kind="stable")[:, :k]

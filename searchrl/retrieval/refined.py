@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.retrieval.dense import RESERVE
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, Ranking
 
 GROWTH = 4
 """Times as many candidates are asked for each time."""
@@ -41,7 +41,7 @@ def refined(ask: Ask, n: int, k: int, most: int, block: int = 64) -> Ranking:
     most: documents that the engine names at most; where that many do not settle it, what they give stands. block:
     queries that are asked together.
     """
-    found = Ranking(np.full((n, k), NO_DOCUMENT, np.int32), np.full((n, k), -np.inf, np.float32))
+    found = Ranking(np.full((n, k), NO_DOCUMENT, DOCUMENT), np.full((n, k), -np.inf, np.float32))
     for start in range(0, n, block):
         rows, width = np.arange(start, min(start + block, n)), min(k + RESERVE, most)
         while len(rows):

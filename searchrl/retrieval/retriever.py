@@ -10,7 +10,7 @@ import numpy as np
 from searchrl.config import RetrieverName
 from searchrl.retrieval.dense import TextEncoder, encode_texts
 from searchrl.retrieval.index import Index
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, lengths
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, Queries, Ranking, lengths
 from searchrl.threads import lazy
 
 LEXICAL_SHARE: dict[RetrieverName, float] = {"dense": 0.0, "hybrid": 0.5}
@@ -45,7 +45,7 @@ class Retriever:
     @lazy
     def sample(self) -> FloatArray:
         """Vectors of ``SAMPLE`` documents, or of all where there are fewer."""
-        places = np.linspace(0, len(self.index) - 1, min(len(self.index), SAMPLE)).astype(np.int32)
+        places = np.linspace(0, len(self.index) - 1, min(len(self.index), SAMPLE)).astype(DOCUMENT)
         return self.index.vectors(places)
 
     @lazy
@@ -72,8 +72,8 @@ class Retriever:
         for each query the same bits alone as in a batch.
         """
         n, share, index = len(queries), queries.lexical, self.index
-        exclude = np.full(n, NO_DOCUMENT, dtype=np.int32) if exclude is None else exclude
-        found = Ranking(np.empty((n, self.depth), dtype=np.int32), np.empty((n, self.depth), dtype=np.float32))
+        exclude = np.full(n, NO_DOCUMENT, dtype=DOCUMENT) if exclude is None else exclude
+        found = Ranking(np.empty((n, self.depth), dtype=DOCUMENT), np.empty((n, self.depth), dtype=np.float32))
         for asked in (share == 0.0, share == 1.0, (share != 0.0) & (share != 1.0)):
             if not len(rows := np.flatnonzero(asked)):
                 continue

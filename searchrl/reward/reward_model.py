@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from searchrl.data.dataset import Corpus
 from searchrl.errors import CacheError, CheckpointError, EngineError, ModelError, OutputError, reason
 from searchrl.models.lm_cache import AnswerStore
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray
 
 SCORE_BYTES = 4
 """Of a score in the file, a float32."""
@@ -156,18 +156,18 @@ class JudgedPool:
         self.closed = False
         """Nothing more is scored: what is not known by now stays unknown."""
 
-    def missing(self, documents: NDArray[np.int32]) -> NDArray[np.int64]:
+    def missing(self, documents: IntArray) -> NDArray[np.int64]:
         """Pairs of (n, k) documents that are not scored yet, those of the first column first."""
         pairs = self._pairs(documents).T[documents.T != NO_DOCUMENT]
         return np.asarray(list(dict.fromkeys(pairs[~np.isin(pairs, self._keys)].tolist())), dtype=np.int64)
 
-    def ensure(self, documents: NDArray[np.int32]) -> None:
+    def ensure(self, documents: IntArray) -> None:
         """Score what is missing of (n, k) documents."""
         missing = np.setdiff1d(self._pairs(documents)[documents != NO_DOCUMENT], self._keys)
         if len(missing) and not self.closed:
             self.learn(missing, self.score(missing))
 
-    def batches(self, documents: NDArray[np.int32], size: int = PAIRS_AT_ONCE) -> list[NDArray[np.int64]]:
+    def batches(self, documents: IntArray, size: int = PAIRS_AT_ONCE) -> list[NDArray[np.int64]]:
         """Cut the unknown pairs in (n, k) documents into batches of about ``size``, to be scored and learned in turn.
 
         All queries that met a document stand in one batch, so that a language model reads it once for all of them.
@@ -196,7 +196,7 @@ class JudgedPool:
         order = np.argsort(keys)
         self._keys, self._scores = keys[order], values[order]
 
-    def lookup(self, documents: NDArray[np.int32]) -> FloatArray:
+    def lookup(self, documents: IntArray) -> FloatArray:
         """Scores of (n, k) documents; NaN where unknown or no document."""
         keys = self._pairs(documents)
         if not len(self._keys):
@@ -205,17 +205,25 @@ class JudgedPool:
         known = (self._keys[at] == keys) & (documents != NO_DOCUMENT)
         return np.where(known, self._scores[at], np.nan).astype(np.float32)
 
-    def arrays(self) -> tuple[NDArray[np.int32], FloatArray]:
+    def arrays(self) -> tuple[IntArray, FloatArray]:
         """Every scored document of each query: documents (n, widest pool) padded with -1, scores padded with NaN."""
         rows, documents = np.divmod(self._keys, len(self._corpus))
         counts = np.bincount(rows, minlength=len(self._texts))
         width = max(1, int(counts.max(initial=0)))
         columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        pool = np.full((len(self._texts), width), NO_DOCUMENT, dtype=np.int32)
+        pool = np.full((len(self._texts), width), NO_DOCUMENT, dtype=DOCUMENT)
         scores = np.full((len(self._texts), width), np.nan, dtype=np.float32)
         pool[rows, columns] = documents
         scores[rows, columns] = self._scores
         return pool, scores
+
+    def block(self, rows: range) -> JudgedPool:
+        """The pool of consecutive queries."""
+        first, last = np.searchsorted(self._keys, [rows.start * len(self._corpus), rows.stop * len(self._corpus)])
+        smaller = JudgedPool(self._model, self._corpus, self._texts[rows.start : rows.stop])
+        smaller._keys = self._keys[first:last] - rows.start * len(self._corpus)
+        smaller._scores = self._scores[first:last]
+        return smaller
 
     def take(self, rows: NDArray[np.intp]) -> JudgedPool:
         """The pool of the queries ``rows`` (m,), so that nothing known is asked again."""
@@ -227,7 +235,7 @@ class JudgedPool:
         smaller.learn(place[owners[kept]] * len(self._corpus) + documents[kept], self._scores[kept])
         return smaller
 
-    def _pairs(self, documents: NDArray[np.int32]) -> NDArray[np.int64]:
+    def _pairs(self, documents: IntArray) -> NDArray[np.int64]:
         """The pairs of (n, k) documents with their queries, (n, k): row * corpus size + document."""
         rows = np.arange(len(documents), dtype=np.int64)[:, None]
         return np.asarray(rows * len(self._corpus) + documents, dtype=np.int64)

@@ -19,7 +19,7 @@ from searchrl.errors import ConfigError, nearest
 from searchrl.models.language_model import FloatArray
 from searchrl.models.loader import ModelLoader
 from searchrl.progress import progress_bar
-from searchrl.retrieval.ranking import IntArray
+from searchrl.retrieval.ranking import DOCUMENT, IntArray
 from searchrl.reward.registry import ScorerSettings, make_reward
 from searchrl.reward.reward_model import CachedReward, RewardModel
 from searchrl.search.corpus import CandidateFinder, CandidatesName
@@ -294,7 +294,7 @@ class Search:
                 if count < len(keys):
                     chosen = await run(partial(self._finder.find, block, keys, count, self._show_progress))
                 else:
-                    chosen = np.tile(np.arange(count, dtype=np.int32), (len(block), 1))
+                    chosen = np.tile(np.arange(count, dtype=DOCUMENT), (len(block), 1))
                 scores = await self._score(Score(store or self.reward), block, keys, chosen, bar)
                 for i in range(len(block)):
                     yield start + i, chosen[i], scores[i]

@@ -12,12 +12,13 @@ import numpy as np
 
 from searchrl.config import ModelConfig, RetrieverName, TrainConfig
 from searchrl.data.dataset import Corpus
+from searchrl.data.records import Document
 from searchrl.errors import CheckpointError, ConfigError, DataError, nearest
 from searchrl.retrieval.dense import DenseIndex, TextEncoder, build_dense_index, encode_texts
 from searchrl.retrieval.index import Index
 from searchrl.retrieval.lexical import LexicalIndex
 from searchrl.retrieval.memory import MemoryIndex
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.retriever import LEXICAL_SHARE, Retriever
 from searchrl.search.worker import Lane, tokens_of
 
@@ -33,9 +34,6 @@ DEPTH = 100
 
 BEAM_WIDTH = 16
 """Clusters of tags that a query follows on each level of a tag tree."""
-
-Document = tuple[str, str, str]
-"""Id, title, text."""
 
 
 class Asked(NamedTuple):
@@ -181,7 +179,7 @@ def _vectors(encoder: TextEncoder, queries: Sequence[str]) -> FloatArray:
 
 
 def _anywhere(queries: Sequence[str]) -> IntArray:
-    return np.full(len(queries), NO_DOCUMENT, dtype=np.int32)
+    return np.full(len(queries), NO_DOCUMENT, dtype=DOCUMENT)
 
 
 class Agent:

@@ -20,26 +20,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, overload
+from typing import IO, Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from searchrl.config import IndexConfig
 from searchrl.data.dataset import Corpus
+from searchrl.data.on_disk import BLOCK, stored_corpus
+from searchrl.data.records import Document
 from searchrl.errors import CacheError, ConfigError, OutputError, reason
 from searchrl.files import crc32
 from searchrl.retrieval.build import index_of
 from searchrl.retrieval.dense import TextEncoder
 from searchrl.retrieval.ranking import FloatArray
-from searchrl.search.corpus import Document, IndexedCorpus
+from searchrl.search.corpus import IndexedCorpus
 
 logger = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x5EA2C0B5
 """Marks a database as ours."""
-AT_ONCE = 900
-"""SQLite builds before 3.32 take no more than 999 placeholders."""
 
 
 class Facts(BaseModel):
@@ -78,8 +78,8 @@ class Documents:
     def check(self) -> None:
         """Read every text. Raises CacheError where one is not what was written."""
         crc = 0
-        for start in range(0, len(self), AT_ONCE):
-            for document in self.get(range(start, start + AT_ONCE)).values():
+        for start in range(0, len(self), BLOCK):
+            for document in self.get(range(start, start + BLOCK)).values():
                 crc = checksum(document, crc)
         if self._count != self.facts.documents or self.facts.texts_crc32 not in (None, crc):
             raise CacheError(f"{self._path}: not what was written; index the corpus again")
@@ -91,8 +91,8 @@ class Documents:
         """Documents by their position; positions past the end are left out."""
         distinct = sorted({int(p) for p in positions})
         found: dict[int, Document] = {}
-        for start in range(0, len(distinct), AT_ONCE):
-            part = distinct[start : start + AT_ONCE]
+        for start in range(0, len(distinct), BLOCK):
+            part = distinct[start : start + BLOCK]
             marks = ",".join("?" * len(part))
             rows = self._rows(f"SELECT position, id, title, text FROM documents WHERE position IN ({marks})", part)
             found.update((position, tuple(document)) for position, *document in rows)
@@ -102,7 +102,7 @@ class Documents:
 
     def corpus(self) -> Corpus:
         """The same as everything else reads documents; texts stay on disk until they are asked for."""
-        return _StoredCorpus(*(_Column(self, place) for place in range(3)))
+        return stored_corpus(self)
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
@@ -110,40 +110,6 @@ class Documents:
                 return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:  # a flipped byte makes a text that is none
             raise CacheError(f"{self._path}: damaged ({reason(error)}); index the corpus again") from error
-
-
-class _Column(Sequence[str]):
-    """All ids, titles or texts, read when they are asked for."""
-
-    def __init__(self, documents: Documents, place: int) -> None:
-        self.documents, self._place = documents, place
-
-    def __len__(self) -> int:
-        return len(self.documents)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        wanted = range(len(self))[index]
-        if isinstance(wanted, range):
-            found = self.documents.get(wanted)
-            return [found[i][self._place] for i in wanted]
-        return self.documents.get([wanted])[wanted][self._place]
-
-
-@dataclass(frozen=True)
-class _StoredCorpus(Corpus):
-    """A corpus of such columns."""
-
-    texts: _Column
-
-    def full_texts(self, indices: Iterable[int] | None = None) -> list[str]:
-        """See ``Corpus.full_texts``; all in one query."""
-        wanted = list(range(len(self)) if indices is None else indices)
-        found = self.texts.documents.get(wanted)
-        return [f"{title} {text}".strip() for _, title, text in (found[i] for i in wanted)]
 
 
 def checksum(document: Document, before: int = 0) -> int:

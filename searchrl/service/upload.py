@@ -17,9 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from searchrl.data.records import GZIP, checked_id, checked_text
+from searchrl.data.records import GZIP, Document, checked_id, checked_text
 from searchrl.errors import DataError, OutputError, reason
-from searchrl.search.corpus import Document
 from searchrl.search.worker import Embed, Worker
 from searchrl.service import LimitConfig
 from searchrl.service.corpora import Collection, CorpusStore

@@ -22,7 +22,7 @@ def asked(rule: str = "text", **texts: str) -> QuerySet:
 def test_ids_that_coincide_prove_nothing() -> None:
     queries = asked(_0="what burns?", _1="where does tea grow?")
     assert own_document(queries, CORPUS).tolist() == [-1, -1]
-    assert own_document(queries, CORPUS).dtype == np.int32
+    assert own_document(queries, CORPUS).dtype == np.int64
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,35 @@ def test_killed_at_any_call_it_goes_on_and_repeats_only_the_step_in_flight(tmp_p
         assert not left_over(cache)
 
 
+@pytest.mark.parametrize("rules", [{}, {"judge": False, "depth": 50}, {"auto_search": True}], ids=str)
+def test_in_blocks_of_queries_it_is_the_same_wherever_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: dict[str, Any]
+) -> None:
+    whole = build_graph(game_of(Log(), **rules), queries_of())
+    monkeypatch.setattr("searchrl.env.build.BLOCK", 4)
+    log = Log()
+    assert_same(whole, build_graph(game_of(log, **rules), queries_of()))
+    assert log.calls.count("encode") == 3, "blocks of 4, 4 and 1"
+    total = len(log.calls)
+    for fatal in range(2, total + 1, 5):
+        cache = tmp_path / str(fatal)
+        killed, resumed = Log(dies_at=fatal), Log()
+        with pytest.raises(Death):
+            obtain_graph(game_of(killed, **rules), queries_of(), cache)
+        assert_same(whole, obtain_graph(game_of(resumed, **rules), queries_of(), cache))
+        assert 0 <= len(killed.calls) + len(resumed.calls) - total <= 2
+        assert not left_over(cache)
+
+
+def test_blocks_do_not_change_a_stored_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    obtain_graph(game_of(Log()), queries_of(), tmp_path / "whole")
+    monkeypatch.setattr("searchrl.env.build.BLOCK", 4)
+    obtain_graph(game_of(Log()), queries_of(), tmp_path / "blocks")
+    one, other = (sorted((tmp_path / name).glob("graphs/*/*")) for name in ("whole", "blocks"))
+    assert [(path.name, path.read_bytes()) for path in one] == [(path.name, path.read_bytes()) for path in other]
+    assert one
+
+
 def test_killed_at_any_write_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file and folder is renamed into place: die right before and right after each of these moments."""
     replace = Path.replace
@@ -206,7 +235,7 @@ def test_a_real_sigkill_leaves_what_was_finished_and_no_lock(tmp_path: Path) -> 
     assert not left_over(tmp_path)
 
 
-@pytest.mark.parametrize("damaged", ["state-1/documents.npy", "state-0/meta.json", "scores-1-0/scores.npy"])
+@pytest.mark.parametrize("damaged", ["state-1-0/documents.npy", "state-0-0/meta.json", "scores-1-0/scores.npy"])
 def test_damaged_parts_are_discarded_after_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, damaged: str
 ) -> None:
@@ -312,6 +341,24 @@ def test_memory_does_not_grow_with_the_number_of_states(tmp_path: Path) -> None:
     stored(game_of(Log()))  # whatever is imported late is
     grown, grown_in_memory = (peak(build, 6) - peak(build, 3) for build in (stored, in_memory))
     assert grown < 0.4 * grown_in_memory, "no more than the widest of the graph's arrays"
+
+
+def test_memory_does_not_grow_with_the_number_of_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    def peak(count: int) -> int:
+        game = game_of(Log(), judge=False, depth=200)
+        gc.collect()
+        tracemalloc.start()
+        obtain_graph(game, queries_of(count), tmp_path)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    obtain_graph(game_of(Log()), queries_of(), tmp_path)  # whatever is imported late is
+    grown = peak(400) - peak(100)
+    monkeypatch.setattr("searchrl.env.build.BLOCK", 52)
+    assert peak(404) - peak(104) < 0.3 * grown
 
 
 def test_progress_counts_situations_and_goes_on_from_where_it_stopped(tmp_path: Path) -> None:

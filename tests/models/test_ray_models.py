@@ -57,6 +57,20 @@ def ray() -> Iterator[None]:
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
 
+def test_a_start_that_fails_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is too busy Ray gives up after 30 seconds, with an exception of no kind of its own."""
+    module = pytest.importorskip("ray", reason="the extra ray is not installed")
+    from searchrl.cluster import connect
+
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(module, "is_initialized", lambda: False)
+    monkeypatch.setattr(module, "init", slow)
+    with pytest.raises(EngineError, match=r"Ray at local: The current node timed out"):
+        connect(TWO)
+
+
 def test_a_worker_that_is_killed_costs_its_request(ray: None) -> None:
     from searchrl.cluster import Pool, Request
 

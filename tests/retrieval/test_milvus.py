@@ -24,6 +24,7 @@ pytest.importorskip("pymilvus", reason="the extra milvus is not installed")
 pytest.importorskip("milvus_lite", reason="the extra milvus is not installed")
 
 from searchrl.retrieval.milvus import ingest as ingesting
+from searchrl.retrieval.milvus.index import MilvusIndex
 from searchrl.retrieval.milvus.server import Server
 
 
@@ -117,9 +118,9 @@ def test_an_ingest_goes_on_where_client_or_server_was_killed(tmp_path: Path, mon
     def dies(self: Server, *args: object, **more: object) -> None:
         nonlocal calls
         calls += 1
-        if calls == 6:
+        if calls == 9:
             raise KeyboardInterrupt
-        if calls == 14:
+        if calls == 19:
             running.kill()
         put(self, *args, **more)  # type: ignore[arg-type]
 
@@ -128,6 +129,7 @@ def test_an_ingest_goes_on_where_client_or_server_was_killed(tmp_path: Path, mon
     try:
         with pytest.raises(KeyboardInterrupt):
             build_index(corpus, encoder, None, config)
+        monkeypatch.setattr(ingesting, "count_terms", None)  # words are counted once
         with pytest.raises(EngineError, match="Milvus at"):
             build_index(corpus, encoder, None, config)
         running.start()
@@ -140,6 +142,39 @@ def test_an_ingest_goes_on_where_client_or_server_was_killed(tmp_path: Path, mon
         assert index.texts(everyone) == memory.texts(everyone)
     finally:
         running.kill()
+
+
+def test_what_is_missing_in_the_middle_is_brought_again(server: MilvusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingesting, "BLOCK", 4)
+    corpus, encoder, config = many(18), WordEncoder(), milvus(server)
+    index = build_index(corpus, encoder, None, config)
+    assert isinstance(index, MilvusIndex)
+    index.server._client.delete(index.collection, ids=[5])
+    index.server.unpoint(index.server.aliases(index.collection)[0])
+    again = build_index(corpus, encoder, None, config)
+    assert isinstance(again, MilvusIndex)
+    assert again.collection == index.collection
+    assert again.server.count(again.collection) == 18
+    assert again.texts(np.arange(18, dtype=np.int32)) == list(corpus.texts)
+
+
+def test_a_collection_whose_maker_was_killed_is_made_again(
+    server: MilvusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Milvus makes a collection in one step and its indexes in the next; without these it cannot be searched."""
+    connection = Server(milvus(server))
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection._client, "create_index", dies)
+    with pytest.raises(KeyboardInterrupt):
+        connection.create("half", 4, "FLAT")
+    monkeypatch.undo()
+    assert connection.create("half", 4, "FLAT")
+    connection.load("half")
+    assert connection.count("half") == 0
+    assert not connection.create("half", 4, "FLAT")
 
 
 def test_bad_addresses_are_one_line() -> None:

@@ -21,6 +21,8 @@ from searchrl.retrieval.streamed import TermStatistics
 VERSION = 1
 PIECE = 60_000
 """Letters."""
+LONGEST = -1
+"""The row that has the largest norm."""
 AT_ONCE = 64
 """Pieces in one call: 4 MB."""
 
@@ -61,11 +63,16 @@ def write_facts(server: Server, collection: str, facts: Facts) -> None:
     server.flush(beside(collection))
 
 
+def write_longest(server: Server, collection: str, longest: float) -> None:
+    """The largest norm of a vector so far, which is not known when the facts are written."""
+    server.put(beside(collection), [{"id": LONGEST, "piece": repr(longest), "vector": [0.0, 0.0]}])
+
+
 def read_facts(server: Server, collection: str) -> Facts:
     """Raises CacheError where they are not what was written."""
     try:
-        first = server.rows(beside(collection), [0], ["piece", "vector"])[0]
-        count = int(first["vector"][0])
+        begin = server.rows(beside(collection), [0, LONGEST], ["piece", "vector"])
+        count = int(begin[0]["vector"][0])
         pieces: dict[int, Any] = {}
         for start in range(0, count, AT_ONCE):
             pieces |= server.rows(beside(collection), range(start, min(start + AT_ONCE, count)), ["piece"])
@@ -74,6 +81,8 @@ def read_facts(server: Server, collection: str) -> Facts:
         if values.pop("version") != VERSION:
             raise CacheError(f"{server.uri}, {collection}: written by another version of SearchRL; index it again")
         statistics = values.pop("statistics")
+        if LONGEST in begin:
+            values["longest"] = float(begin[LONGEST]["piece"])
         statistics["frequencies"] = np.array(statistics["frequencies"], dtype=np.int64)
         return Facts(**values, statistics=TermStatistics(**statistics))
     except (KeyError, ValueError, TypeError, zlib.error, IndexError) as error:

@@ -1,24 +1,24 @@
 """Bring a corpus into Milvus: block by block, each document under its place in the corpus.
 
 The collection's name tells what is in it, so an ingest that was killed, here or on the server, goes on with the first
-block that is not there. When the last is, the facts are written and the alias is set, which is one step: whoever
-searches sees the old documents or the new, and never a part.
+block that is not there, and counts no word again. When the last is there, the facts are complete and the alias is set,
+which is one step: whoever searches sees the old documents or the new, and never a part.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from searchrl.data.dataset import Corpus
-from searchrl.errors import EngineError
+from searchrl.errors import CacheError, EngineError
 from searchrl.progress import progress_bar
 from searchrl.retrieval.analysis import Analyser
-from searchrl.retrieval.milvus.facts import VERSION, Facts, beside, write_facts
+from searchrl.retrieval.milvus.facts import VERSION, Facts, beside, read_facts, write_facts, write_longest
 from searchrl.retrieval.milvus.server import TEXT_BYTES, Kind, Server
 from searchrl.retrieval.ranking import FloatArray
 from searchrl.retrieval.streamed import TermStatistics, count_terms
@@ -58,33 +58,41 @@ def ingest(
     """
     collection = collection_name(alias, corpus.fingerprint, encoder, kind)
     analyser = Analyser()
-    with progress_bar(len(corpus), "count words", "text", show=show_progress) as bar:
-        statistics = count_terms(analyser, _counted(corpus, bar))
-    starts = range(0, len(corpus), BLOCK)
     begun = not server.create(collection, dim, kind)
     server.load(collection)
-    present = _present(server, collection, len(corpus), starts) if begun else set()
-    if present:
-        present.remove(max(present))  # it was on its way last: a part of it may be missing
-    longest = 0.0
-    with progress_bar(len(corpus), "index documents", "text", show=show_progress) as bar:
-        for start in starts:
-            places = range(start, min(start + BLOCK, len(corpus)))
-            if start in present:
-                found = server.rows(collection, places, ["vector"])
-                block = np.array([row["vector"] for row in found.values()], dtype=np.float32)
-            else:
+    facts = _begun(server, collection) if begun else None
+    blocks = [range(start, min(start + BLOCK, len(corpus))) for start in range(0, len(corpus), BLOCK)]
+    lacking = blocks
+    if facts is None:
+        with progress_bar(len(corpus), "count words", "text", show=show_progress) as bar:
+            statistics = count_terms(analyser, _counted(corpus, bar))
+        facts = Facts(name, corpus.fingerprint, encoder, dim, kind, 0.0, statistics)
+        write_facts(server, collection, facts)
+    else:
+        ends = server.rows(collection, [places[-1] for places in blocks], [])
+        lacking = [places for places in blocks if places[-1] not in ends]
+    longest = facts.longest
+
+    def bring(blocks: Sequence[range]) -> int:
+        nonlocal longest
+        there = len(corpus) - sum(map(len, blocks))
+        with progress_bar(len(corpus), "index documents", "text", show=show_progress, initial=there) as bar:
+            for places in blocks:
                 block = vectors(places)
-                rows = _rows(corpus, places, block, statistics, analyser)
+                longest = max(longest, float(np.linalg.norm(block, axis=1).max(initial=0.0)))
+                write_longest(server, collection, longest)  # before the documents that it is of
+                rows = _rows(corpus, places, block, facts.statistics, analyser)
                 for first in range(0, len(rows), ROWS):
-                    server.put(collection, rows[first : first + ROWS], again=begun)
-            longest = max(longest, float(np.linalg.norm(block, axis=1).max(initial=0.0)))
-            bar.update(len(places))
-    server.flush(collection)
-    if (there := server.count(collection)) != len(corpus):
+                    server.put(collection, rows[first : first + ROWS])
+                bar.update(len(places))
+        server.flush(collection)
+        return server.count(collection)
+
+    there = bring(lacking)
+    if there != len(corpus):  # something is missing in the middle
+        there = bring([places for places in blocks if len(server.rows(collection, places, [])) < len(places)])
+    if there != len(corpus):
         raise EngineError(f"Milvus at {server.uri}: {there} of {len(corpus)} documents are there; index them again")
-    facts = Facts(name, corpus.fingerprint, encoder, dim, kind, longest, statistics)
-    write_facts(server, collection, facts)
     before = server.target(alias)
     server.point(alias, collection)
     if before not in (None, collection):
@@ -99,20 +107,18 @@ def forget(server: Server, collection: str) -> None:
 
 
 def _counted(corpus: Corpus, bar: Any) -> Iterator[str]:
-    for start in range(0, len(corpus), BLOCK):
-        part = list(zip(corpus.titles[start : start + BLOCK], corpus.texts[start : start + BLOCK], strict=True))
-        yield from (f"{title} {text}".strip() for title, text in part)
-        bar.update(len(part))
+    for text in corpus.full_texts():
+        yield text
+        bar.update()
 
 
-def _present(server: Server, collection: str, size: int, starts: range) -> set[int]:
-    """The blocks whose last document is there."""
-    ends = {min(start + BLOCK, size) - 1: start for start in starts}
-    found: set[int] = set()
-    asked = list(ends)
-    for first in range(0, len(asked), 1000):
-        found.update(ends[i] for i in server.rows(collection, asked[first : first + 1000], []))
-    return found
+def _begun(server: Server, collection: str) -> Facts | None:
+    """What an ingest that was killed had counted; None where it had not."""
+    try:
+        server.load(beside(collection))
+        return read_facts(server, collection)
+    except (CacheError, EngineError):
+        return None
 
 
 def _rows(

@@ -61,6 +61,6 @@ def vectors_of(corpus: Corpus, encoder: TextEncoder, cache: Path | None, show_pr
         return lambda places: stored[places.start : places.stop]
 
     def encode(places: range) -> FloatArray:
-        return encode_texts(encoder, [corpus.full_text(i) for i in places], "document")
+        return encode_texts(encoder, corpus.full_texts()[places.start : places.stop], "document")
 
     return encode

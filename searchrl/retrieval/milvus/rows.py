@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchrl.errors import CacheError
-from searchrl.retrieval.milvus.server import Server
+from searchrl.retrieval.milvus.server import AT_ONCE, Server
 from searchrl.retrieval.ranking import FloatArray
+from searchrl.threads import one_at_a_time
 
-AT_ONCE = 1000
-"""Documents in one call: some 5 MB."""
 KEPT = 1 << 15
 """Documents in memory: some 80 MB with vectors of 384 numbers."""
 
@@ -35,19 +34,18 @@ class Rows:
         self._server, self._collection, self._vocabulary = server, collection, vocabulary
         self._kept: OrderedDict[int, Row] = OrderedDict()
 
+    @one_at_a_time
     def get(self, documents: Iterable[int]) -> dict[int, Row]:
         """Some documents, by their places."""
         wanted = sorted(set(documents))
         found = {place: self._kept[place] for place in wanted if place in self._kept}
         missing = [place for place in wanted if place not in found]
-        for start in range(0, len(missing), AT_ONCE):
+        for start in range(0, len(missing), AT_ONCE):  # decoded as they come: an answer takes far more room than a row
             part = missing[start : start + AT_ONCE]
             rows = self._server.rows(self._collection, part, ["vector", "terms"])
-            if len(rows) < len(part):
-                lost = next(place for place in part if place not in rows)
-                raise CacheError(
-                    f"{self._server.uri}, {self._collection}: document {lost} is not there; index the corpus again"
-                )
+            if lost := [place for place in part if place not in rows]:
+                where = f"{self._server.uri}, {self._collection}"
+                raise CacheError(f"{where}: document {lost[0]} is not there; index the corpus again")
             found.update((place, self._row(row)) for place, row in rows.items())
         self._kept.update(found)
         for place in found:

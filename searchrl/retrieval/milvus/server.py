@@ -24,6 +24,8 @@ MOST = 16_384
 """Documents that Milvus returns for a query at most."""
 QUERIES = 64
 """Queries in one call."""
+AT_ONCE = 1024
+"""Rows read in one call: some 5 MB with vectors and weights, and 130 MB where texts are as long as they can be."""
 TEXT_BYTES = 65_535
 """Of a text field, at most."""
 SECONDS = 600.0
@@ -84,8 +86,9 @@ class Server:
             return list(self._client.list_aliases(collection)["aliases"])
 
     def target(self, alias: str) -> str | None:
-        """The collection that an alias names; None where there is no such alias."""
-        return next((name for name in self.collections() if alias in self.aliases(name)), None)
+        """The collection that an alias names; None where there is no such alias. Its name begins with the alias."""
+        ours = (name for name in self.collections() if name.startswith(alias))
+        return next((name for name in ours if alias in self.aliases(name)), None)
 
     def point(self, alias: str, collection: str) -> None:
         """Have an alias name a collection, from one moment to the next."""
@@ -109,7 +112,9 @@ class Server:
         types = self._pymilvus.DataType
         with self._said():
             if self._client.has_collection(collection):
-                return False
+                if {"vector", "terms"} <= set(self._client.list_indexes(collection)):
+                    return False
+                self._client.drop_collection(collection)  # its maker was killed before it had indexes, or documents
             schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field("id", types.INT64, is_primary=True)
             for name in ("key", "title", "text"):
@@ -140,10 +145,12 @@ class Server:
                 collection, schema=schema, index_params=params, consistency_level="Strong", timeout=SECONDS
             )
 
-    def put(self, collection: str, rows: Sequence[Mapping[str, Any]], *, again: bool = False) -> None:
-        """Add rows; ``again``: in the place of those with the same ids, if there are any."""
+    def put(self, collection: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows, in the place of those with the same ids: pymilvus repeats a call whose answer was lost, and what is
+        inserted twice Milvus keeps twice.
+        """
         with self._said():
-            (self._client.upsert if again else self._client.insert)(collection, list(rows), timeout=SECONDS)
+            self._client.upsert(collection, list(rows), timeout=SECONDS)
 
     def load(self, collection: str) -> None:
         """Have a collection searched: a server that came back may not have it at hand."""
@@ -163,9 +170,13 @@ class Server:
 
     def rows(self, collection: str, ids: Sequence[int], fields: Sequence[str]) -> dict[int, dict[str, Any]]:
         """Some fields of rows, by id; those that are not there are left out."""
+        found: dict[int, dict[str, Any]] = {}
         with self._said():
-            found = self._client.query(collection, ids=list(ids), output_fields=["id", *fields], timeout=SECONDS)
-            return {int(row["id"]): row for row in found}
+            for start in range(0, len(ids), AT_ONCE):
+                part = list(ids[start : start + AT_ONCE])
+                rows = self._client.query(collection, ids=part, output_fields=["id", *fields], timeout=SECONDS)
+                found.update((int(row["id"]), row) for row in rows)
+        return found
 
     def search(self, collection: str, field: str, queries: Sequence[Any], limit: int, kind: Kind = "FLAT") -> Hits:
         """The rows with the highest inner product of one field with each query."""

@@ -24,7 +24,7 @@ from searchrl.data.records import checked_id, checked_text, read_json
 from searchrl.errors import DataError
 from searchrl.files import DIGEST, sealed, unsealed, write_text
 from searchrl.retrieval.dense import DenseIndex
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, lengths, unit_rows
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, lengths, unit_rows
 from searchrl.retrieval.tagtree.settings import TagSettings, TreeSettings
 from searchrl.retrieval.tagtree.tagging import best_phrases, document_phrases
 from searchrl.retrieval.tagtree.tree import NOTHING, TagTree
@@ -103,7 +103,7 @@ def join_nearest(given: Any, documents: FloatArray, vectors: FloatArray, nearest
     """
     from scipy import sparse
 
-    anywhere = np.full(len(documents), NO_DOCUMENT, dtype=np.int32)
+    anywhere = np.full(len(documents), NO_DOCUMENT, dtype=DOCUMENT)
     near = DenseIndex(vectors).search(np.asarray(documents), min(max(nearest, 1), len(vectors)), anywhere).documents
     rows = np.arange(len(documents)) if nearest else np.flatnonzero(np.asarray(given.sum(axis=0)).ravel() == 0)
     tags, columns = near[rows].ravel(), np.repeat(rows, near.shape[1])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from searchrl.retrieval.fusion import z_scores
-from searchrl.retrieval.ranking import NO_DOCUMENT, FloatArray, IntArray, Ranking
+from searchrl.retrieval.ranking import DOCUMENT, NO_DOCUMENT, FloatArray, IntArray, Ranking
 from searchrl.retrieval.tagtree.tree import NOTHING, TagTree
 from searchrl.reward.reward_model import RewardModel, checked_scores
 
@@ -153,7 +153,7 @@ class TagTreeRetriever:
         reaches fewer than k documents walks again with one twice as wide, until it does or there are no more.
         """
         n = len(queries)
-        documents = np.full((n, k), NO_DOCUMENT, dtype=np.int32)
+        documents = np.full((n, k), NO_DOCUMENT, dtype=DOCUMENT)
         cosines = np.full((n, k), -np.inf, dtype=np.float32)
         scored, compared = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.int32)
         tags: list[tuple[IntArray, FloatArray]] = [(np.empty(0, np.int32), np.empty(0, np.float32))] * n
@@ -197,7 +197,7 @@ def _best(evidence: Any, row: int, count: int) -> IntArray:
     """The documents of one row with most evidence, in the order of the corpus, as their vectors are read fastest."""
     span = slice(evidence.indptr[row], evidence.indptr[row + 1])
     documents, values = evidence.indices[span], evidence.data[span]
-    return np.sort(documents[np.lexsort((documents, -values))[:count]]).astype(np.int32)
+    return np.sort(documents[np.lexsort((documents, -values))[:count]]).astype(DOCUMENT)
 
 
 def _side_by_side(tags: Sequence[tuple[IntArray, FloatArray]], compared: IntArray) -> Walk:
