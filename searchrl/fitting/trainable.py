@@ -193,6 +193,11 @@ query's length, by Bayes's rule. Measured on human judgments, the untrained like
 class TrainableLM(TransformersLM):
     """The transformers backend with its parts at hand."""
 
+    @lazy
+    def _scorer(self) -> Any:
+        """What is trained is what scores: the light reader would have the weights of the file."""
+        return self._model
+
     @property
     def network(self) -> nn.Module:
         """The network, loaded at the first call."""
