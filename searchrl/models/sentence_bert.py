@@ -70,7 +70,7 @@ def described(folder: Path) -> Shape | None:
     """The shape of an encoder that can be read here; None of any other, and of damaged ones."""
     try:
         return _described(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, SafetensorError):
+    except Exception:  # foreign files fail in as many ways as there are kinds; who loads from them says how
         return None
 
 
@@ -114,6 +114,8 @@ def _described(folder: Path) -> Shape | None:
         normalised=len(modules) == len(MODULES),
         longest=min(int(limit) for limit in limits if limit),
     )
+    if min(shape.width, shape.layers, shape.heads, shape.inner) < 1:
+        return None
     with safe_open(folder / WEIGHTS, framework="np") as weights:
         stored = {name for name in weights.keys() if not name.startswith(UNUSED)}  # noqa: SIM118
     tiny = replace(shape, width=shape.heads, inner=1, vocabulary=1, positions=1)  # for the names

@@ -86,6 +86,9 @@ def test_the_same_bits_as_transformers(write: Write, dtype: torch.dtype, kind: s
         {"rope_scaling": {"type": "linear", "factor": 2.0}},
         {"quantization_config": {"quant_method": "awq"}},
         {"layer_types": ["full_attention", "sliding_attention"]},
+        {"num_attention_heads": 0, "head_dim": None},
+        {"hidden_size": -32},
+        {"hidden_size": 1 << 70},
     ],
 )
 def test_what_is_not_known_is_left_to_transformers(write: Write, settings: dict[str, Any]) -> None:

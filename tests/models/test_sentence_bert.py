@@ -52,6 +52,8 @@ def test_the_same_bits_as_sentence_transformers(tmp_path: Path, dtype: torch.dty
         ("config.json", {"model_type": "roberta"}),
         ("config.json", {"hidden_act": "relu"}),
         ("config.json", {"num_hidden_layers": 7}),
+        ("config.json", {"num_attention_heads": 0}),
+        ("config.json", {"hidden_size": -384}),
         ("tokenizer_config.json", {"do_lower_case": False}),
         ("tokenizer_config.json", {"tokenizer_class": "MPNetTokenizer"}),
         ("sentence_bert_config.json", {"do_lower_case": True}),
